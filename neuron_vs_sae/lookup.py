@@ -1,0 +1,104 @@
+"""A name to the function of that name: the file is the registration."""
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from neuron_vs_sae.errors import InputError
+
+_NOUNS = {
+    "bases": "basis",
+    "attribution": "attribution method",
+    "tasks": "task",
+    "metrics": "metric",
+    "ablation": "ablation",
+}
+
+
+@cache
+def known(folder: str) -> tuple[str, ...]:
+    """Names found in a folder of the package (`bases`, `attribution`, ...), sorted."""
+    files = (Path(__file__).parent / folder).glob("*.py")
+    return tuple(sorted(f.stem for f in files if not f.stem.startswith("_")))
+
+
+def check(folder: str, name: str) -> str:
+    """The name's file (`-` and `_` are one). Raises `InputError`, listing the known names, where there is none."""
+    stem = name.replace("-", "_")
+    if stem not in known(folder):
+        raise InputError(f"no {_NOUNS[folder]} {name!r}; there are: {', '.join(known(folder))}")
+    return stem
+
+
+def find(folder: str, name: str) -> Callable[..., Any]:
+    """The function `name` of the file `folder/name.py`."""
+    stem = check(folder, name)
+    return getattr(import_module(f"neuron_vs_sae.{folder}.{stem}"), stem)
+
+
+def summary(folder: str, name: str) -> str:
+    """The first line of its docstring."""
+    return (inspect.getdoc(find(folder, name)) or "").split("\n")[0]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A name with what follows it: `NAME[:SOURCE][@SITE][,option=value...]`."""
+
+    name: str
+    options: dict[str, str]
+
+
+_OPTIONS = re.compile(r"((?:,[a-z_]+=[^,]*)*)$")
+
+
+def parse(folder: str, text: str) -> Spec:
+    """Take `sae:DIR@hook_mlp_out,any_model=true` apart; the name must be known."""
+    options_text = _OPTIONS.search(text).group(1)  # type: ignore[union-attr]  (matches the empty string)
+    options = dict(part.split("=", 1) for part in options_text.split(",")[1:])
+    head = text[: len(text) - len(options_text)]
+    name = re.split("[:@]", head, maxsplit=1)[0]
+    rest = head[len(name) :]
+    if "@" in rest:
+        rest, options["site"] = rest.rsplit("@", 1)
+    if rest.startswith(":"):
+        options["source"] = rest[1:]
+    check(folder, name)
+    return Spec(name, options)
+
+
+def bound(folder: str, text: str, **given: Any) -> Callable[..., Any]:
+    """The function that `text` names, with its options converted to their types and bound.
+
+    `given` are values that the caller offers (`prompts`, `seed`); the function gets those that it has a parameter for,
+    unless the text sets them. Raises `InputError` for an option that it does not have, lacks, or cannot convert.
+    """
+    spec = parse(folder, text)
+    function = find(folder, spec.name)
+    parameters = {
+        k: p for k, p in inspect.signature(function).parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    options: dict[str, Any] = {k: v for k, v in given.items() if k in parameters}
+    for key, value in spec.options.items():
+        if key not in parameters:
+            raise InputError(
+                f"{_NOUNS[folder]} {spec.name!r} has no option {key!r} (in {text!r}); it takes: {', '.join(parameters)}"
+            )
+        try:
+            options[key] = TypeAdapter(
+                parameters[key].annotation, config={"arbitrary_types_allowed": True}
+            ).validate_python(value)
+        except ValidationError as error:
+            raise InputError(f"{text!r}: {key}={value!r} is wrong: {error.errors()[0]['msg']}") from None
+    lacking = [k for k, p in parameters.items() if p.default is inspect.Parameter.empty and k not in options]
+    if lacking:
+        hint = f" (write {spec.name}:FOLDER or {spec.name}:RELEASE)" if "source" in lacking else ""
+        raise InputError(f"{_NOUNS[folder]} {spec.name!r} needs {', '.join(lacking)}{hint}")
+    return lambda *args, **kwargs: function(*args, **{**options, **kwargs})

@@ -1,0 +1,193 @@
+"""Read, edit and differentiate a running model: the exact reference execution.
+
+The idea: at each site of a basis the activation is taken apart (`decode(units) + error`), some parts are replaced, and
+the sum is written back; everything else runs live, so what is kept is recomputed in the partly ablated network. To
+differentiate, a zero is added to the activation and the gradient of that zero is read: the forward pass is the plain
+model's, the gradient that reaches earlier sites is the plain model's too, and a unit's own gradient follows from the
+site's (`Dictionary.pull_back`), so one backward pass serves all sites of all bases.
+
+This is the only file that registers hooks, always inside a `with`.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from neuron_vs_sae.basis import Basis, Features, split
+from neuron_vs_sae.errors import InputError
+
+Edit = tuple[str, Callable[[Tensor], Tensor | None]]
+"""A hook's name and what to make of the activation there (None: leave it)."""
+
+Objective = Callable[[Float[Tensor, "batch vocab"]], Float[Tensor, " batch"]]
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What is written for an ablated unit and for an ablated error node.
+
+    `constants` holds per site (hook, vector) of what the model itself adds after the site whatever the units are
+    (`b_out`, `b_O`), where the ablation counts it as part of the error; None elsewhere.
+    """
+
+    features: Features
+    constants: tuple[tuple[str, Float[Tensor, " d"]] | None, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """Per site which units `[blocks, width]` and which error nodes `[blocks]` stay live."""
+
+    units: tuple[Bool[Tensor, "blocks _"], ...]
+    errors: tuple[Bool[Tensor, " blocks"], ...]
+
+
+def precision(model: Any) -> torch.dtype:
+    """The dtype that scores and metrics are computed in: float32, or float64 for a float64 model."""
+    return torch.float64 if model.cfg.dtype == torch.float64 else torch.float32
+
+
+def run(
+    model: Any, tokens: Int[Tensor, "batch pos"], length: Int[Tensor, " batch"], edits: Sequence[Edit] = ()
+) -> Float[Tensor, "batch vocab"]:
+    """The logits after each prompt's last real token, with `edits` applied in order; no gradient."""
+    with torch.no_grad():
+        return _logits(model, tokens, length, edits)
+
+
+def read(
+    model: Any,
+    tokens: Int[Tensor, "batch pos"],
+    length: Int[Tensor, " batch"],
+    hooks: Sequence[str],
+    edits: Sequence[Edit] = (),
+) -> dict[str, Float[Tensor, "batch pos *d"]]:
+    """The activations at `hooks`, after `edits`, in the precision of scores."""
+    values: dict[str, Tensor] = {}
+    run(model, tokens, length, [*edits, *(_record(hook, values, precision(model)) for hook in hooks)])
+    return values
+
+
+def gradients(
+    model: Any,
+    tokens: Int[Tensor, "batch pos"],
+    length: Int[Tensor, " batch"],
+    hooks: Sequence[str],
+    objective: Objective,
+    edits: Sequence[Edit] = (),
+) -> tuple[dict[str, Float[Tensor, "batch pos *d"]], dict[str, Float[Tensor, "batch pos *d"]]]:
+    """(activations, gradients of the objective) at `hooks`: one forward and one backward pass, with `edits` applied.
+
+    Prompts do not see each other, so each row is that prompt's own gradient.
+    """
+    values: dict[str, Tensor] = {}
+    probes: dict[str, Tensor] = {}
+
+    def probe(hook: str) -> Edit:
+        def add_zero(x: Tensor) -> Tensor:
+            values[hook] = x.detach().to(precision(model))
+            probes[hook] = torch.zeros_like(x, requires_grad=True)
+            return x + probes[hook]
+
+        return hook, add_zero
+
+    with torch.enable_grad():
+        logits = _logits(model, tokens, length, [*edits, *map(probe, hooks)])
+        found = torch.autograd.grad(objective(logits).sum(), [probes[hook] for hook in hooks], allow_unused=True)
+    # A site that cannot reach the answer (the last block's keys, say) has no path in the graph: its gradient is 0.
+    return values, {
+        hook: (torch.zeros_like(probes[hook]) if g is None else g).to(precision(model))
+        for hook, g in zip(hooks, found, strict=True)
+    }
+
+
+def edit(
+    model: Any,
+    basis: Basis,
+    tokens: Int[Tensor, "batch pos"],
+    length: Int[Tensor, " batch"],
+    kept: Kept,
+    reference: Reference,
+) -> Float[Tensor, "batch vocab"]:
+    """The logits with every node outside `kept` at its reference value; kept nodes are recomputed live."""
+    edits: list[Edit] = []
+    for s, (site, dictionary) in enumerate(zip(basis.sites, basis.dictionaries, strict=True)):
+        inputs: dict[str, Tensor] = {}
+        if site.reads != site.writes:
+            edits.append(_record(site.reads, inputs, precision(model)))
+
+        # Bound as defaults: the function runs after the loop has moved on.
+        def write(
+            activation: Tensor, s: int = s, site: Any = site, dictionary: Any = dictionary, inputs: dict = inputs
+        ) -> Tensor:
+            x = site.view(activation).to(precision(model))
+            y = site.view(inputs[site.reads]) if site.reads != site.writes else x
+            units, error = split(dictionary, y, x)
+            units = torch.where(kept.units[s].to(x.device), units, reference.features.units[s])
+            error = torch.where(kept.errors[s][:, None].to(x.device), error, reference.features.errors[s])
+            return site.put(activation, dictionary.decode(units) + error)
+
+        edits.append((site.writes, write))
+        constant = reference.constants[s]
+        if constant is not None:
+
+            def remove(x: Tensor, s: int = s, vector: Tensor = constant[1]) -> Tensor:
+                return x - (~kept.errors[s][:, None].to(x.device) * vector).to(x.dtype)
+
+            edits.append((constant[0], remove))
+    return run(model, tokens, length, edits)
+
+
+def _logits(
+    model: Any, tokens: Int[Tensor, "batch pos"], length: Int[Tensor, " batch"], edits: Sequence[Edit]
+) -> Float[Tensor, "batch vocab"]:
+    rows = torch.arange(tokens.shape[0], device=tokens.device)
+
+    def last_only(x: Tensor) -> Tensor:
+        return x[rows.to(x.device), length.to(x.device) - 1][:, None]
+
+    # Only the answer position is unembedded.
+    with _installed(model, [*edits, ("unembed.hook_in", last_only)]):
+        # The side only matters to transformer-lens when it guesses a mask from pad tokens; prompts here need none.
+        return model(tokens, padding_side="right")[:, 0].to(precision(model))
+
+
+def _record(hook: str, into: dict[str, Tensor], dtype: torch.dtype) -> Edit:
+    def record(x: Tensor) -> None:
+        into[hook] = x.detach().to(dtype)
+
+    return hook, record
+
+
+@contextmanager
+def _installed(model: Any, edits: Sequence[Edit]) -> Iterator[None]:
+    """The edits as hooks, gone afterwards whatever happens; each must have been reached."""
+    unknown = [name for name, _ in edits if name not in model.hook_dict]
+    if unknown:
+        raise InputError(
+            f"the model has no hook {unknown[0]!r}; hooks of its first block: "
+            f"{', '.join(name for name in model.hook_dict if name.startswith('blocks.0.'))}"
+        )
+    reached = [False] * len(edits)
+
+    def wrap(i: int) -> tuple[str, Callable[..., Tensor | None]]:
+        def call(tensor: Tensor, hook: Any) -> Tensor | None:
+            del hook
+            reached[i] = True
+            return edits[i][1](tensor)
+
+        return edits[i][0], call
+
+    with model.hooks(fwd_hooks=[wrap(i) for i in range(len(edits))]):
+        yield
+    missed = [edits[i][0] for i in range(len(edits)) if not reached[i]]
+    if missed:
+        raise InputError(
+            f"the hook {missed[0]!r} exists but this model never runs it, so nothing can be read or written there "
+            "(some hooks need a setting of the model, e.g. use_hook_mlp_in for hook_mlp_in)"
+        )

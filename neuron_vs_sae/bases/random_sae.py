@@ -1,0 +1,68 @@
+"""Control: an untrained SAE of the same shape and sparsity as a trained one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neuron_vs_sae.bases.sae import sae
+from neuron_vs_sae.basis import Affine, Basis, Dictionary
+from neuron_vs_sae.pairs import PromptPairs
+from neuron_vs_sae.splice import precision, read
+
+
+def random_sae(
+    model: Any,
+    *,
+    source: str | Path | Sequence[Any],
+    prompts: PromptPairs,
+    site: str | None = None,
+    layers: str | None = None,
+    any_model: bool = False,
+    seed: int = 0,
+    batch_size: int = 64,
+) -> Basis:
+    """Random unit directions as encoder and decoder, at the sites, widths and L0 of the SAEs of `source`.
+
+    A unit is `d . (x - mean)` where that exceeds a threshold, else 0 (JumpReLU); one threshold per site gives the trained
+    SAE's mean L0 on the clean and corrupt `prompts`, and one scale per site makes the reconstruction as good there as its
+    directions allow (least squares). Claims about trained SAEs must beat it (arXiv 2501.17727, 2602.14111).
+    """
+    trained = sae(model, source=source, site=site, layers=layers, any_model=any_model)
+    samples: dict[str, list[Tensor]] = {s.name: [] for s in trained.sites}
+    for batch in prompts.batches(batch_size):
+        real = torch.arange(batch.positions, device=batch.length.device) < batch.length[:, None]
+        for tokens in (batch.clean, batch.corrupt):
+            values = read(model, tokens, batch.length, trained.hooks)
+            for s in trained.sites:
+                samples[s.name].append(s.view(values[s.reads])[real])
+    dictionaries: list[Dictionary] = []
+    targets = []
+    for i, (s, like) in enumerate(zip(trained.sites, trained.dictionaries, strict=True)):
+        x = torch.cat(samples[s.name])
+        l0 = float((like.encode(x[None]) != 0).sum(-1).double().mean())
+        generator = torch.Generator().manual_seed(1000 * seed + i)
+        directions = torch.randn(like.width, like.d, generator=generator, dtype=torch.float64)
+        directions = (directions / directions.norm(dim=1, keepdim=True)).to(x.device, precision(model))
+        dictionaries.append(_calibrated(directions, x, l0))
+        targets.append(l0)
+    provenance = {"like": trained.provenance["saes"], "seed": seed, "l0": targets, "calibrated_on": prompts.name}
+    return Basis("random_sae", trained.sites, tuple(dictionaries), provenance)
+
+
+def _calibrated(directions: Float[Tensor, "width d"], x: Float[Tensor, "n d"], l0: float) -> Affine:
+    mean = x.mean(0)
+    pre = (x - mean) @ directions.T
+    rank = max(1, min(round(l0 * len(x)), pre.numel() - 1))
+    threshold = pre.flatten().sort(descending=True).values[rank]
+
+    def encode(y: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch width"]:
+        pre = (y - mean) @ directions.T
+        return pre * (pre > threshold)
+
+    made = encode(x) @ directions
+    scale = (made * (x - mean)).sum() / (made * made).sum().clamp(min=1e-12)
+    return Affine(encode, scale * directions, mean)

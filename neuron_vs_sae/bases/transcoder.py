@@ -1,0 +1,24 @@
+"""Transcoders of sae-lens: read one hook, write another."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from neuron_vs_sae.bases.sae import from_saes, load
+from neuron_vs_sae.basis import Basis
+
+
+def transcoder(
+    model: Any,
+    *,
+    source: str | Path | Sequence[Any],
+    site: str | None = None,
+    layers: str | None = None,
+    any_model: bool = False,
+) -> Basis:
+    """Units are read from `hook_name` (`ln2.hook_normalized`) and written to `hook_name_out` (`hook_mlp_out`).
+
+    The error node lives at the written site: what the MLP wrote minus what the transcoder predicts. A skip connection
+    is no function of the units, so it is part of the error. Options and errors as for `sae`.
+    """
+    return from_saes(model, "transcoder", load(source), site, layers, any_model, transcoders=True)

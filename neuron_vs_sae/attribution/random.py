@@ -1,0 +1,30 @@
+"""Baseline: a random order of the nodes."""
+
+from typing import Any
+
+import torch
+
+from neuron_vs_sae.attribution._contraction import Pairing, Positions, check_positions
+from neuron_vs_sae.basis import Basis
+from neuron_vs_sae.metric import Metric
+from neuron_vs_sae.nodes import NodeScores
+from neuron_vs_sae.pairs import PromptPairs
+
+
+def random(
+    model: Any,
+    basis: Basis,
+    pairs: PromptPairs,
+    metric: str | Metric = "logit_difference",
+    *,
+    pairing: Pairing = "paired",
+    positions: Positions = "separate",
+    batch_size: int = 64,
+    seed: int = 0,
+) -> NodeScores:
+    """One standard normal number per node, error nodes included and no different from units. The null of every curve."""
+    del model, metric, pairing, batch_size
+    check_positions(pairs, positions)
+    index = basis.index(None if positions == "pooled" else pairs.positions)
+    generator = torch.Generator().manual_seed(seed)
+    return NodeScores(index, torch.randn(len(index), generator=generator, dtype=torch.float64))

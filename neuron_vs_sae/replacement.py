@@ -1,0 +1,90 @@
+"""RelP's replacement model: the forward pass of the model, bit for bit, with other slopes.
+
+Layer-wise relevance propagation as a gradient (Jafari et al. 2025, arXiv 2508.21258): a normalisation's scale counts as
+constant (its centring stays linear), an activation as the chord `act(g) / g` instead of its slope, a product of two
+branches gives each of them half, an attention pattern counts as constant. Each rule is a function on one activation
+that returns the same value with another path for the gradient; nothing in the model is changed.
+"""
+
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neuron_vs_sae.errors import InputError
+from neuron_vs_sae.splice import Edit
+
+Gate = Literal["half", "full", "up_only"]
+"""A gated MLP's product: half the gradient to each branch; all of it to each; all to the up branch, none to the gate."""
+
+
+def edits(model: Any, *, gate: Gate = "half", freeze_attention: bool = False) -> list[Edit]:
+    """The rules as edits for `splice.gradients`. Raises `InputError` for an MLP that they do not cover."""
+    rules: list[Edit] = [(hook, _detach) for hook in model.hook_dict if hook.endswith(".hook_scale")]
+    for layer, block in enumerate(model.blocks):
+        if freeze_attention:
+            rules.append((f"blocks.{layer}.attn.hook_pattern", _detach))
+        if hasattr(block, "mlp"):
+            rules += _mlp(model, layer, gate)
+    cap = getattr(model.cfg, "output_logits_soft_cap", None)
+    if cap is not None and cap > 0:
+        rules.append(("unembed.hook_out", lambda logits: _chord_through_cap(logits, cap)))
+    return rules
+
+
+def with_slope_of(value: Float[Tensor, "*s"], path: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """`value`, exactly, with the gradient of `path`."""
+    return value.detach() + (path - path.detach())
+
+
+def _detach(x: Tensor) -> Tensor:
+    return x.detach()
+
+
+def _mlp(model: Any, layer: int, gate: Gate) -> list[Edit]:
+    mlp, prefix = model.blocks[layer].mlp, f"blocks.{layer}.mlp"
+    if f"{prefix}.hook_post" not in model.hook_dict or getattr(mlp, "hook_mid", None) is not None:
+        raise InputError(
+            f"RelP has no rule for the MLP of layer {layer} ({type(mlp).__name__}, activation {model.cfg.act_fn}): "
+            "it covers elementwise activations in plain and gated MLPs. Use attribution_patching or integrated_gradients"
+        )
+    gated = f"{prefix}.hook_pre_linear" in model.hook_dict
+    branch: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Edit:
+        def remember(x: Tensor) -> None:
+            branch[name] = x
+
+        return f"{prefix}.{name}", remember
+
+    def post(value: Tensor) -> Tensor:
+        pre = branch.pop("hook_pre")
+        activated = pre * _chord(mlp.act_fn, pre.detach())
+        if not gated:
+            return with_slope_of(value, activated)
+        up = branch.pop("hook_pre_linear")
+        to_gate = activated * up.detach()
+        to_up = activated.detach() * up
+        paths = {"half": 0.5 * (to_gate + to_up), "full": to_gate + to_up, "up_only": to_up}
+        return with_slope_of(value, paths[gate])
+
+    branches = ["hook_pre", "hook_pre_linear"] if gated else ["hook_pre"]
+    return [*map(keep, branches), (f"{prefix}.hook_post", post)]
+
+
+def _chord(act: Any, x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """`act(x) / x`, and its limit at 0: no stabiliser is added, so conservation holds to rounding."""
+    with torch.no_grad():
+        away = torch.where(x == 0, torch.full_like(x, 1e-6), x)
+        return act(away) / away
+
+
+def _chord_through_cap(logits: Float[Tensor, "*s"], cap: float) -> Float[Tensor, "*s"]:
+    """The slope that makes `cap * tanh(logits / cap)`, which the model applies next, act as its chord.
+
+    The cap's own slope 1 - tanh^2 = 1 / cosh^2 is divided out and the chord put in its place.
+    """
+    ratio = logits.detach() / cap
+    chord = torch.where(ratio == 0, torch.ones_like(ratio), torch.tanh(ratio) / ratio)
+    return with_slope_of(logits, logits * chord * torch.cosh(ratio) ** 2)

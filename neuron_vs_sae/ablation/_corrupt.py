@@ -1,0 +1,40 @@
+"""Values of the corrupt prompts, for the ablations that write them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from neuron_vs_sae.basis import Basis, Features
+from neuron_vs_sae.pairs import PromptPairs
+from neuron_vs_sae.splice import Reference, read
+
+Ablation = Callable[[Int[Tensor, " rows"]], Reference]
+
+
+def features(model: Any, basis: Basis, pairs: PromptPairs) -> Features:
+    """Units and errors of the corrupt prompts."""
+    return basis.features(read(model, pairs.corrupt, pairs.length, basis.hooks))
+
+
+def reference(basis: Basis, values: Features) -> Reference:
+    """Those values, with nothing else removed from the model."""
+    return Reference(values, (None,) * len(basis.sites))
+
+
+def sums(model: Any, basis: Basis, source: PromptPairs, batch_size: int) -> tuple[Features, Float[Tensor, "pos 1"]]:
+    """(sums over the corrupt prompts of every value `[1, pos, ...]`, prompts that reach each position), in float64."""
+    total: Features | None = None
+    for batch in source.batches(batch_size):
+        real = (torch.arange(batch.positions) < batch.length.cpu()[:, None])[..., None].to(batch.length.device)
+
+        def add(x: Tensor, real: Tensor = real) -> Tensor:
+            return (x.double() * real).sum(0, keepdim=True)
+
+        part = features(model, basis, batch).map(add)
+        total = part if total is None else total - part.map(torch.neg)
+    assert total is not None  # PromptPairs are never empty
+    reached = (torch.arange(source.positions)[:, None] < source.length.cpu()[None]).sum(1, keepdim=True)
+    return total, reached.double().to(source.length.device)

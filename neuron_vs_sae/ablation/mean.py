@@ -1,0 +1,25 @@
+"""The mean of the corrupt prompts, position by position."""
+
+from typing import Any
+
+from neuron_vs_sae.ablation._corrupt import Ablation, reference, sums
+from neuron_vs_sae.basis import Basis
+from neuron_vs_sae.errors import InputError
+from neuron_vs_sae.pairs import PromptPairs
+from neuron_vs_sae.splice import precision
+
+
+def mean(model: Any, basis: Basis, pairs: PromptPairs, source: PromptPairs, seed: int, batch_size: int) -> Ablation:
+    """A unit's (an error vector's) mean at that position over the corrupt prompts of `source`.
+
+    Raises `InputError` when `source` and `pairs` differ in the number of positions.
+    """
+    del seed
+    if source.positions != pairs.positions:
+        raise InputError(
+            f"the mean per position is taken over prompts of {source.positions} tokens and the evaluated ones have "
+            f"{pairs.positions}: use ablation 'mean_global', or mean_source='evaluation' (--mean-source evaluation)"
+        )
+    total, reached = sums(model, basis, source, batch_size)
+    means = total.map(lambda x: (x / reached).to(precision(model)))
+    return lambda rows: reference(basis, means)

@@ -1,0 +1,105 @@
+"""Circuits in the neuron basis and in SAE bases, found and judged by one pipeline.
+
+    import neuron_vs_sae as nvs
+
+    model = nvs.load_model("gpt2")
+    pairs = nvs.tasks.from_file(model, path="pairs.jsonl")
+    discover, evaluate = pairs.split(300, 40)
+    for basis in [nvs.bases.mlp_neurons(model), nvs.bases.sae(model, source="gpt2-small-mlp-out-v5-32k")]:
+        scores = nvs.attribution.relp(model, basis, discover)
+        curve = nvs.evaluate(model, basis, scores, evaluate)
+        print(basis.name, curve.size_at(faithfulness=0.8), "nodes")
+
+Names are imported when they are first used, so that `import neuron_vs_sae` and `nvs --help` are quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from neuron_vs_sae import ablation, attribution, bases, metrics, plots, tables, tasks
+    from neuron_vs_sae.basis import Basis, Dictionary, Features, Site
+    from neuron_vs_sae.checks import check
+    from neuron_vs_sae.comparison import Machine, compare
+    from neuron_vs_sae.curve import Curve
+    from neuron_vs_sae.errors import FolderError, InputError, NothingToExplainError
+    from neuron_vs_sae.evaluation import evaluate
+    from neuron_vs_sae.models import load_model, prepare
+    from neuron_vs_sae.nodes import Circuit, NodeIndex, NodeScores, bits, log_sizes, mib_sizes
+    from neuron_vs_sae.pairs import PromptPairs
+    from neuron_vs_sae.result import Result, load
+    from neuron_vs_sae.study import Study
+
+_HOME = {
+    "Basis": "basis",
+    "Circuit": "nodes",
+    "Curve": "curve",
+    "Dictionary": "basis",
+    "Features": "basis",
+    "FolderError": "errors",
+    "InputError": "errors",
+    "Machine": "comparison",
+    "NodeIndex": "nodes",
+    "NodeScores": "nodes",
+    "NothingToExplainError": "errors",
+    "PromptPairs": "pairs",
+    "Result": "result",
+    "Site": "basis",
+    "Study": "study",
+    "bits": "nodes",
+    "check": "checks",
+    "compare": "comparison",
+    "evaluate": "evaluation",
+    "load": "result",
+    "load_model": "models",
+    "log_sizes": "nodes",
+    "mib_sizes": "nodes",
+    "prepare": "models",
+}
+_MODULES = ("ablation", "attribution", "bases", "metrics", "plots", "tables", "tasks")
+
+__all__ = [
+    "Basis",
+    "Circuit",
+    "Curve",
+    "Dictionary",
+    "Features",
+    "FolderError",
+    "InputError",
+    "Machine",
+    "NodeIndex",
+    "NodeScores",
+    "NothingToExplainError",
+    "PromptPairs",
+    "Result",
+    "Site",
+    "Study",
+    "ablation",
+    "attribution",
+    "bases",
+    "bits",
+    "check",
+    "compare",
+    "evaluate",
+    "load",
+    "load_model",
+    "log_sizes",
+    "metrics",
+    "mib_sizes",
+    "plots",
+    "prepare",
+    "tables",
+    "tasks",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"neuron_vs_sae.{name}")
+    if name in _HOME:
+        return getattr(import_module(f"neuron_vs_sae.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'neuron_vs_sae' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,154 @@
+"""`nvs check`: everything that can be wrong is looked at, and what the study will cost is measured in miniature."""
+
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from neuron_vs_sae.comparison import Cell, Machine, Task, load_model_for, load_tasks, plan, sizes_of
+from neuron_vs_sae.evaluation import evaluate, roles
+from neuron_vs_sae.lookup import bound, find, parse
+from neuron_vs_sae.metric import Target, resolve
+from neuron_vs_sae.pairs import PromptPairs
+from neuron_vs_sae.splice import read, run
+from neuron_vs_sae.study import Study
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a study is made of and what it will cost: rows for people, and the same as plain data."""
+
+    model: dict[str, Any]
+    tasks: list[dict[str, Any]]
+    bases: list[dict[str, Any]]
+    seconds: float
+    peak_gib: float
+
+
+def check(study: Study, machine: Machine | None = None) -> Report:
+    """Load and validate all of the study, measure a miniature of it, and run nothing else.
+
+    Raises `InputError` for the first thing that is wrong.
+    """
+    machine = machine or Machine()
+    model = load_model_for(study, machine)
+    tasks = load_tasks(study, model)
+    cells = list(plan(study, model, tasks, machine))
+    seen: dict[tuple[str, str], dict[str, Any]] = {}
+    seconds = 0.0
+    for cell in cells:
+        seen.setdefault((cell.task.name, cell.basis_text), describe_basis(model, cell))
+        seconds += estimate(study, model, cell, machine)
+    return Report(
+        model={
+            "name": model.cfg.model_name,
+            "layers": model.cfg.n_layers,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "device": str(next(model.parameters()).device),
+            "dtype": str(model.cfg.dtype).removeprefix("torch."),
+        },
+        tasks=[describe_task(model, task, study) for task in tasks],
+        bases=list(seen.values()),
+        seconds=seconds,
+        peak_gib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    )
+
+
+def describe_task(model: Any, task: Task, study: Study) -> dict[str, Any]:
+    """Sizes, and how well the model does: the share of pairs whose answer beats its foil on both prompts."""
+    pairs = task.evaluation
+    clean, corrupt = margins(model, pairs)
+    return {
+        "task": task.name,
+        "discovery": len(task.discovery),
+        "evaluation": len(pairs),
+        "tokens": pairs.positions,
+        "bos": study.prepend_bos,
+        "accuracy": float(((clean > 0) & (corrupt < 0)).double().mean()),
+        "clean": float(clean.mean()),
+        "corrupt": float(corrupt.mean()),
+    }
+
+
+def margins(model: Any, pairs: PromptPairs) -> tuple[torch.Tensor, torch.Tensor]:
+    """The logit difference (answer over foil) of every pair's clean and corrupt prompt."""
+    found: list[list[torch.Tensor]] = [[], []]
+    for batch in pairs.batches(64):
+        for into, tokens in zip(found, (batch.clean, batch.corrupt), strict=True):
+            logits = run(model, tokens, batch.length)
+            target = Target(batch.answer, batch.foil, lambda logits=logits: logits)
+            into.append(resolve("logit_difference")(logits, target))
+    return torch.cat(found[0]), torch.cat(found[1])
+
+
+def describe_basis(model: Any, cell: Cell) -> dict[str, Any]:
+    """Sites, widths, and on the task's own prompts the active units and the explained variance of every site."""
+    basis, pairs = cell.basis, cell.task.discovery.take(range(min(32, len(cell.task.discovery))))
+    values = read(model, pairs.clean, pairs.length, basis.hooks)
+    features = basis.features(values)
+    explained = [
+        explained_variance(site.view(values[site.writes]), error, pairs)
+        for site, error in zip(basis.sites, features.errors, strict=True)
+    ]
+    active = [float((units != 0).sum(-1).double().mean()) for units in features.units]
+    return {
+        "task": cell.task.name,
+        "basis": cell.basis_text,
+        "sites": [site.name for site in basis.sites],
+        "width": [d.width for d in basis.dictionaries],
+        "active": active,
+        "explained_variance": explained,
+    }
+
+
+def explained_variance(x: torch.Tensor, error: torch.Tensor, pairs: PromptPairs) -> float:
+    """`1 - |error|^2 / |x - mean|^2` over all real tokens but BOS."""
+    real = torch.arange(pairs.positions, device=pairs.length.device) < pairs.length[:, None]
+    if pairs.bos:
+        real[:, 0] = False
+    x, error = x[real].double(), error[real].double()
+    return float(1 - (error**2).sum() / ((x - x.mean(0)) ** 2).sum())
+
+
+def estimate(study: Study, model: Any, cell: Cell, machine: Machine) -> float:
+    """Seconds that a cell will take, from a miniature: one batch discovered on, one size judged, scaled up."""
+    basis, held_out = cell.basis, cell.task.evaluation
+    seconds = _discovery_seconds(study, model, cell, machine)
+    scores = find("attribution", "random")(model, basis, held_out, positions=study.positions)
+    part = held_out.take(range(min(machine.batch_size, len(held_out))))
+    for ablation in study.ablation:
+        for errors in study.errors:
+            total = int(roles(basis, scores.index, errors, (None,) * len(basis.sites))[0].sum())
+            judge = partial(
+                evaluate, model, basis, scores, part, sizes=[1], metric=study.metric, ablation=ablation, errors=errors,
+                seed=study.seed, batch_size=machine.batch_size,
+            )  # fmt: skip
+            # One size is two runs, beside the model's, the empty one and the ablation's values: five passes.
+            passes = 2 * len(sizes_of(study, total, cell.basis_text)) + 3
+            seconds += _timed(judge) * (len(held_out) / len(part)) * passes / 5
+    return seconds
+
+
+def _discovery_seconds(study: Study, model: Any, cell: Cell, machine: Machine) -> float:
+    pairs = cell.task.discovery
+    few = pairs.take([i % len(pairs) for i in range(machine.batch_size)])
+    if parse("attribution", cell.method).name == "activation_patching":
+        # One pair of it is a run per node, too long for a miniature: its runs are counted instead.
+        positions = 1 if study.positions == "pooled" else pairs.positions
+        nodes = sum(d.width + 1 for d in cell.basis.dictionaries) * positions
+        return _timed(lambda: run(model, few.clean, few.length)) * len(pairs) * nodes / len(few)
+    discover = partial(
+        bound("attribution", cell.method, seed=study.seed), model, cell.basis, few, study.explained_metric,
+        pairing=study.pairing, positions=study.positions, batch_size=machine.batch_size,
+    )  # fmt: skip
+    return _timed(discover) * len(pairs) / len(few)
+
+
+def _timed(work: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started

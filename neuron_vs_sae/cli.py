@@ -1,0 +1,276 @@
+"""`nvs`: thin. Its options are the fields of `Study`; heavy packages are imported when a command needs them."""
+
+import inspect
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from neuron_vs_sae.errors import InputError
+from neuron_vs_sae.study import Study, load_config, make_study
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # help texts hold [brackets]
+    help="Circuits in the neuron basis and in SAE bases, found and judged by one pipeline.",
+)
+_out = Console()
+_err = Console(stderr=True)
+
+_NO_MODEL = (
+    "say what to compare: a model, a task and at least one basis, for example\n"
+    "  nvs compare --model gpt2 --task pairs.jsonl --basis mlp_neurons --basis sae:gpt2-small-mlp-out-v5-32k\n"
+    'A task file holds one JSON object per line: {"clean": ..., "corrupt": ..., "answer": ..., "foil": ...}.\n'
+    "`nvs compare --help` lists every option, `nvs list bases` what a basis can be."
+)
+
+
+def main() -> None:
+    """Entry point: exit status 0 done, 2 a usage or input error, 1 a failure; one message, no traceback."""
+    try:
+        app()
+    except InputError as error:
+        _fail(str(error), 2)
+    except KeyboardInterrupt:
+        _fail("interrupted; what is finished is kept, and the same command goes on from there", 1)
+    except Exception as error:
+        if os.environ.get("NVS_TRACEBACK"):
+            raise
+        _fail(f"{type(error).__name__}: {error}\n(set NVS_TRACEBACK=1 for the traceback)", 1)
+
+
+def _fail(message: str, status: int) -> None:
+    _err.print(f"[bold red]nvs:[/] {_plain(message)}", highlight=False, soft_wrap=True)
+    sys.exit(status)
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+def _with_study_options(command: Any) -> Any:
+    """`command(study_settings, **own)` with an option for every field of `Study` in its signature."""
+    own = list(inspect.signature(command).parameters.values())[1:]
+    fields = []
+    for name, field in Study.model_fields.items():
+        kind, flag = _option_type(name, field), f"--{name.replace('_', '-')}"
+        declared = f"{flag}/--no-{flag[2:]}" if kind == bool | None else flag
+        option = typer.Option(
+            declared, help=f"{field.description}{_choices(field)}{_default(field)}", show_default=False
+        )
+        annotation = Annotated[kind, option]
+        fields.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
+
+    def run(**given: Any) -> None:
+        settings = {n: given.pop(n) for n in Study.model_fields}
+        command({n: v for n, v in settings.items() if v is not None}, **given)
+
+    run.__name__ = command.__name__
+    run.__doc__ = command.__doc__
+    run.__signature__ = inspect.Signature([*fields, *own])  # type: ignore[attr-defined]
+    return run
+
+
+def _option_type(name: str, field: Any) -> Any:
+    if name == "sizes":
+        return str | None  # comma-separated
+    if get_origin(field.annotation) is tuple:
+        return list[str] | None
+    kinds = [kind for kind in (field.annotation, *get_args(field.annotation)) if kind in (bool, int, float)]
+    return (kinds[0] if kinds else str) | None
+
+
+def _choices(field: Any) -> str:
+    return f" ({', '.join(get_args(field.annotation))})" if get_origin(field.annotation) is Literal else ""
+
+
+def _default(field: Any) -> str:
+    default = None if field.is_required() else field.get_default()
+    shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+    return f" [{shown}]" if shown not in (None, "") else ""
+
+
+Config = Annotated[Path | None, typer.Option(help="TOML file with these options as keys; flags override it")]
+Out = Annotated[Path, typer.Option(help="folder for the results")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ... [default: cuda where there is one]")]
+BatchSize = Annotated[int, typer.Option(min=1, help="pairs per pass; changes no number")]
+Trust = Annotated[bool, typer.Option("--trust-remote-code", help="let a model's own code or pickles run")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="no progress, no summary")]
+Json = Annotated[bool, typer.Option("--json", help="print the outcome as JSON on standard output")]
+
+
+def _study(settings: dict[str, Any], config: Path | None, quiet: bool) -> Study:
+    if quiet:
+        os.environ["TQDM_DISABLE"] = "1"
+    if not settings and config is None:
+        raise InputError(_NO_MODEL)
+    origin = str(config) if config else "the command line"
+    return make_study({**(load_config(config) if config else {}), **settings}, origin)
+
+
+@app.command("compare")
+@_with_study_options
+def compare(
+    settings: dict[str, Any],
+    *,
+    config: Config = None,
+    out: Out = Path("nvs-results"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace what is in --out")] = False,
+    device: Device = None,
+    batch_size: BatchSize = 64,
+    trust_remote_code: Trust = False,
+    quiet: Quiet = False,
+    json_output: Json = False,
+) -> None:
+    """Run a study: every task x basis x method x ablation x error policy. Interrupted, it goes on where it stopped."""
+    study = _study(settings, config, quiet or json_output)
+    from neuron_vs_sae.comparison import Machine
+    from neuron_vs_sae.comparison import compare as run
+
+    found = run(study, out, machine=Machine(device, batch_size, trust_remote_code), overwrite=overwrite)
+    if json_output:
+        print(found.summary.to_json(orient="records"))
+    elif not quiet:
+        _show(found)
+
+
+@app.command("check")
+@_with_study_options
+def check(
+    settings: dict[str, Any],
+    *,
+    config: Config = None,
+    device: Device = None,
+    batch_size: BatchSize = 64,
+    trust_remote_code: Trust = False,
+    quiet: Quiet = False,
+    json_output: Json = False,
+) -> None:
+    """Validate everything that `nvs compare` would use, estimate what it will cost, and run nothing."""
+    study = _study(settings, config, quiet or json_output)
+    from dataclasses import asdict
+
+    from neuron_vs_sae.checks import check as look
+
+    report = asdict(look(study, _machine(device, batch_size, trust_remote_code)))
+    if json_output:
+        print(json.dumps(report))
+    elif not quiet:
+        _show_check(report)
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(help="bases, methods, tasks, ablations, metrics, models or saes")],
+    model: Annotated[str | None, typer.Option(help="with saes: only those trained on this model")] = None,
+) -> None:
+    """What there is, by name."""
+    folders = {
+        "bases": "bases", "methods": "attribution", "tasks": "tasks", "ablations": "ablation", "metrics": "metrics",
+    }  # fmt: skip
+    if what in folders:
+        from neuron_vs_sae.lookup import known, summary
+
+        rows = [(name, summary(folders[what], name)) for name in known(folders[what])]
+    elif what == "models":
+        from neuron_vs_sae.models import known_models
+
+        rows = [("FOLDER", "any local Hugging Face checkpoint with config, safetensors and tokenizer"), *known_models()]
+    elif what == "saes":
+        from neuron_vs_sae.bases.sae import known_releases
+
+        rows = known_releases(model)
+    else:
+        raise InputError(f"nothing to list under {what!r}; there are: {', '.join([*folders, 'models', 'saes'])}")
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, text in rows:
+        table.add_row(_plain(name), _plain(text))
+    _out.print(table)
+
+
+@app.command("report")
+def report(folder: Annotated[Path, typer.Argument(help="results of `nvs compare`")]) -> None:
+    """Write the tables and figures of a finished study again, from its per-prompt values."""
+    from neuron_vs_sae import result
+    from neuron_vs_sae.comparison import write_report
+
+    found = result.load(folder)
+    write_report(found)
+    _show(found)
+
+
+def _machine(device: str | None, batch_size: int, trust_remote_code: bool) -> Any:
+    from neuron_vs_sae.comparison import Machine
+
+    return Machine(device, batch_size, trust_remote_code)
+
+
+def _show(found: Any) -> None:
+    from neuron_vs_sae.plots import label
+    from neuron_vs_sae.tables import per_curve
+
+    table = Table(title=f"{found.record['study']['model']}: nodes for 80 % faithfulness, and areas over log size")
+    for column in ("task", "basis", "method", "ablation", "errors", "nodes", "for 80 %", "area F", "area C"):
+        table.add_column(
+            column, justify="left" if column in {"task", "basis", "method", "ablation", "errors"} else "right"
+        )
+    for _, row in per_curve(found).iterrows():
+        size = (
+            "not reached"
+            if row["size_at_level"] is None or str(row["size_at_level"]) == "<NA>"
+            else row["size_at_level"]
+        )
+        areas = [
+            "" if row[c] is None or row[c] != row[c] else f"{row[c]:.3f}"
+            for c in ("area_faithfulness", "area_completeness")
+        ]
+        cells = [
+            row["task"],
+            label(row["basis"]),
+            row["method"],
+            row["ablation"],
+            row["errors"],
+            row["n_total"],
+            size,
+            *areas,
+        ]
+        table.add_row(*(_plain(str(c)) for c in cells))
+    _out.print(table)
+    _out.print(
+        "area F: mean faithfulness over log size, higher is sparser; area C: mean completeness, LOWER is better "
+        "(what is left when the circuit is removed)."
+    )
+    _out.print(
+        f"In {_plain(str(found.folder))}: table.md, summary.csv, curves.html, curves.parquet, scores.safetensors, study.json"
+    )
+
+
+def _show_check(report: dict[str, Any]) -> None:
+    model = report["model"]
+    _out.print(
+        f"model {_plain(model['name'])}: {model['layers']} layers, {model['parameters']:,} parameters, {model['dtype']} on {model['device']}"
+    )
+    for task in report["tasks"]:
+        _out.print(
+            f"task {_plain(task['task'])}: {task['discovery']} + {task['evaluation']} pairs of {task['tokens']} tokens, "
+            f"{'one BOS' if task['bos'] else 'no BOS'}; right on both prompts {task['accuracy']:.0%}, logit difference "
+            f"{task['clean']:.2f} clean, {task['corrupt']:.2f} corrupt"
+        )
+    for basis in report["bases"]:
+        _out.print(f"basis {_plain(basis['basis'])} on {_plain(basis['task'])}:")
+        for site, width, active, explained in zip(
+            basis["sites"], basis["width"], basis["active"], basis["explained_variance"], strict=True
+        ):
+            _out.print(f"  {site}: {width} units, {active:.1f} active, explained variance {explained:.3f}")
+    _out.print(f"estimated time {report['seconds']:.0f} s; peak memory so far {report['peak_gib']:.1f} GiB")
+
+
+if __name__ == "__main__":
+    main()

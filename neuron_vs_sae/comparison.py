@@ -1,0 +1,376 @@
+"""Run a study: discover once per task, basis and method, judge under every ablation and error policy, write results."""
+
+import hashlib
+import json
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from neuron_vs_sae import result
+from neuron_vs_sae.basis import Basis
+from neuron_vs_sae.errors import FolderError, InputError
+from neuron_vs_sae.evaluation import evaluate, roles
+from neuron_vs_sae.lookup import bound, parse
+from neuron_vs_sae.models import load_model
+from neuron_vs_sae.nodes import NodeScores, log_sizes, mib_sizes
+from neuron_vs_sae.pairs import PromptPairs
+from neuron_vs_sae.plots import write_curves_html
+from neuron_vs_sae.study import Study, looks_like_file
+from neuron_vs_sae.tables import write_markdown
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What runs a study without changing its numbers beyond rounding: device, pairs per pass, and permission."""
+
+    device: str | None = None
+    batch_size: int = 64
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A task as a study uses it: its name, discovery pairs and held-out evaluation pairs."""
+
+    name: str
+    discovery: PromptPairs
+    evaluation: PromptPairs
+
+
+def compare(
+    study: Study, out: Path | str, *, machine: Machine | None = None, overwrite: bool = False, model: Any = None
+) -> result.Result:
+    """Run the study into the folder `out` and return its result.
+
+    A finished study is loaded, not run again; an interrupted one goes on from what it has and ends with the same
+    numbers. `model` is an already loaded model to use instead of loading `study.model`.
+    Raises `FolderError` when the folder holds another study (unless `overwrite`), is in use, or cannot be written;
+    `InputError` for input that is wrong, before anything long starts.
+    """
+    folder, machine = Path(out), machine or Machine()
+    with result.locked(folder):
+        inputs = identify(study)
+        record = _resume(folder, study, inputs, overwrite)
+        if record is None or not record["finished"]:
+            started = time.time()
+            model = load_model_for(study, machine) if model is None else model
+            tasks = load_tasks(study, model)
+            cells = list(plan(study, model, tasks, machine))
+            record = {
+                "study": study.model_dump(mode="json"),
+                "key": study.key,
+                "inputs": inputs,
+                "finished": False,
+                "provenance": provenance(model, machine),
+            }
+            result.write_json(folder / "study.json", record)
+            record["bases"] = _run(study, folder, model, cells, machine)
+            _assemble(study, folder, tasks, cells)
+            record.update(finished=True, seconds=round(time.time() - started, 1))
+            result.write_json(folder / "study.json", record)
+            shutil.rmtree(folder / "cells")
+        found = result.load(folder)
+        write_report(found)
+        return found
+
+
+def write_report(found: result.Result) -> None:
+    """(Re)write what is derived from the per-prompt values: `summary.csv`, `table.md`, `curves.html`."""
+    result.write(found.folder / "summary.csv", lambda file: found.summary.to_csv(file, index=False))
+    write_markdown(found)
+    write_curves_html(found)
+
+
+def load_model_for(study: Study, machine: Machine) -> Any:
+    """The study's model."""
+    return load_model(
+        study.model,
+        dtype=study.dtype,
+        device=machine.device,
+        process_weights=study.process_weights,
+        trust_remote_code=machine.trust_remote_code,
+    )
+
+
+def load_tasks(study: Study, model: Any) -> list[Task]:
+    """Discovery and evaluation pairs of every task. Raises `InputError` where they overlap, or are too few."""
+    tasks = []
+    for i, text in enumerate(study.task):
+        pairs = _pairs(study, model, text)
+        if study.eval_task:
+            evaluation = _pairs(study, model, study.eval_task[i]).sample(study.eval_examples, study.seed)
+            discovery = pairs.sample(study.examples, study.seed)
+            shared = evaluation.overlap(discovery)
+            if shared and not study.allow_overlap:
+                raise InputError(
+                    f"{shared} of {len(evaluation)} evaluation pairs of {study.eval_task[i]} share a prompt with the discovery "
+                    f"pairs of {text}: what is found would be judged on what it was found on. Use other files, let one file "
+                    "be split (no --eval-task), or pass --allow-overlap"
+                )
+        else:
+            discovery, evaluation = pairs.split(study.examples, study.eval_examples, seed=study.seed, by=study.split_by)
+        tasks.append(Task(pairs.name, discovery, evaluation))
+    names = [task.name for task in tasks]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"two tasks are called {twice[0]!r} (a file's name without its ending): rename one file")
+    return tasks
+
+
+def _pairs(study: Study, model: Any, text: str) -> PromptPairs:
+    if looks_like_file(text):
+        return bound("tasks", "from_file", path=text, prepend_bos=study.prepend_bos)(model)
+    return bound("tasks", text, prepend_bos=study.prepend_bos, seed=study.seed)(model)
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One discovery (task x basis x method) and the curves that judge it."""
+
+    task: Task
+    basis_text: str
+    basis: Basis
+    method: str
+
+    @property
+    def label(self) -> str:
+        return f"{self.task.name}/{self.basis_text}/{self.method}"
+
+    @property
+    def file(self) -> str:
+        return hashlib.sha256(self.label.encode()).hexdigest()[:16]
+
+
+def plan(study: Study, model: Any, tasks: list[Task], machine: Machine) -> Iterator[Cell]:
+    """Every discovery of the study, with bases built and sizes, methods and positions checked: nothing long has run."""
+    for task in tasks:
+        for text in study.basis:
+            basis = bound("bases", text, prompts=task.discovery, batch_size=machine.batch_size)(model)
+            positions = None if study.positions == "pooled" else task.evaluation.positions
+            index = basis.index(positions)
+            for errors in study.errors:
+                total = int(roles(basis, index, errors, (None,) * len(basis.sites))[0].sum())
+                sizes_of(study, total, text)
+            for method in study.method:
+                bound("attribution", method, seed=study.seed)
+                yield Cell(task, text, basis, method)
+
+
+def sizes_of(study: Study, total: int, basis: str) -> tuple[int, ...]:
+    """The study's sizes for a basis of `total` nodes. Raises `InputError` for one beyond them."""
+    sizes: set[int] = set()
+    for size in study.sizes:
+        grids = {"all": (total,), "log": log_sizes(total), "mib": mib_sizes(total)}
+        chosen = grids[size] if size in grids else (int(size),)
+        if max(chosen) > total:
+            raise InputError(
+                f"a circuit of {max(chosen)} nodes is asked for (--sizes), and basis {basis!r} has {total}: ask for at "
+                f"most {total}, or 'all'"
+            )
+        sizes.update(chosen)
+    return tuple(sorted(sizes))
+
+
+def _run(study: Study, folder: Path, model: Any, cells: list[Cell], machine: Machine) -> dict[str, dict[str, Any]]:
+    done: dict[str, dict[str, Any]] = {}
+    for cell in tqdm(cells, desc="compare", unit="discovery"):
+        done[f"{cell.task.name}/{cell.basis_text}"] = {
+            "sites": [site.name for site in cell.basis.sites],
+            "widths": [d.width for d in cell.basis.dictionaries],
+            **cell.basis.provenance,
+        }
+        curves_file = folder / "cells" / f"{cell.file}.parquet"
+        if not curves_file.exists():
+            scores = _scores(study, folder, model, cell, machine)
+            rows = [
+                result.to_rows(curve, _labels(study, model, cell, ablation, errors))
+                for ablation, errors, curve in _curves(study, model, cell, scores, machine)
+            ]
+            result.write_table(curves_file, pd.concat(rows, ignore_index=True))
+    return done
+
+
+def _scores(study: Study, folder: Path, model: Any, cell: Cell, machine: Machine) -> NodeScores:
+    file = folder / "cells" / f"{cell.file}.safetensors"
+    if file.exists():
+        positions = None if study.positions == "pooled" else cell.task.discovery.positions
+        return NodeScores(cell.basis.index(positions), result.read_tensors(file)[cell.label])
+    scores = bound("attribution", cell.method, seed=study.seed)(
+        model,
+        cell.basis,
+        cell.task.discovery,
+        study.explained_metric,
+        pairing=study.pairing,
+        positions=study.positions,
+        batch_size=machine.batch_size,
+    )
+    if not bool(scores.values.any()):
+        raise InputError(
+            f"{cell.label}: every score is 0, so nothing can be ranked. The metric '{study.explained_metric}' may not depend on "
+            "these sites, or its gradient vanishes at the clean prompt (kl): choose another --attribution-metric"
+        )
+    shape = {"sites": scores.index.sites, "widths": scores.index.widths, "positions": scores.index.positions}
+    result.write_tensors(file, {cell.label: scores.values}, {"index": json.dumps({cell.label: shape})})
+    return scores
+
+
+def _curves(study: Study, model: Any, cell: Cell, scores: NodeScores, machine: Machine) -> Iterator[Any]:
+    for ablation in study.ablation:
+        for errors in study.errors:
+            source = cell.task.discovery if study.mean_source == "discovery" else None
+            yield (
+                ablation,
+                errors,
+                evaluate(
+                    model,
+                    cell.basis,
+                    scores,
+                    cell.task.evaluation,
+                    sizes=lambda total: sizes_of(study, total, cell.basis_text),
+                    metric=study.metric,
+                    ablation=ablation,
+                    errors=errors,
+                    rank_by=study.rank_by,
+                    source=source,
+                    seed=study.seed,
+                    batch_size=machine.batch_size,
+                ),
+            )
+
+
+def _labels(study: Study, model: Any, cell: Cell, ablation: str, errors: str) -> dict[str, Any]:
+    return {
+        "model": model.cfg.model_name,
+        "task": cell.task.name,
+        "basis": cell.basis_text,
+        "site": cell.basis.kind,
+        "method": cell.method,
+        "ablation": ablation,
+        "errors": errors,
+        "positions": study.positions,
+        "rank_by": study.rank_by,
+        "metric": study.metric,
+        "n_discovery": len(cell.task.discovery),
+        "seed": study.seed,
+        "attribution_metric": study.explained_metric,
+        "pairing": study.pairing,
+        "mean_source": study.mean_source,
+        "dtype": study.dtype,
+        "prepend_bos": study.prepend_bos,
+        "process_weights": study.process_weights,
+        "split_by": "file" if study.eval_task else study.split_by,
+        "key": study.key,
+    }
+
+
+def _assemble(study: Study, folder: Path, tasks: list[Task], cells: list[Cell]) -> None:
+    parts = [pd.read_parquet(folder / "cells" / f"{cell.file}.parquet") for cell in cells]
+    result.write_table(folder / "curves.parquet", pd.concat(parts, ignore_index=True))
+    tensors, index = {}, {}
+    for cell in cells:
+        tensors.update(result.read_tensors(folder / "cells" / f"{cell.file}.safetensors"))
+        positions = None if study.positions == "pooled" else cell.task.discovery.positions
+        nodes = cell.basis.index(positions)
+        index[cell.label] = {"sites": nodes.sites, "widths": nodes.widths, "positions": nodes.positions}
+    result.write_tensors(folder / "scores.safetensors", tensors, {"index": json.dumps(index)})
+    result.write_table(folder / "prompts.parquet", _prompts(tasks))
+
+
+def _prompts(tasks: list[Task]) -> pd.DataFrame:
+    rows = [
+        {
+            "task": task.name,
+            "split": split,
+            "prompt": i,
+            "clean": pairs.clean_text[i],
+            "corrupt": pairs.corrupt_text[i],
+            "answer": pairs.answer_text[i],
+            "foil": pairs.foil_text[i],
+            "tokens": int(pairs.length[i]),
+            "tags": json.dumps(pairs.tags[i], ensure_ascii=False),
+        }
+        for task in tasks
+        for split, pairs in (("discovery", task.discovery), ("evaluation", task.evaluation))
+        for i in range(len(pairs))
+    ]
+    return pd.DataFrame(rows)
+
+
+def _resume(folder: Path, study: Study, inputs: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
+    record = result.read_record(folder)
+    if overwrite and record is not None:
+        (folder / "study.json").unlink()
+        shutil.rmtree(folder / "cells", ignore_errors=True)
+        record = None
+    if record is None or (record.get("key") == study.key and record.get("inputs") == inputs):
+        return record
+    mine, theirs = study.model_dump(mode="json"), record.get("study", {})
+    differing = [name for name in mine if mine[name] != theirs.get(name)]
+    differing += [f"the contents of {k}" for k, v in inputs.items() if record.get("inputs", {}).get(k, v) != v]
+    raise FolderError(
+        f"{folder} holds another study (it differs in: {', '.join(differing) or 'its version'}): choose another folder (--out), "
+        "or pass --overwrite to replace it"
+    )
+
+
+def identify(study: Study) -> dict[str, str]:
+    """What the study reads: a hash of every local file's contents, by the name it is given, and this package's version."""
+    sources = [study.model, *study.task, *study.eval_task]
+    sources += [parse("bases", text).options.get("source", "") for text in study.basis]
+    found = {"neuron_vs_sae": version("neuron_vs_sae")}
+    for source in sources:
+        path = Path(source)
+        if source and path.exists():
+            found[source] = _digest(path)
+    return found
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
+    for file in files:
+        digest.update(str(file.relative_to(path)).encode())
+        with file.open("rb") as stream:
+            while chunk := stream.read(1 << 22):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def provenance(model: Any, machine: Machine) -> dict[str, Any]:
+    """What runs it: versions, code revision, device, dtype, threads."""
+    packages = ("torch", "transformer-lens", "sae-lens", "transformers", "numpy", "scipy")
+    return {
+        "versions": {"neuron_vs_sae": version("neuron_vs_sae"), **{p: version(p) for p in packages}},
+        "code": _revision(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": str(next(model.parameters()).device),
+        "dtype": str(model.cfg.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "batch_size": machine.batch_size,
+    }
+
+
+def _revision() -> str | None:
+    """The package's git commit, with `+` where files differ from it; None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10, check=True
+        )
+        status = subprocess.run(
+            ["git", "status", "--porcelain", "."], cwd=here, capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit.stdout.strip() + ("+" if status.stdout.strip() else "")

@@ -1,0 +1,228 @@
+"""Results on disk: one folder per study, written whole or not at all, that says what made every number."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from filelock import FileLock, Timeout
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from neuron_vs_sae.curve import Curve
+from neuron_vs_sae.errors import FolderError
+from neuron_vs_sae.nodes import bits
+from neuron_vs_sae.statistics import intervals
+from neuron_vs_sae.study import Study
+
+# One curve is what has one value of each of these.
+CURVE = ["task", "basis", "method", "ablation", "errors"]
+
+SUMMARY = [
+    "model", "task", "basis", "site", "method", "ablation", "errors", "positions", "rank_by", "metric", "n_discovery",
+    "n_eval", "size", "n_units", "n_error_nodes", "n_total", "fraction", "bits", "f_model", "f_empty", "f_circuit",
+    "f_complement", "faithfulness", "completeness", "faithfulness_low", "faithfulness_high", "completeness_low",
+    "completeness_high", "seed",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A finished study: its record (`study.json`), per-prompt values (`curves.parquet`) and one row per size.
+
+    `curves` has one row per task x basis x method x ablation x errors x run x size x prompt, `run` being whole, empty
+    (no size), circuit or complement.
+    """
+
+    folder: Path
+    record: dict[str, Any]
+    curves: pd.DataFrame
+    summary: pd.DataFrame
+
+    @property
+    def study(self) -> Study:
+        return Study(**self.record["study"])
+
+    def curve(self, **values: str) -> Curve:
+        """The one curve with these values: `result.curve(task="...", basis="...", method="relp")`."""
+        rows = self.curves
+        for column, value in values.items():
+            rows = rows[rows[column] == value]
+        found = rows[CURVE].drop_duplicates()
+        if len(found) != 1:
+            options = {c: sorted(self.curves[c].unique().tolist()) for c in CURVE}
+            raise KeyError(f"{len(found)} curves match {values}; one is expected. There are: {options}")
+        return to_curve(rows)
+
+
+def load(folder: Path | str) -> Result:
+    """The result in a folder. Raises `FolderError` where there is none, or it is unfinished."""
+    folder = Path(folder)
+    record = read_record(folder)
+    if record is None or not record["finished"]:
+        state = "holds no study" if record is None else "holds a study that is not finished"
+        raise FolderError(f"{folder} {state}: run `nvs compare --out {folder}` first")
+    if not (folder / "curves.parquet").exists():
+        raise FolderError(f"{folder} lost its curves.parquet: run it again with --overwrite")
+    curves = pd.read_parquet(folder / "curves.parquet")
+    return Result(folder, record, curves, summarise(curves, Study(**record["study"])))
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """`study.json`, or None."""
+    file = folder / "study.json"
+    if not file.exists():
+        return None
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise FolderError(f"{file} is damaged ({error}): remove it, or choose another folder (--out)") from error
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """The folder for one run alone. Raises `FolderError` when another run has it, or it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise FolderError(
+            f"another run is writing to {folder}: wait for it, or choose another folder (--out)"
+        ) from None
+    except OSError as error:
+        raise FolderError(
+            f"cannot write to {folder}: {error.strerror or error}. Choose another folder (--out)"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def write(file: Path, put: Callable[[Path], Any]) -> None:
+    """Have `put` write a temporary file beside `file`, then rename it: whole or not at all.
+
+    Raises `FolderError` when the disk is full or the folder is not writable; nothing is left half-written.
+    """
+    temporary: Path | None = None
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=file.suffix)
+        os.close(handle)
+        temporary = Path(name)
+        put(temporary)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, file)
+    except OSError as error:
+        raise FolderError(
+            f"cannot write {file}: {error.strerror or error}. What was finished before is kept: make room (or choose "
+            "another folder with --out) and run the same command again"
+        ) from error
+    finally:
+        if temporary is not None and temporary.exists():
+            temporary.unlink()
+
+
+def write_text(file: Path, text: str) -> None:
+    write(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_json(file: Path, value: Any) -> None:
+    write_text(file, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_table(file: Path, table: pd.DataFrame) -> None:
+    write(file, lambda temporary: table.to_parquet(temporary, index=False))
+
+
+def write_tensors(file: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    write(file, lambda temporary: save_file(tensors, temporary, metadata))
+
+
+def read_tensors(file: Path) -> dict[str, Float[Tensor, " nodes"]]:
+    return load_file(file)
+
+
+def to_rows(curve: Curve, labels: dict[str, Any]) -> pd.DataFrame:
+    """The curve as long rows: one per run, size and prompt, with `labels` (conventions included) in every row."""
+    n = len(curve.whole)
+    parts = []
+    for run, values in (("whole", curve.whole), ("empty", curve.empty)):
+        parts.append(pd.DataFrame({"run": run, "prompt": range(n), "value": values.numpy()}))
+    for run, values in (("circuit", curve.circuit), ("complement", curve.complement)):
+        for size, error_nodes, row in zip(curve.sizes, curve.n_error_nodes, values.numpy(), strict=True):
+            parts.append(
+                pd.DataFrame({"run": run, "size": size, "n_error_nodes": error_nodes, "prompt": range(n), "value": row})
+            )
+    rows = pd.concat(parts, ignore_index=True)
+    for column in ("size", "n_error_nodes"):
+        rows[column] = rows[column].astype("Int64")
+    rows["n_total"] = curve.n_total
+    return pd.concat([pd.DataFrame({k: [v] * len(rows) for k, v in labels.items()}), rows], axis=1)
+
+
+def to_curve(rows: pd.DataFrame) -> Curve:
+    """The curve of the long rows of one task x basis x method x ablation x errors."""
+
+    def one(run: str) -> Tensor:
+        found = rows[rows["run"] == run].sort_values("prompt")
+        return torch.tensor(found["value"].to_numpy(np.float64))
+
+    def many(run: str) -> Tensor:
+        table = rows[rows["run"] == run].pivot(index="size", columns="prompt", values="value").sort_index()
+        return torch.tensor(table.to_numpy(np.float64))
+
+    kept = rows[rows["run"] == "circuit"].drop_duplicates("size").sort_values("size")
+    return Curve(
+        sizes=tuple(int(k) for k in kept["size"]),
+        n_error_nodes=tuple(int(k) for k in kept["n_error_nodes"]),
+        n_total=int(rows["n_total"].iloc[0]),
+        whole=one("whole"),
+        empty=one("empty"),
+        circuit=many("circuit"),
+        complement=many("complement"),
+    )
+
+
+def summarise(curves: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """One row per curve and size: F's, scores, intervals, sizes, and every convention that made them."""
+    tables = []
+    for _, rows in curves.groupby(CURVE, sort=False):
+        curve = to_curve(rows)
+        faithful, complete = intervals(curve, confidence=study.confidence, resamples=study.resamples, seed=study.seed)
+        values = {"run", "size", "prompt", "value", "n_error_nodes", "n_total"}
+        labels = {c: rows[c].iloc[0] for c in rows.columns if c not in values}
+        table = pd.DataFrame(
+            {
+                **{k: [v] * len(curve.sizes) for k, v in labels.items()},
+                "n_eval": len(curve.whole),
+                "size": curve.sizes,
+                "n_units": [k - e for k, e in zip(curve.sizes, curve.n_error_nodes, strict=True)],
+                "n_error_nodes": curve.n_error_nodes,
+                "n_total": curve.n_total,
+                "fraction": curve.fraction,
+                "bits": [bits(curve.n_total, k) for k in curve.sizes],
+                "f_model": float(curve.whole.mean()),
+                "f_empty": float(curve.empty.mean()),
+                "f_circuit": curve.circuit.mean(1).numpy(),
+                "f_complement": curve.complement.mean(1).numpy(),
+                "faithfulness": curve.faithfulness.numpy(),
+                "completeness": curve.completeness.numpy(),
+                "faithfulness_low": faithful.low,
+                "faithfulness_high": faithful.high,
+                "completeness_low": complete.low,
+                "completeness_high": complete.high,
+            }
+        )
+        tables.append(table)
+    summary = pd.concat(tables, ignore_index=True)
+    return summary[[*SUMMARY, *(c for c in summary.columns if c not in SUMMARY)]]

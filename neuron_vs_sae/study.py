@@ -1,0 +1,144 @@
+"""A study: every choice that can change a number, by name. Light to import; running one is `comparison.py`."""
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from neuron_vs_sae.errors import InputError
+from neuron_vs_sae.lookup import check, parse
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, (str, int)) else value
+
+
+def _split_sizes(value: Any) -> Any:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else _listed(value)
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Sizes = Annotated[tuple[int | str, ...], BeforeValidator(_split_sizes)]
+ErrorPolicy = Literal["nodes", "keep", "ablate", "resid_only"]
+
+
+class Study(BaseModel):
+    """The product of its tasks, bases, methods, ablations and error policies, under conventions common to all.
+
+    Field names are the command line's options and the config file's keys. Frozen; `key` hashes every field.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(min_length=1, description="hub name or local folder of the model")
+    dtype: Literal["float32", "float64", "bfloat16", "float16"] = Field(
+        "float32", description="the model's; scores and metrics are in float32 or better"
+    )
+    process_weights: bool = Field(False, description="fold norms and centre weights (SAEs expect raw activations)")
+    prepend_bos: bool = Field(True, description="put one BOS token before every prompt")
+    task: Names = Field(min_length=1, description="task name or JSON-lines file of pairs; several allowed")
+    eval_task: Names = Field((), description="evaluation file of each task, in order; default: split from the task")
+    allow_overlap: bool = Field(False, description="accept evaluation prompts that discovery has seen")
+    split_by: str = Field("prompt", description="what discovery and evaluation must not share: prompt, or a tag")
+    examples: int = Field(300, ge=1, description="pairs for discovery")
+    eval_examples: int = Field(40, ge=1, description="pairs for evaluation")
+    basis: Names = Field(min_length=1, description="NAME[:SOURCE][@SITE][,option=value]; several allowed")
+    method: Names = Field(("relp",), min_length=1, description="attribution method[,option=value]; several allowed")
+    ablation: Names = Field(("mean",), min_length=1, description="value of what is not kept; several allowed")
+    errors: Annotated[tuple[ErrorPolicy, ...], BeforeValidator(_listed)] = Field(
+        ("nodes",),
+        min_length=1,
+        description="what SAE error nodes are: nodes, keep, ablate, resid_only; several allowed",
+    )
+    mean_source: Literal["evaluation", "discovery"] = Field(
+        "evaluation", description="whose corrupt prompts the mean ablations average"
+    )
+    positions: Literal["separate", "pooled"] = Field("separate", description="a node per position, or for all of them")
+    pairing: Literal["paired", "unpaired"] = Field("paired", description="attribution against corrupt, or against zero")
+    metric: str = Field("logit_difference", description="what circuits are judged by")
+    attribution_metric: str | None = Field(
+        None, description="what attribution explains; default: the metric (logit_difference for kl)"
+    )
+    rank_by: Literal["absolute", "signed"] = Field("absolute", description="rank nodes by |score| or by score")
+    sizes: Sizes = Field(
+        ("log",), min_length=1, description="node counts, 'all', 'log' (0,1,2,5,10,...), 'mib'; comma-separated"
+    )
+    seed: int = Field(0, ge=0, description="of splits, resampling, random scores and bootstrap")
+    confidence: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
+    resamples: int = Field(2000, ge=100, description="bootstrap resamples per interval")
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> "Study":
+        for folder, texts in (("bases", self.basis), ("attribution", self.method)):
+            for text in texts:
+                parse(folder, text)
+        for name in self.ablation:
+            check("ablation", name)
+        for metric in (self.metric, self.attribution_metric):
+            if metric is not None:
+                check("metrics", metric)
+        for name in self.task:
+            if not looks_like_file(name):
+                parse("tasks", name)
+        if self.eval_task and len(self.eval_task) != len(self.task):
+            raise InputError(
+                f"{len(self.eval_task)} evaluation files for {len(self.task)} tasks: give one for each (--eval-task), in order"
+            )
+        for field in ("task", "basis", "method", "ablation", "errors"):
+            given = getattr(self, field)
+            twice = sorted({name for name in given if given.count(name) > 1})
+            if twice:
+                raise InputError(f"{field} {twice[0]!r} is given twice")
+        for size in self.sizes:
+            if size not in {"all", "log", "mib"} and not str(size).isdigit():
+                raise InputError(f"size {size!r} is neither a number of nodes nor one of 'all', 'log', 'mib'")
+        return self
+
+    @property
+    def key(self) -> str:
+        """A hash of every field: two studies with one key are one study."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def explained_metric(self) -> str:
+        """The metric that attribution explains."""
+        return self.attribution_metric or ("logit_difference" if self.metric == "kl" else self.metric)
+
+
+def looks_like_file(task: str) -> bool:
+    """A task given as a path rather than by name."""
+    return Path(task).suffix in {".jsonl", ".json"} or "/" in task.split(",")[0]
+
+
+def load_config(path: Path) -> dict[str, Any]:
+    """The settings of a TOML file. Raises `InputError` where it cannot be read or parsed."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"config file {path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"config file {path} is not TOML: {error}") from error
+
+
+def make_study(settings: dict[str, Any], origin: str = "the study") -> Study:
+    """A `Study` from settings by name. Raises `InputError` that names the setting, what was given and what is allowed."""
+    try:
+        return Study(**settings)
+    except ValidationError as error:
+        raise InputError("; ".join(_explain(item, origin) for item in error.errors())) from None
+
+
+def _explain(item: Any, origin: str) -> str:
+    name = ".".join(str(part) for part in item["loc"][:1])
+    if item["type"] == "extra_forbidden":
+        return f"{origin} has no setting {name!r}; there are: {', '.join(Study.model_fields)}"
+    if item["type"] == "missing":
+        return f"{origin} lacks '{name}' ({Study.model_fields[name].description})"
+    if isinstance(item.get("ctx", {}).get("error"), InputError):
+        return str(item["ctx"]["error"])
+    where = f"{origin}, '{name}': " if name else ""
+    return f"{where}{item['msg']} (given: {item['input']!r})"

@@ -5,7 +5,7 @@ a site serves every basis there. Nothing outside a basis's own file asks which b
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -132,7 +132,7 @@ class Site:
         """`activation` with the site's vectors replaced, in its own shape and dtype."""
         value = value.to(activation.dtype)
         if self.head is None:
-            return value.reshape(activation.shape)
+            return value.reshape(activation.shape).contiguous()  # transformer-lens views it
         out = activation.clone()
         out[:, :, self.head] = value
         return out
@@ -207,9 +207,3 @@ class Basis:
     def constants(self, like: Tensor) -> tuple[Float[Tensor, " _"], ...]:
         """Per site what is written when every unit and the error are zero: `decode(0)`."""
         return tuple(d.decode(torch.zeros(d.width).to(like)) for d in self.dictionaries)
-
-
-def in_model_order(sites: Sequence[Site], hooks: Sequence[str]) -> list[int]:
-    """Positions of `sites` in the order in which the model reaches what they write."""
-    place = {hook: i for i, hook in enumerate(hooks)}
-    return sorted(range(len(sites)), key=lambda i: (sites[i].layer, place[sites[i].writes], sites[i].head or 0))

@@ -6,6 +6,7 @@ branches gives each of them half, an attention pattern counts as constant. Each 
 that returns the same value with another path for the gradient; nothing in the model is changed.
 """
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -19,18 +20,29 @@ Gate = Literal["half", "full", "up_only"]
 """A gated MLP's product: half the gradient to each branch; all of it to each; all to the up branch, none to the gate."""
 
 
-def edits(model: Any, *, gate: Gate = "half", freeze_attention: bool = False) -> list[Edit]:
-    """The rules as edits for `splice.gradients`. Raises `InputError` for an MLP that they do not cover."""
-    rules: list[Edit] = [(hook, _detach) for hook in model.hook_dict if hook.endswith(".hook_scale")]
+@dataclass(frozen=True)
+class Rules:
+    """The replacement as `edits` and `observers` for `splice.gradients`: what to change, and what to watch for it."""
+
+    edits: tuple[Edit, ...]
+    observers: tuple[Edit, ...]
+
+
+def rules(model: Any, *, gate: Gate = "half", freeze_attention: bool = False) -> Rules:
+    """The rules for this model. Raises `InputError` for an MLP that they do not cover."""
+    edits: list[Edit] = [(hook, _detach) for hook in model.hook_dict if hook.endswith(".hook_scale")]
+    observers: list[Edit] = []
     for layer, block in enumerate(model.blocks):
         if freeze_attention:
-            rules.append((f"blocks.{layer}.attn.hook_pattern", _detach))
+            edits.append((f"blocks.{layer}.attn.hook_pattern", _detach))
         if hasattr(block, "mlp"):
-            rules += _mlp(model, layer, gate)
+            watch, product = _mlp(model, layer, gate)
+            observers += watch
+            edits.append(product)
     cap = getattr(model.cfg, "output_logits_soft_cap", None)
     if cap is not None and cap > 0:
-        rules.append(("unembed.hook_out", lambda logits: _chord_through_cap(logits, cap)))
-    return rules
+        edits.append(("unembed.hook_out", lambda logits: _chord_through_cap(logits, cap)))
+    return Rules(tuple(edits), tuple(observers))
 
 
 def with_slope_of(value: Float[Tensor, "*s"], path: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
@@ -42,7 +54,8 @@ def _detach(x: Tensor) -> Tensor:
     return x.detach()
 
 
-def _mlp(model: Any, layer: int, gate: Gate) -> list[Edit]:
+def _mlp(model: Any, layer: int, gate: Gate) -> tuple[list[Edit], Edit]:
+    """(what to watch: the branches before they meet; what to change: their product)."""
     mlp, prefix = model.blocks[layer].mlp, f"blocks.{layer}.mlp"
     if f"{prefix}.hook_post" not in model.hook_dict or getattr(mlp, "hook_mid", None) is not None:
         raise InputError(
@@ -70,7 +83,7 @@ def _mlp(model: Any, layer: int, gate: Gate) -> list[Edit]:
         return with_slope_of(value, paths[gate])
 
     branches = ["hook_pre", "hook_pre_linear"] if gated else ["hook_pre"]
-    return [*map(keep, branches), (f"{prefix}.hook_post", post)]
+    return [keep(name) for name in branches], (f"{prefix}.hook_post", post)
 
 
 def _chord(act: Any, x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:

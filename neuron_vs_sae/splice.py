@@ -80,9 +80,11 @@ def gradients(
     hooks: Sequence[str],
     objective: Objective,
     edits: Sequence[Edit] = (),
+    observers: Sequence[Edit] = (),
 ) -> tuple[dict[str, Float[Tensor, "batch pos *d"]], dict[str, Float[Tensor, "batch pos *d"]]]:
     """(activations, gradients of the objective) at `hooks`: one forward and one backward pass, with `edits` applied.
 
+    `observers` see each activation as the rest of the model does: after the edits and with the gradient's probe in it.
     Prompts do not see each other, so each row is that prompt's own gradient.
     """
     values: dict[str, Tensor] = {}
@@ -97,9 +99,10 @@ def gradients(
         return hook, add_zero
 
     with torch.enable_grad():
-        logits = _logits(model, tokens, length, [*edits, *map(probe, hooks)])
-        found = torch.autograd.grad(objective(logits).sum(), [probes[hook] for hook in hooks], allow_unused=True)
-    # A site that cannot reach the answer (the last block's keys, say) has no path in the graph: its gradient is 0.
+        total = objective(_logits(model, tokens, length, [*edits, *map(probe, hooks), *observers])).sum()
+        inputs = [probes[hook] for hook in hooks]
+        # A site that cannot reach the answer has no path in the graph (none may have): its gradient is 0.
+        found = torch.autograd.grad(total, inputs, allow_unused=True) if total.requires_grad else [None] * len(hooks)
     return values, {
         hook: (torch.zeros_like(probes[hook]) if g is None else g).to(precision(model))
         for hook, g in zip(hooks, found, strict=True)

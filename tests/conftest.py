@@ -1,11 +1,16 @@
 """Models, SAEs and prompts small enough to know: random weights in float64, and the trained assets where they are."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import toys
+
+# Toys are too small to share among threads, and waiting for each other costs more than the work.
+torch.set_num_threads(1)
 
 ASSETS = Path(os.environ["NVS_ASSETS"]) if os.environ.get("NVS_ASSETS") else None
 
@@ -51,3 +56,64 @@ def stories(assets: Path) -> Any:
     from neuron_vs_sae.models import load_model
 
     return load_model(assets / "models" / "stories260K")
+
+
+WORDS = ("ann", "eve", "sue", "mia", "bob", "dan", "max", "leo", "saw", "met", "a", "cat", "dog", "hen", "he", "she")
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Any:
+    """A fast tokenizer with a token per word, `<s>` being BOS."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {word: i for i, word in enumerate(("<unk>", "<s>", "</s>", *WORDS))}
+    made = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face folder: a random Llama of two layers and width 16 with that tokenizer."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=32, initializer_range=0.5,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def task_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Pairs of that vocabulary as JSON lines, and others that share no prompt with them."""
+    folder = tmp_path_factory.mktemp("tasks")
+    girls, boys = WORDS[:4], WORDS[4:8]
+
+    def write(name: str, verb: str) -> Path:
+        rows = [
+            {"clean": f"{girl} {verb} a {animal}", "corrupt": f"{boy} {verb} a {animal}", "answer": " she", "foil": " he",
+             "animal": animal}
+            for girl, boy in zip(girls, boys, strict=True)
+            for animal in ("cat", "dog", "hen")
+        ]  # fmt: skip
+        file = folder / name
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return file
+
+    return write("saw.jsonl", "saw"), write("met.jsonl", "met")
+
+
+@pytest.fixture(scope="session")
+def sae_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random SAEs for `checkpoint`, at the MLP output of each layer, in sae-lens' own format."""
+    folder = tmp_path_factory.mktemp("saes") / "mlp_out"
+    for layer in range(2):
+        hook = f"blocks.{layer}.hook_mlp_out"
+        toys.sae(hook, d=16, width=20, seed=layer, dtype="float32").float().save_model(folder / hook)
+    return folder

@@ -277,14 +277,18 @@ def activation_patching(
     model: Any, sites: Sites, pair: Pair, nodes: Sequence[Node], metric: str = "logit_difference",
     direction: str = "noising", paired: bool = True,
 ) -> Scores:  # fmt: skip
-    """m(x) - m(x; v := v(x')) noising, m(x'; v := v(x)) - m(x') denoising: one run for each node."""
+    """m(x) - m(x; v := v(x')) noising, m(x'; v := v(x)) - m(x') denoising: one run for each node.
+
+    A position-free node is patched at all positions in that one run.
+    """
     loss, (clean, corrupt) = metric_of(model, metric, pair), ends(model, sites, pair, paired)
     by_direction = {"noising": (pair.clean, corrupt, 1), "denoising": (pair.corrupt, clean, -1)}
     into, source, sign = by_direction[direction]
     scores = {}
     for s, p, u in nodes:
         everything = set(all_nodes(model, [sites[s]], into))
-        others = under_policy(everything, [sites[s]], into.shape[1], "keep") - {(0, p, u)}
+        patched = unpooled({(0, p, u)}, into.shape[1])
+        others = under_policy(everything, [sites[s]], into.shape[1], "keep") - patched
         before = loss(last_logits(model, into))
         after = loss(circuit_logits(model, [sites[s]], into, others, [Ablated(source[s])]))
         scores[s, p, u] = sign * (before - after).item()
@@ -476,16 +480,18 @@ def ablation_values(
     """
     seen = [features(model, sites, tokens) for tokens in reference or [pair.corrupt for pair in pairs]]
 
+    def means(s: int) -> Features:
+        return average([found[s] for found in seen])  # of prompts of one length
+
     def value(i: int, s: int, own: Features) -> Ablated:
-        means = average([found[s] for found in seen])
         zero = each(torch.zeros_like, own)
         if kind == "zero_site":  # decode(0) belongs to the error: without units and error nothing is left
             of_zero = sites[s].decode(zero.units).detach()
             return Ablated(Features(zero.units, -of_zero), bias_of(model, sites[s]))
         return Ablated(
             {
-                "mean": lambda: means,
-                "mean_global": lambda: each(lambda x: x.mean(0, keepdim=True).expand_as(x), means),
+                "mean": lambda: means(s),
+                "mean_global": lambda: each(lambda x: x.mean(0, keepdim=True).expand_as(x), means(s)),
                 "counterfactual": lambda: own,
                 "resample": lambda: seen[rows[i]][s],
                 "zero_units": lambda: zero,

@@ -49,7 +49,7 @@ def model(kind: str) -> HookedTransformer:
     made.cfg.model_name = f"toy-{kind}"
     generator = torch.Generator().manual_seed(len(kind))
     for name, parameter in made.named_parameters():
-        if name.split(".")[-1].startswith("b"):
+        if name.split(".")[-1].lstrip("_").startswith("b"):  # grouped queries' are called _b_K
             scale = 0.3 if kind in BIASED else 0.0
             parameter.data = scale * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
         elif name.endswith(".w"):

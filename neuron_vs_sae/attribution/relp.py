@@ -45,11 +45,13 @@ def replacement_scores(
     freeze_attention: bool,
 ) -> NodeScores:
     """RelP with the given rules; the presets are methods of their own."""
-    rules = replacement.edits(model, gate=gate, freeze_attention=freeze_attention)
+    rules = replacement.rules(model, gate=gate, freeze_attention=freeze_attention)
 
     def terms(batch: PromptPairs) -> list[Term]:
         target = objective(model, metric, pairing, batch)
-        clean, slope = gradients(model, batch.clean, batch.length, basis.hooks, target, rules)
+        clean, slope = gradients(
+            model, batch.clean, batch.length, basis.hooks, target, rules.edits, rules.observers
+        )
         return [Term(change(model, basis, batch, clean, pairing), at_sites(basis, slope))]
 
     return accumulate(basis, pairs, positions, batch_size, terms, "relp")

@@ -22,12 +22,12 @@ def pca(
 ) -> Basis:
     """Components of the activations at all real tokens of clean and corrupt `prompts`, by falling variance.
 
-    `units = (x - mean) @ V.T`, `x = units @ V + mean + error`. Lossless when all components are kept (the default);
-    with fewer, what they miss is the error.
+    `units = x @ V.T` (not centred), `x = units @ V + offset + error`, the offset being the mean's part outside the
+    components. Lossless when all are kept (the default); with fewer, what they miss is the error.
     """
     hooks = site_hooks(model, site, layers)
     names = [hook for _, hook in hooks]
-    for d in widths(model, names):
+    for d in widths(model, names).values():
         if components is not None and not 1 <= components <= d:
             raise InputError(f"components={components}: {site} has {d} dimensions, so 1 to {d} components")
     samples: dict[str, list[torch.Tensor]] = {hook: [] for hook in names}
@@ -44,9 +44,11 @@ def pca(
         # An eigenvector's sign is arbitrary: the largest coordinate is made positive.
         largest = vectors.gather(1, vectors.abs().argmax(1, keepdim=True))
         v = (vectors * largest.sign())[:components].to(precision(model))
-        mean = mean.to(precision(model))
         lossless = components is None or components == len(mean)
-        dictionaries.append(Affine(lambda x, v=v, mean=mean: (x - mean) @ v.T, v, mean, lossless=lossless))
+        # All components together span the mean too, so nothing is left to add; fewer leave the part outside them.
+        outside = torch.zeros_like(mean) if lossless else mean - (mean @ v.T.double()) @ v.double()
+        offset = outside.to(precision(model))
+        dictionaries.append(Affine(lambda x, v=v: x @ v.T, v, offset, lossless=lossless))
     provenance = {"site": site, "components": components, "fitted_on": prompts.name, "prompts": len(prompts)}
     sites = tuple(Site(layer, hook, hook) for layer, hook in hooks)
     return Basis("pca", sites, tuple(dictionaries), provenance)

@@ -1,0 +1,397 @@
+"""Models: what a folder holds is what runs, nothing else is run, and what cannot be loaded says why."""
+
+import json
+import pickle
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformer_lens import loading_from_pretrained
+from transformer_lens.supported_models import OFFICIAL_MODEL_NAMES
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+)
+from transformers.utils import logging
+
+import neuron_vs_sae as nvs
+from neuron_vs_sae.errors import InputError
+from neuron_vs_sae.models import known_models, load_model, prepare, same_model
+
+VOCAB = 23
+_LLAMA_SHAPE = {
+    "vocab_size": VOCAB, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "max_position_embeddings": 32, "bos_token_id": 0, "eos_token_id": 1,
+}  # fmt: skip
+
+CONFIGS: dict[str, Callable[[], Any]] = {
+    "llama": lambda: LlamaConfig(**_LLAMA_SHAPE, num_key_value_heads=2, rms_norm_eps=1e-4),
+    "llama without shared keys": lambda: LlamaConfig(**_LLAMA_SHAPE, num_key_value_heads=4),
+    "llama 3 scaled": lambda: LlamaConfig(
+        **_LLAMA_SHAPE,
+        num_key_value_heads=2,
+        rope_parameters={
+            "rope_type": "llama3",
+            "rope_theta": 500.0,
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 16,
+        },
+    ),
+    "gpt2": lambda: GPT2Config(
+        vocab_size=VOCAB, n_embd=16, n_layer=2, n_head=4, n_positions=32, bos_token_id=0, eos_token_id=1
+    ),
+    "gemma2": lambda: Gemma2Config(
+        **_LLAMA_SHAPE,
+        num_key_value_heads=2,
+        head_dim=6,
+        query_pre_attn_scalar=9,
+        sliding_window=3,
+        attn_logit_softcapping=2.0,
+        final_logit_softcapping=3.0,
+        pad_token_id=1,
+    ),
+    "gemma2 without caps": lambda: Gemma2Config(
+        **_LLAMA_SHAPE,
+        num_key_value_heads=1,
+        head_dim=4,
+        attn_logit_softcapping=None,
+        final_logit_softcapping=None,
+        pad_token_id=1,
+    ),
+    "pythia": lambda: GPTNeoXConfig(**_LLAMA_SHAPE, rotary_pct=0.5),
+}
+
+
+def checkpoint(folder: Path, kind: str = "llama") -> Path:
+    """A small random checkpoint with biases and norms off their starting values, and a tokenizer of words."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(CONFIGS[kind]())
+    for name, p in model.named_parameters():
+        with torch.no_grad():
+            p.add_(torch.randn_like(p) * (0.3 if "norm" not in name and "ln_" not in name else 0.1))
+    model.save_pretrained(folder)
+    words = Tokenizer(WordLevel({"<s>": 0, "</s>": 1, **{f"w{i}": i for i in range(2, VOCAB)}}, unk_token="</s>"))
+    words.pre_tokenizer = Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>", eos_token="</s>").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return checkpoint(tmp_path / "toy")
+
+
+def edited(folder: Path, **changes: Any) -> Path:
+    """The folder with its config.json changed; None takes a key out."""
+    file = folder / "config.json"
+    config = {**json.loads(file.read_text()), **changes}
+    file.write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
+    return folder
+
+
+TOKENS = torch.randint(VOCAB, (3, 12), generator=torch.Generator().manual_seed(1))
+
+
+def expected_logits(folder: Path) -> torch.Tensor:
+    with torch.no_grad():
+        return AutoModelForCausalLM.from_pretrained(folder).eval()(TOKENS).logits
+
+
+# What a folder holds is what runs
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_folders_logits_are_transformers(kind: str, tmp_path: Path) -> None:
+    model = load_model(checkpoint(tmp_path / "toy", kind))
+    assert torch.allclose(model(TOKENS), expected_logits(tmp_path / "toy"), atol=1e-4)  # float32, other order of sums
+    assert model.cfg.model_name == "toy"
+    assert not any(p.requires_grad for p in model.parameters())
+    assert not model.training
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("my-llama-x", "gpt2"),
+        ("Meta-Llama-3-8B", "llama"),
+        ("albert/gemma-2-2b", "gpt2"),
+        ("phi-t5-bert-hubert", "llama"),
+        ("google/gemma-2-2b", "gemma2"),
+        ("roneneldan/TinyStories", "gpt2"),
+        ("llama/NeelNanda/x", "pythia"),
+    ],
+)
+def test_a_folders_name_says_nothing_about_what_is_in_it(name: str, kind: str, tmp_path: Path) -> None:
+    model = load_model(checkpoint(tmp_path / name, kind))
+    assert torch.allclose(model(TOKENS), expected_logits(tmp_path / name), atol=1e-4)
+    assert model.cfg.model_name == name.split("/")[-1]
+
+
+def test_a_relative_path_means_the_same_folder(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    checkpoint(tmp_path / "gpt2", "pythia")  # transformer-lens would take it for what "gpt2" means
+    assert load_model("toy").cfg.model_name == "toy"
+    assert torch.allclose(load_model("gpt2")(TOKENS), expected_logits(tmp_path / "gpt2"), atol=1e-4)
+    monkeypatch.chdir(folder)
+    assert load_model(".").cfg.model_name == "toy"
+    assert Path.cwd() == folder
+
+
+def test_the_tokenizer_is_the_folders(folder: Path) -> None:
+    assert load_model(folder).tokenizer("w3 w5", add_special_tokens=False).input_ids == [3, 5]
+
+
+def test_processed_weights_keep_every_difference_of_logits(tmp_path: Path) -> None:
+    for kind in ("llama", "gpt2", "gemma2", "pythia"):
+        checkpoint(tmp_path / kind, kind)
+        raw, processed = (
+            load_model(tmp_path / kind, process_weights=process, dtype="float64")(TOKENS) for process in (False, True)
+        )
+        differences = [logits - logits[..., :1] for logits in (raw, processed)]
+        assert torch.allclose(*differences, atol=1e-6), kind  # rotary angles and norms are float32 inside
+    assert not torch.allclose(raw, processed)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
+def test_the_dtype_is_the_one_asked_for(folder: Path, dtype: str) -> None:
+    model = load_model(folder, dtype=dtype)
+    assert {str(p.dtype) for p in model.parameters()} == {f"torch.{dtype}"}
+    assert str(model.cfg.dtype) == f"torch.{dtype}"
+
+
+def test_an_unknown_dtype_or_device_is_refused(folder: Path) -> None:
+    with pytest.raises(InputError, match="no dtype 'float8'; there are: float32, float64, bfloat16, float16"):
+        load_model(folder, dtype="float8")
+    with pytest.raises(InputError, match="device 'gpu' cannot be used here: "):
+        load_model(folder, device="gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="device 'cuda' cannot be used here: "):
+            load_model(folder, device="cuda")
+
+
+def test_logits_that_come_out_otherwise_are_refused(folder: Path) -> None:
+    """transformer-lens passes over a rope scaling that it does not know."""
+    edited(folder, rope_parameters={"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0})
+    with pytest.raises(InputError, match="computes other numbers in transformer-lens than in transformers"):
+        load_model(folder)
+
+
+# Nothing else is run
+
+
+class _Touch:
+    """Unpickling it leaves a file behind."""
+
+    def __init__(self, file: Path):
+        self.file = file
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.file,)
+
+
+def test_pickled_weights_are_refused_alone_and_never_unpickled_beside_others(folder: Path, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(_Touch(ran)))
+    assert load_model(folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(
+        InputError, match=r"has no \*\.safetensors: save the model with .* \(pickled weights are not read"
+    ):
+        load_model(folder)
+    save_file({"w": torch.zeros(1)}, folder / "adapter.safetensors")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_model(folder)
+    assert not ran.exists()
+
+
+def test_a_folders_own_code_runs_only_when_it_is_trusted(folder: Path, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    (folder / "custom.py").write_text(
+        f"from pathlib import Path\nPath({str(ran)!r}).touch()\n"
+        "from transformers import LlamaConfig as Config, LlamaForCausalLM as Model\n"
+        "class Own(Config):\n    model_type = 'own'\nclass OwnModel(Model):\n    config_class = Own\n"
+    )
+    mapped = {"AutoConfig": "custom.Own", "AutoModelForCausalLM": "custom.OwnModel"}
+    edited(folder, auto_map=mapped)
+    assert load_model(folder)  # of a family that transformers knows: its own code, not the folder's
+    edited(folder, model_type="own")
+    with pytest.raises(InputError, match=r"(?s)cannot be loaded: .*trust_remote_code"):
+        load_model(folder)
+    assert not ran.exists()
+    load_model(folder, trust_remote_code=True)
+    assert ran.exists()
+
+
+def test_a_models_pickle_from_the_hub_is_refused_unless_it_is_trusted() -> None:
+    with pytest.raises(InputError, match="NeelNanda/GELU_1L512W_C4_Code is published as a pickle, which can run code"):
+        load_model("gelu-1l")
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refused(socket.socket):
+        def __init__(self, *args: Any, **kwargs: Any):
+            raise OSError("a socket was opened")
+
+    monkeypatch.setattr(socket, "socket", Refused)
+    monkeypatch.setattr(socket, "create_connection", Refused)
+    monkeypatch.setattr(socket, "getaddrinfo", Refused)
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma2"])
+def test_a_folder_needs_no_network(kind: str, tmp_path: Path) -> None:
+    assert load_model(checkpoint(tmp_path / "toy", kind))
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_hub_model_without_network_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # or it would try for half a minute
+    with pytest.raises(InputError, match="model pythia-14m cannot be loaded: "):
+        load_model("pythia-14m")
+
+
+@pytest.mark.parametrize("name", ["folder", "pythia-14m"])
+def test_transformer_lens_and_transformers_are_left_as_they_were(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def state() -> tuple[Any, ...]:
+        return (
+            tuple(OFFICIAL_MODEL_NAMES),
+            loading_from_pretrained.NEED_REMOTE_CODE_MODELS,
+            loading_from_pretrained.AutoConfig,
+            loading_from_pretrained.convert_hf_model_config,
+            logging.is_progress_bar_enabled(),
+            Path.cwd(),
+        )
+
+    before = state()
+    if name == "folder":
+        load_model(folder)
+        assert state() == before
+
+    def fail(*_: Any, **__: Any) -> None:
+        assert state() != before  # while it loads they are not
+        raise ValueError("on purpose")
+
+    monkeypatch.setattr(loading_from_pretrained, "get_pretrained_state_dict", fail)
+    monkeypatch.setattr(loading_from_pretrained, "get_pretrained_model_config", fail)
+    with pytest.raises(InputError, match="cannot be loaded: on purpose"):
+        load_model(folder if name == "folder" else name)
+    assert state() == before
+
+
+def test_no_name_of_the_hub_turns_remote_code_on_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def record(name: str, **options: Any) -> None:
+        asked.append({"name": name, "trust_remote_code": options["trust_remote_code"]})
+        raise ValueError("enough")
+
+    monkeypatch.setattr(loading_from_pretrained, "convert_hf_model_config", record)
+    for trusted in (False, True):
+        with pytest.raises(InputError, match="enough"):
+            load_model("microsoft/phi-2", trust_remote_code=trusted)
+    assert [one["trust_remote_code"] for one in asked] == [False, True]
+
+
+# What cannot be loaded says why
+
+
+def test_unknown_names_are_refused_with_names_near_them() -> None:
+    with pytest.raises(InputError, match=r"model 'gpt2-smal' is not a known model; names near it: (?:\S+, )*gpt2\b"):
+        load_model("gpt2-smal")
+    with pytest.raises(
+        InputError, match=r"model 'EleutherAI/pythia-70' is no such folder, and no known model; .*pythia-70m"
+    ):
+        load_model("EleutherAI/pythia-70")
+    with pytest.raises(InputError, match=r"model './gpt2' is no such folder"):
+        load_model("./gpt2")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "config.json").unlink(), "is no model folder: it has no config.json"),
+        (lambda f: (f / "config.json").write_text("{"), "config.json is damaged: Expecting property name"),
+        (lambda f: edited(f, architectures=None), "names no 'architectures', so what the model is is not known"),
+        (lambda f: [t.unlink() for t in f.glob("tokenizer*")], "has no tokenizer: save it with tokenizer.save_pretr"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"x" * 100), "cannot be loaded: "),
+        (lambda f: edited(f, intermediate_size=20), "cannot be loaded: |lacks weights"),
+        (lambda f: edited(f, num_hidden_layers=3), r"lacks weights that its config.json asks for: model\.layers\.2"),
+        (lambda f: edited(f, architectures=["T5Model"]), "cannot be loaded: |is not currently supported"),
+    ],
+)  # fmt: skip
+def test_a_damaged_folder_is_refused(folder: Path, damage: Callable[[Path], Any], message: str) -> None:
+    damage(folder)
+    with pytest.raises(InputError, match=message):
+        load_model(folder)
+
+
+def test_a_cut_off_download_is_refused(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-200])
+    with pytest.raises(InputError, match=f"model {folder} cannot be loaded: "):
+        load_model(folder)
+
+
+def test_nan_in_a_models_weights_is_refused_by_the_parameters_name(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    weights["model.layers.1.mlp.down_proj.weight"][2, 3] = torch.nan
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"model 'toy' has NaN or infinite weights in blocks\.1\.mlp\.W_out: its file"):
+        load_model(folder)
+
+
+def test_a_model_made_elsewhere_is_prepared_the_same_way(folder: Path) -> None:
+    model = load_model(folder).train().requires_grad_(True)
+    assert prepare(model) is model
+    assert not model.training
+    assert not any(p.requires_grad for p in model.parameters())
+    model.blocks[0].attn.W_Q.data[0, 0, 0] = torch.inf
+    with pytest.raises(InputError, match=r"NaN or infinite weights in blocks\.0\.attn\.W_Q"):
+        prepare(model)
+
+
+# Names
+
+
+def test_aliases_and_organisations_name_the_same_model() -> None:
+    assert same_model("gpt2", "gpt2-small")
+    assert same_model("google/gemma-2-2b", "gemma-2-2b")
+    assert same_model("Llama-3.1-8B", "meta-llama/Llama-3.1-8B")
+    assert same_model("anybody/stories260K", "stories260k")
+    assert not same_model("gpt2", "gpt2-medium")
+    assert not same_model("gemma-2-2b", "gemma-2-2b-it")
+
+
+def test_known_models_are_those_of_transformer_lens() -> None:
+    found = dict(known_models())
+    assert set(found) == set(OFFICIAL_MODEL_NAMES)
+    assert "gpt2-small" in found["gpt2"]
+
+
+@pytest.mark.assets
+def test_stories_logits_are_transformers(stories: Any, assets: Path, tmp_path: Path) -> None:
+    theirs = AutoModelForCausalLM.from_pretrained(assets / "models" / "stories260K").eval()
+    tokens = stories.to_tokens("Once upon a time there was a little girl")
+    with torch.no_grad():
+        assert torch.allclose(stories(tokens), theirs(tokens).logits, atol=1e-4)
+    elsewhere = shutil.copytree(assets / "models" / "stories260K", tmp_path / "gemma-bert")
+    assert torch.equal(load_model(elsewhere)(tokens), stories(tokens))
+    assert nvs.bases.mlp_neurons(stories).dictionaries[0].width == 172

@@ -208,7 +208,7 @@ def test_a_gated_neuron(gated: Any, method: str, stream: list[float]) -> None:
 
 def test_padding_is_not_averaged(plain: Any) -> None:
     """`mean` at a position is over the prompts that reach it: one of two here, so it is that one's value."""
-    pairs = pairs_of([[1, 1], [1, 0]], [[2, 3], [2, 0]], [2, 1])
+    pairs = pairs_of([[1, 1], [1, 4]], [[2, 3], [2, 4]], [2, 1])  # the last token of the second is padding
     basis = nvs.bases.mlp_neurons(plain)
     reference = nvs.ablation.mean(plain, basis, pairs, pairs, 0, 1)(torch.arange(2))
     # Token 2 has layer 0 neurons (1, 0), token 3 has (2, 0).

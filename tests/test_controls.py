@@ -109,12 +109,14 @@ def test_all_components_lose_nothing_and_fewer_leave_the_least_error(llama: Any)
     assert lost[:-1] == pytest.approx([float((singular[c:] ** 2).sum()) for c in range(1, toys.D_MODEL)])
 
 
-def test_padding_is_not_fitted(llama: Any) -> None:
+@pytest.mark.parametrize("name", ["pca", "random_sae"])
+def test_padding_is_not_fitted(llama: Any, name: str) -> None:
     """The same prompts in a wider table: more padding, and nothing else."""
     short = toys.pairs(4, positions=6, lengths=[4, 6, 3, 5])
     wide = toys.pairs(4, positions=9, lengths=[4, 6, 3, 5])
     wide.clean[:, :6], wide.corrupt[:, :6] = short.clean, short.corrupt
-    a, b = (affine(nvs.bases.pca(llama, prompts=p)) for p in (short, wide))
+    source = {"source": toys.saes()} if name == "random_sae" else {}
+    a, b = (affine(getattr(nvs.bases, name)(llama, prompts=p, **source)) for p in (short, wide))
     for one, other in zip(a, b, strict=True):
         assert torch.allclose(one.decoder, other.decoder, atol=1e-8)
         assert torch.allclose(one.offset, other.offset)

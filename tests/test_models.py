@@ -218,6 +218,13 @@ def test_pickled_weights_are_refused_alone_and_never_unpickled_beside_others(fol
     assert not ran.exists()
 
 
+def test_honest_pickles_are_not_read_either(folder: Path) -> None:
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").rename(folder / "adapter.safetensors")
+    with pytest.raises(InputError, match=r"cannot be loaded: .*no file named model.safetensors"):
+        load_model(folder)
+
+
 def test_a_folders_own_code_runs_only_when_it_is_trusted(folder: Path, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     (folder / "custom.py").write_text(

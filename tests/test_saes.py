@@ -460,6 +460,16 @@ def test_a_normalisation_that_is_not_in_the_weights_is_refused(llama: Any, norma
         nvs.bases.sae(llama, source=[make("standard", normalisation)])
 
 
+def test_an_sae_of_centred_weights_wants_a_centred_model(gpt2: Any) -> None:
+    """sae-lens' own note of how the model was loaded, and a model that was loaded otherwise."""
+    made = toys.sae(HOOK, metadata={"model_from_pretrained_kwargs": {"center_writing_weights": True}})
+    with pytest.raises(InputError, match=r"trained on a model loaded with .*center_writing_weights.*--process-weights"):
+        nvs.bases.sae(gpt2, source=made)
+    centred = copy.deepcopy(gpt2)
+    centred.embed.W_E.data -= centred.embed.W_E.mean(-1, keepdim=True)
+    assert nvs.bases.sae(centred, source=made).sites[0].writes == HOOK
+
+
 def test_a_temporal_sae_is_refused(llama: Any) -> None:
     temporal = toys.sae(HOOK, width=16, architecture="temporal", n_heads=2, bottleneck_factor=2, kval_topk=3)
     with pytest.raises(InputError, match="is a temporal SAE: its units depend on earlier tokens"):

@@ -1,5 +1,6 @@
 """Sites of a model: which layers have a kind of hook, and how wide they are."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -34,19 +35,27 @@ def site_hooks(model: Any, site: str, layers: str | None) -> list[tuple[int, str
     return found
 
 
-def widths(model: Any, hooks: list[str]) -> list[int]:
-    """The width of each hook (heads flattened), seen in a pass over one token; hooks that never run raise."""
+def widths(model: Any, hooks: Iterable[str]) -> dict[str, int]:
+    """The width of each hook (heads flattened), in the order in which the model reaches them: seen in a pass over a token.
+
+    Raises `InputError` for a hook that never runs, and for attention's matrices over positions.
+    """
+    hooks = tuple(dict.fromkeys(hooks))
+    for hook in hooks:
+        if hook.endswith(("hook_pattern", "hook_attn_scores")):
+            raise InputError(f"{hook!r} is no site: it holds a matrix over positions, not a vector per token")
     device = next(model.parameters()).device
     tokens = torch.zeros(1, 1, dtype=torch.long, device=device)
     seen = read(model, tokens, torch.ones(1, dtype=torch.long, device=device), hooks)
-    return [seen[hook][0, 0].numel() for hook in hooks]
+    return {hook: x[0, 0].numel() for hook, x in seen.items()}
 
 
 def coordinates(model: Any, name: str, site: str, layers: str | None) -> Basis:
     """The raw coordinates of one kind of site at every layer."""
     hooks = site_hooks(model, site, layers)
+    width = widths(model, [hook for _, hook in hooks])
     return Basis(
         name=name,
         sites=tuple(Site(layer, hook, hook) for layer, hook in hooks),
-        dictionaries=tuple(Coordinates(d) for d in widths(model, [hook for _, hook in hooks])),
+        dictionaries=tuple(Coordinates(width[hook]) for _, hook in hooks),
     )

@@ -17,7 +17,7 @@ from neuron_vs_sae.splice import precision, read
 def random_sae(
     model: Any,
     *,
-    source: str | Path | Sequence[Any],
+    source: str | Path | torch.nn.Module | Sequence[Any],
     prompts: PromptPairs,
     site: str | None = None,
     layers: str | None = None,
@@ -57,7 +57,7 @@ def _calibrated(directions: Float[Tensor, "width d"], x: Float[Tensor, "n d"], l
     mean = x.mean(0)
     pre = (x - mean) @ directions.T
     rank = max(1, min(round(l0 * len(x)), pre.numel() - 1))
-    threshold = pre.flatten().sort(descending=True).values[rank]
+    threshold = pre.flatten().topk(rank + 1).values[-1]
 
     def encode(y: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch width"]:
         pre = (y - mean) @ directions.T

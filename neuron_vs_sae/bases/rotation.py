@@ -16,8 +16,10 @@ def rotation(model: Any, *, site: str = "hook_mlp_out", seed: int = 0, layers: s
     """
     hooks = site_hooks(model, site, layers)
     like = next(model.parameters())
+    width = widths(model, [hook for _, hook in hooks])
     dictionaries: list[Dictionary] = []
-    for (layer, _), d in zip(hooks, widths(model, [hook for _, hook in hooks]), strict=True):
+    for layer, hook in hooks:
+        d = width[hook]
         generator = torch.Generator().manual_seed(1000 * seed + layer)
         q, r = torch.linalg.qr(torch.randn(d, d, generator=generator, dtype=torch.float64))
         q = (q * r.diagonal().sign()).T.to(like.device, precision(model))

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neuron_vs_sae.bases._sites import layer_numbers, widths
-from neuron_vs_sae.basis import Affine, Basis, Site, in_model_order
+from neuron_vs_sae.basis import Affine, Basis, Site
 from neuron_vs_sae.errors import InputError
 from neuron_vs_sae.models import same_model
 from neuron_vs_sae.splice import precision
@@ -24,15 +24,15 @@ _PER_TOKEN = ("layer_norm", "constant_norm_rescale")
 def sae(
     model: Any,
     *,
-    source: str | Path | Sequence[Any],
+    source: str | Path | torch.nn.Module | Sequence[Any],
     site: str | None = None,
     layers: str | None = None,
     any_model: bool = False,
 ) -> Basis:
     """Autoencoders at any number of sites.
 
-    `source` is a folder (every sae-lens folder below it), `RELEASE` or `RELEASE/ID` of sae-lens' registry, or loaded
-    `sae_lens.SAE` objects. `site` keeps one kind (`hook_mlp_out`), `layers` some layers. An SAE trained with a per-token
+    `source` is a folder (every sae-lens folder below it), `RELEASE` or `RELEASE/ID` of sae-lens' registry, or one or
+    more loaded `sae_lens.SAE` objects. `site` keeps one kind (`hook_mlp_out`), `layers` some layers. An SAE trained with a per-token
     normalisation (`layer_norm`, `constant_norm_rescale`) has that token's scale folded into its units; what else the
     normalisation adds is in the error. `any_model=True` accepts SAEs trained on another model (a base model's SAEs
     on its chat version).
@@ -52,29 +52,27 @@ def from_saes(
     *,
     transcoders: bool,
 ) -> Basis:
-    """The basis of loaded SAEs (or transcoders), each with its provenance, in the model's own order."""
-    of_type = [(s, where) for s, where in found if bool(s.cfg.metadata.hook_name_out) == transcoders]
-    kinds = sorted({_site(s, model).kind for s, _ in of_type})
-    chosen = [
-        (s, where)
-        for s, where in of_type
-        if (site is None or _site(s, model).kind == site) and _site(s, model).layer in layer_numbers(model, layers)
-    ]
+    """The basis of loaded SAEs (or transcoders), each with its provenance, in the order in which the model runs."""
+    wanted = layer_numbers(model, layers)
+    of_type = [(_site(s, where, model), s, where) for s, where in found if _is_transcoder(s) == transcoders]
+    chosen = [one for one in of_type if one[0].layer in wanted and site in (None, one[0].kind)]
     if not chosen:
-        what = "transcoders" if transcoders else "autoencoders"
+        what, other = ("transcoders", "sae") if transcoders else ("autoencoders", "transcoder")
+        kinds = ", ".join(sorted({at.kind for at, _, _ in of_type}))
         raise InputError(
-            f"no {what} {'at ' + site if site else ''} among {len(found)} loaded"
-            f"{' in layers ' + layers if layers else ''}; kinds of site there: {', '.join(kinds) or 'none'}"
+            f"no {what}{f' at {site}' if site else ''}{f' in layers {layers}' if layers else ''} among {len(found)} loaded; "
+            + (f"kinds of site there: {kinds}" if kinds else f"for what is there the basis is '{other}'")
         )
-    for s, where in chosen:
-        _check(s, where, model, any_model)
-    sites = [_site(s, model) for s, _ in chosen]
-    order = in_model_order(sites, list(model.hook_dict))
+    width = widths(model, (hook for at, _, _ in chosen for hook in (at.reads, at.writes)))
+    for at, s, where in chosen:
+        _check(s, where["name"], at, width, model, any_model)
+    reached = list(width)
+    chosen.sort(key=lambda one: (reached.index(one[0].writes), one[0].head or 0))
     return Basis(
         name=name,
-        sites=tuple(sites[i] for i in order),
-        dictionaries=tuple(dictionary(chosen[i][0], model) for i in order),
-        provenance={"saes": [chosen[i][1] for i in order]},
+        sites=tuple(at for at, _, _ in chosen),
+        dictionaries=tuple(dictionary(s, model) for _, s, _ in chosen),
+        provenance={"saes": [where for _, _, where in chosen]},
     )
 
 
@@ -85,43 +83,40 @@ def dictionary(sae: Any, model: Any) -> Affine:
     decoder = module.W_dec.detach()
     if getattr(module.cfg, "rescale_acts_by_decoder_norm", False):
         decoder = decoder / decoder.norm(dim=-1, keepdim=True)
-    normalised = module.cfg.normalize_activations in _PER_TOKEN
-    transcoder = bool(module.cfg.metadata.hook_name_out)
-    offset = torch.zeros_like(module.b_dec) if normalised and not transcoder else module.b_dec.detach()
+    with torch.no_grad():
+        bias = module.decode(torch.zeros(1, 1, module.cfg.d_sae, dtype=dtype, device=device))[0, 0]
+        some = _probe(module.cfg.d_sae, dtype, device)
+        if not torch.allclose(module.decode(some), some @ decoder + bias, atol=1e-4, rtol=1e-3):
+            raise InputError(
+                f"the decoder of {type(sae).__name__} is not units @ W_dec + b_dec, so a unit has no fixed direction: "
+                "this kind of SAE cannot be a basis"
+            )
+    normalised = module.cfg.normalize_activations in _PER_TOKEN and not _is_transcoder(sae)
 
-    def encode(y: Float[Tensor, "batch pos d_in"]) -> Float[Tensor, "batch pos width"]:
+    def encode(y: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch width"]:
         with torch.no_grad():
-            shaped = _unflattened(module, model, y)
-            units = module.encode(shaped)
-            units = units.to_dense() if units.is_sparse else units
-            # The scale is taken off the module at once: sae-lens would keep it there until the next decode.
+            units = module.encode(y)
+            # Taken off the module at once: sae-lens would keep the scale there until the next decode.
             scale = _take_scale(module)
-            return units if scale is None or transcoder else units * scale
+            return units * scale if normalised else units
 
-    made = Affine(encode, decoder, offset)
-    if not transcoder and not normalised:
-        made.lossless = _gives_back(made, dtype, device)
-        _check_decoder(sae, module, model, made)
+    made = Affine(encode, decoder, torch.zeros_like(bias) if normalised else bias)
+    made.lossless = _gives_back(made, dtype, device)
     return made
 
 
 def _own(sae: Any, dtype: torch.dtype, device: torch.device) -> Any:
     """The same SAE as a module of our own, in that precision; its weights are shared where they need no conversion.
 
-    Built anew, not copied: sae-lens' normalisations are closures over the module that they were made for, and in a copy
-    would go on writing to the original.
+    It takes and gives flat vectors, and decodes without undoing a normalisation. Built anew, not copied: sae-lens'
+    normalisations are closures over the module that they were made for, and in a copy would go on writing to the original.
     """
+    cfg = type(sae.cfg).from_dict({**sae.cfg.to_dict(), "device": "meta", "reshape_activations": "none"})
     with _quiet():
-        made = type(sae).from_dict({**sae.cfg.to_dict(), "device": "meta"})
+        made = type(sae)(cfg)
     made.load_state_dict(sae.state_dict(), assign=True)
-    made.cfg.device = str(device)
+    made.run_time_activation_norm_fn_out = lambda x: x
     return made.to(dtype=dtype, device=device).eval().requires_grad_(False)
-
-
-def _unflattened(module: Any, model: Any, y: Float[Tensor, "*batch d"]) -> Tensor:
-    if module.cfg.reshape_activations != "hook_z":
-        return y
-    return y.unflatten(-1, (model.cfg.n_heads, model.cfg.d_head))
 
 
 def _take_scale(module: Any) -> Tensor | None:
@@ -146,48 +141,44 @@ def _gives_back(made: Affine, dtype: torch.dtype, device: torch.device) -> bool:
     return made.width == made.d and torch.equal(made.decode(made.encode(x)), x)
 
 
-def _check_decoder(sae: Any, module: Any, model: Any, made: Affine) -> None:
-    x = _probe(made.d, made.decoder.dtype, made.decoder.device)
-    with torch.no_grad():
-        units = module.encode(_unflattened(module, model, x))
-        theirs = module.decode(units).reshape(x.shape)
-        dense = units.to_dense() if units.is_sparse else units
-    if not torch.allclose(theirs, made.decode(dense), atol=1e-4, rtol=1e-3):
-        raise InputError(
-            f"the decoder of {type(sae).__name__} is not units @ W_dec + b_dec, so a unit has no fixed direction: "
-            "this kind of SAE cannot be a basis"
-        )
+def _is_transcoder(sae: Any) -> bool:
+    return hasattr(sae.cfg, "d_out") or bool(sae.cfg.metadata.hook_name_out)
 
 
-def _site(sae: Any, model: Any) -> Site:
+def _site(sae: Any, where: dict[str, Any], model: Any) -> Site:
     metadata = sae.cfg.metadata
-    reads = metadata.hook_name
-    if not reads:
-        raise InputError("an SAE's configuration has no metadata.hook_name, so its site is unknown; add it to cfg.json")
-    writes = metadata.hook_name_out or reads
+    transcoder = _is_transcoder(sae)
+    reads, writes = metadata.hook_name, metadata.hook_name_out if transcoder else metadata.hook_name
+    if not reads or not writes:
+        raise InputError(
+            f"the configuration of SAE {where['name']} has no metadata.{'hook_name_out' if reads else 'hook_name'}, so its site "
+            "is unknown; add it to its cfg.json"
+        )
     for hook in (reads, writes):
         if hook not in model.hook_dict:
             raise InputError(
-                f"an SAE's hook {hook!r} is not a hook of model '{model.cfg.model_name}' ({model.cfg.n_layers} layers): "
-                f"the SAE is for {metadata.model_name or 'another model'}"
+                f"SAE {where['name']} is for hook {hook!r}, which model '{model.cfg.model_name}' ({model.cfg.n_layers} layers) "
+                f"does not have: it is for {metadata.model_name or 'another model'}"
             )
     layer = int(writes.split(".")[1]) if writes.startswith("blocks.") else 0
-    head = metadata.hook_head_index_out if metadata.hook_name_out else metadata.hook_head_index
-    return Site(layer, reads, writes, head)
+    return Site(layer, reads, writes, metadata.hook_head_index_out if transcoder else metadata.hook_head_index)
 
 
-def _check(sae: Any, where: dict[str, Any], model: Any, any_model: bool) -> None:
-    cfg, site = sae.cfg, _site(sae, model)
-    label = where["name"]
+def _check(sae: Any, label: str, site: Site, width: dict[str, int], model: Any, any_model: bool) -> None:
+    cfg = sae.cfg
     theirs = cfg.metadata.model_name
     if theirs and not any_model and not same_model(theirs, model.cfg.model_name):
         raise InputError(
             f"SAE {label} was trained on model '{theirs}', not on '{model.cfg.model_name}': use that model's SAEs, or say "
             "any_model=true if you mean it (a base model's SAEs on its chat version)"
         )
-    read_width, written_width = widths(model, [site.reads, site.writes])
-    if site.head is not None:
-        read_width = written_width = model.cfg.d_head
+    if cfg.architecture() == "temporal":
+        raise InputError(
+            f"SAE {label} is a temporal SAE: its units depend on earlier tokens, so it is not a basis of a site"
+        )
+    read_width, written_width = (
+        (width[site.reads], width[site.writes]) if site.head is None else (model.cfg.d_head, model.cfg.d_head)
+    )
     d_out = getattr(cfg, "d_out", cfg.d_in)
     if (cfg.d_in, d_out) != (read_width, written_width):
         raise InputError(
@@ -196,26 +187,41 @@ def _check(sae: Any, where: dict[str, Any], model: Any, any_model: bool) -> None
         )
     if cfg.normalize_activations not in ("none", *_PER_TOKEN):
         raise InputError(
-            f"SAE {label} has normalize_activations='{cfg.normalize_activations}', whose scale is not in its weights: fold it "
-            "first (sae.fold_activation_norm_scaling_factor(factor) in sae-lens) and save it again"
+            f"SAE {label} has normalize_activations='{cfg.normalize_activations}', which is not in its weights: fold it first "
+            "(sae.fold_activation_norm_scaling_factor or sae.fold_activation_whitening of sae-lens) and save it again"
         )
-    if cfg.architecture() == "temporal":
+    kwargs = cfg.metadata.model_from_pretrained_kwargs or {}
+    if kwargs.get("center_writing_weights") and not _is_centred(model):
         raise InputError(
-            f"SAE {label} is a temporal SAE: its units depend on earlier tokens, so it is not a basis of a site"
+            f"SAE {label} was trained on a model loaded with {kwargs}, and this one's weights are not centred, so their "
+            "activations differ: load the model with process_weights=True (--process-weights)"
         )
     bad = [n for n, p in sae.named_parameters() if not bool(p.isfinite().all())]
     if bad:
         raise InputError(f"SAE {label} has NaN or infinite values in {', '.join(bad)}: its file is damaged")
 
 
-def load(source: str | Path | Sequence[Any]) -> list[tuple[Any, dict[str, Any]]]:
+def _is_centred(model: Any) -> bool:
+    """What writes to the residual stream has mean 0 over its coordinates."""
+    written = model.W_E.double()
+    return bool(written.mean(-1).abs().max() < 1e-4 * written.abs().max())
+
+
+def load(source: str | Path | torch.nn.Module | Sequence[Any]) -> list[tuple[Any, dict[str, Any]]]:
     """(SAE, provenance) of a folder, of a release of sae-lens' registry (`RELEASE`, `RELEASE/ID`), or of SAE objects."""
-    if not isinstance(source, (str, Path)):
-        return [(s, {"name": f"{s.cfg.metadata.hook_name}", "given": "as an object"}) for s in source]
-    folder = Path(source)
-    if folder.is_dir():
-        return [_from_folder(f) for f in _folders(folder)]
-    return _from_registry(str(source))
+    from sae_lens import SAE, TrainingSAE
+
+    if isinstance(source, (str, Path)):
+        folder = Path(source)
+        return [_from_folder(f) for f in _folders(folder)] if folder.is_dir() else _from_registry(str(source))
+    given: Sequence[Any] = [source] if isinstance(source, torch.nn.Module) else source
+    for one in given:
+        if not isinstance(one, SAE) or isinstance(one, TrainingSAE):
+            raise InputError(
+                f"a {type(one).__name__} is no SAE to use: give sae-lens' inference SAEs (save a training SAE with "
+                "save_inference_model, and load that)"
+            )
+    return [(s, {"name": str(s.cfg.metadata.hook_name), "given": "as an object", **_described(s)}) for s in given]
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -229,14 +235,20 @@ def _folders(folder: Path) -> list[Path]:
 
 def _from_folder(folder: Path) -> tuple[Any, dict[str, Any]]:
     from sae_lens import SAE
+    from safetensors import SafetensorError
 
-    digest = hashlib.sha256((folder / "cfg.json").read_bytes())
-    digest.update((folder / "sae_weights.safetensors").read_bytes())
     try:
         with _quiet():
             loaded = SAE.load_from_disk(folder)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"the SAE in {folder} cannot be loaded by sae-lens: {error}") from error
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise InputError(
+            f"the SAE in {folder} cannot be loaded by sae-lens: {type(error).__name__}: {error}. Its files are damaged, or "
+            "not of sae-lens"
+        ) from error
+    digest = hashlib.sha256()
+    for file in ("cfg.json", "sae_weights.safetensors"):
+        with (folder / file).open("rb") as stream:
+            hashlib.file_digest(stream, lambda: digest)
     return loaded, {"name": folder.name, "path": str(folder), "sha256": digest.hexdigest(), **_described(loaded)}
 
 
@@ -281,7 +293,7 @@ def _described(sae: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences the one warning that says how the model should have been loaded; `nvs check` compares that itself."""
+    """Silences the one warning that says how the model should have been loaded; `_check` compares that itself."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from_pretrained_kwargs")
         yield

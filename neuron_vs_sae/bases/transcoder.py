@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from neuron_vs_sae.bases.sae import from_saes, load
 from neuron_vs_sae.basis import Basis
 
@@ -11,7 +13,7 @@ from neuron_vs_sae.basis import Basis
 def transcoder(
     model: Any,
     *,
-    source: str | Path | Sequence[Any],
+    source: str | Path | torch.nn.Module | Sequence[Any],
     site: str | None = None,
     layers: str | None = None,
     any_model: bool = False,

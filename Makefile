@@ -1,0 +1,19 @@
+.PHONY: check test smoke mutants results
+
+check:  ## format, lint, types and the tests by hand: under a minute
+	ruff format --check .
+	ruff check .
+	pyright
+	pytest -q -n 0 tests/test_by_hand.py tests/test_study.py tests/test_nodes_and_curve.py
+
+test:  ## everything (set NVS_ASSETS for the tests on trained models)
+	pytest
+
+smoke:  ## every benchmark, in miniature
+	python benchmarks/study_time.py --smoke
+
+mutants:  ## plant bugs and show that the tests catch them
+	python tests/mutants.py
+
+results:  ## what stands in results/ (needs NVS_ASSETS)
+	python benchmarks/study_time.py --out results/study_time.md

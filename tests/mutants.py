@@ -1,0 +1,144 @@
+"""Plants bugs, one at a time, in a copy of the project, and shows that the tests catch each: `make mutants`.
+
+Exit status 1 when one survives, or when the code that a bug replaces is no longer there.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+HAND, LAWS, METHODS, RELP = (f"tests/test_{name}.py" for name in ("by_hand", "conformance", "attribution", "relp"))
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A bug: `old` in `file` becomes `new`; `tests` (pytest arguments) should fail."""
+
+    bug: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+MUTANTS = [
+    Mutant("wrong sign of the change", "attribution/_contraction.py",
+           "return features - basis.features(read(model, batch.corrupt, batch.length, basis.hooks))",
+           "return basis.features(read(model, batch.corrupt, batch.length, basis.hooks)) - features", HAND),
+    Mutant("top k keeps k - 1", "nodes.py", "Circuit(self.index, order[:k])", "Circuit(self.index, order[: max(k - 1, 0)])",
+           f"{LAWS} -k nested"),
+    Mutant("the curve's circuits are one node short", "evaluation.py", "_mask(scores.index, order[:k]) for k",
+           "_mask(scores.index, order[: max(k - 1, 0)]) for k", HAND),
+    Mutant("ties go to the later node", "nodes.py", "torch.sort(keys[candidates], descending=True, stable=True).indices",
+           "(len(candidates) - 1 - torch.sort(keys[candidates].flip(0), descending=True, stable=True).indices)", HAND),
+    Mutant("signed ranking everywhere", "nodes.py", 'self.values.abs() if rank_by == "absolute" else self.values',
+           "self.values", HAND),
+    Mutant("gradient cut to earlier sites", "splice.py", "return x + probes[hook]", "return x.detach() + probes[hook]", HAND),
+    Mutant("left end instead of the midpoint", "attribution/_path.py", '"midpoint": 0.5', '"midpoint": 0.0', HAND),
+    Mutant("right end is the left one", "attribution/_path.py", '"right": 1.0', '"right": 0.0',
+           f"{METHODS} -k points"),
+    Mutant("mean over positions instead of prompts", "ablation/mean.py", "lambda x: (x / reached).to",
+           "lambda x: (x.mean(1, keepdim=True) / reached.mean()).expand_as(x).to", HAND),
+    Mutant("padding counted in the mean", "ablation/_corrupt.py", "(x.double() * real).sum(0, keepdim=True)",
+           "x.double().sum(0, keepdim=True)", HAND),
+    Mutant("error node dropped from what is written", "splice.py", "dictionary.decode(units) + error",
+           "dictionary.decode(units)", f"{LAWS} -k put_back"),
+    Mutant("complement without what the policy keeps", "evaluation.py", "(candidates & ~mask) | fixed", "candidates & ~mask",
+           f"{LAWS} -k 'whole_circuit and gpt2 and sae'"),
+    Mutant("complement keeps the circuit", "evaluation.py", "(candidates & ~mask) | fixed", "mask | fixed", HAND),
+    Mutant("error nodes kept in every run", "evaluation.py", 'kept.append(not exists or policy == "keep")',
+           "kept.append(True)", HAND),
+    Mutant("reference values one position late", "splice.py", "units, reference.features.units[s])",
+           "units, reference.features.units[s].roll(1, 1))", f"{LAWS} -k 'costs_the_same and gpt2 and mean'"),
+    Mutant("answer read one position early", "splice.py", "length.to(x.device) - 1", "length.to(x.device) - 2", LAWS),
+    Mutant("error scored by absolute values", "attribution/_contraction.py", "(term.change.errors[s] * gradient).double()",
+           "(term.change.errors[s] * gradient).abs().double()", f"{LAWS} -k total_attribution"),
+    Mutant("scores summed, not averaged, over pairs", "attribution/_contraction.py", "(u / len(pairs), e / len(pairs))",
+           "(u, e)", f"{LAWS} -k padding_changes_no_score"),
+    Mutant("pooling keeps the first position", "attribution/_contraction.py",
+           "(u.sum(0, keepdim=True), e.sum(0, keepdim=True))", "(u[:1], e[:1])", f"{LAWS} -k sums_over_positions"),
+    Mutant("unpaired still subtracts the corrupt prompt", "attribution/_contraction.py", 'if pairing == "unpaired":\n        return features',
+           'if pairing == "never":\n        return features', HAND),
+    Mutant("RelP without the half", "replacement.py", '"half": 0.5 * (to_gate + to_up)', '"half": to_gate + to_up', HAND),
+    Mutant("RelP differentiates norms", "replacement.py", 'if hook.endswith(".hook_scale")', 'if hook.endswith(".no_scale")', RELP),
+    Mutant("RelP uses the slope, not the chord", "replacement.py", "activated = pre * _chord(mlp.act_fn, pre.detach())",
+           "activated = mlp.act_fn(pre)", RELP),
+    Mutant("RelP changes the forward pass", "replacement.py", "value.detach() + (path - path.detach())",
+           "path + 1e-3 * value.detach()", RELP),
+    Mutant("RelP's observers hide the probe", "splice.py", "[*edits, *map(probe, hooks), *observers]",
+           "[*edits, *observers, *map(probe, hooks)]", RELP),
+    Mutant("resampling draws the pair itself", "ablation/resample.py", "(torch.arange(len(pairs)) != i)",
+           "(torch.arange(len(pairs)) == i)", HAND),
+    Mutant("counterfactual writes another pair's value", "ablation/counterfactual.py", "pairs.take(rows)", "pairs.take(rows.flip(0))",
+           HAND),
+    Mutant("zero_site leaves decode(0)", "ablation/zero_site.py", "-offset.expand(1, 1, -1)", "0 * offset.expand(1, 1, -1)",
+           f"{LAWS} -k zeroing"),
+    Mutant("zero_site leaves b_out", "ablation/zero_site.py", "return hook, vector", "return hook, 0 * vector",
+           f"{LAWS} -k zeroing"),
+    Mutant("transcoder reads where it writes", "splice.py", "if site.reads != site.writes else x",
+           "if site.reads == 'no' else x", f"{LAWS} -k 'put_back and transcoder'"),
+    Mutant("per-token scale forgotten", "bases/sae.py", "units if scale is None or transcoder else units * scale", "units",
+           "tests/test_saes.py"),
+    Mutant("decoder rows not rescaled", "bases/sae.py", "decoder = decoder / decoder.norm(dim=-1, keepdim=True)", "pass",
+           "tests/test_saes.py"),
+    Mutant("completeness of the circuit", "curve.py", "(self.complement.mean(1) - self.empty.mean())",
+           "(self.circuit.mean(1) - self.empty.mean())", HAND),
+    Mutant("faithfulness as a mean of ratios", "curve.py", "(self.circuit.mean(1) - self.empty.mean()) / self.denominator",
+           "((self.circuit - self.empty) / (self.whole - self.empty)).mean(1)", "tests/test_nodes_and_curve.py"),
+    Mutant("bits in nats", "nodes.py", "lgamma(total - k + 1)) / log(2)", "lgamma(total - k + 1))",
+           "tests/test_nodes_and_curve.py"),
+    Mutant("patching keeps the sign of denoising", "attribution/activation_patching.py",
+           'sign = 1.0 if direction == "noising" else -1.0', "sign = 1.0", f"{METHODS} -k exact_patching"),
+    Mutant("evaluation shares prompts with discovery", "pairs.py", "if pairs.clean_text[i] not in theirs\n",
+           "if True\n", "tests/test_pairs.py"),
+    Mutant("an option is left out of the key", "study.py", 'self.model_dump(mode="json")', 'self.model_dump(mode="json", exclude={"seed"})',
+           "tests/test_study.py"),
+    Mutant("half-written files", "result.py", "os.replace(temporary, file)", "shutil.copy(temporary, file)", "tests/test_result.py"),
+]  # fmt: skip
+
+
+def main() -> int:
+    """Run all of them (or those whose description holds the argument), print a line each, count the survivors."""
+    chosen = [m for m in MUTANTS if not sys.argv[1:] or sys.argv[1] in m.bug]
+    survivors = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for mutant in chosen:
+            started = time.perf_counter()
+            copy = Path(folder) / "project"
+            shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", "results", "__pycache__", "nvs-results"))
+            verdict = plant(mutant, copy) or run(mutant, copy)
+            shutil.rmtree(copy)
+            survivors += verdict != "caught"
+            print(f"{verdict:>9}  {mutant.bug}  ({time.perf_counter() - started:.0f} s)", flush=True)
+    print(f"{len(chosen) - survivors} of {len(chosen)} planted bugs were caught")
+    return 1 if survivors else 0
+
+
+def plant(mutant: Mutant, copy: Path) -> str | None:
+    file = copy / "neuron_vs_sae" / mutant.file
+    text = file.read_text(encoding="utf-8")
+    if text.count(mutant.old) != 1:
+        return f"NOT PLANTED ({text.count(mutant.old)} places)"
+    file.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+    return None
+
+
+def run(mutant: Mutant, copy: Path) -> str:
+    import shlex
+
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", *shlex.split(mutant.tests)]
+    done = subprocess.run(
+        command, cwd=copy, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(copy)}
+    )
+    # 1: a test failed. Anything else (0 passed, 2 interrupted, 4 usage, 5 none collected) caught nothing.
+    return "caught" if done.returncode == 1 else f"SURVIVED (pytest status {done.returncode})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -41,7 +41,8 @@ def check(study: Study, machine: Machine | None = None) -> Report:
     seen: dict[tuple[str, str], dict[str, Any]] = {}
     seconds = 0.0
     for cell in cells:
-        seen.setdefault((cell.task.name, cell.basis_text), describe_basis(model, cell))
+        if (cell.task.name, cell.basis_text) not in seen:
+            seen[cell.task.name, cell.basis_text] = describe_basis(model, cell)
         seconds += estimate(study, model, cell, machine)
     return Report(
         model={

@@ -5,11 +5,13 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from neuron_vs_sae.errors import InputError
 from neuron_vs_sae.study import Study, load_config, make_study
@@ -21,8 +23,9 @@ app = typer.Typer(
     rich_markup_mode=None,  # help texts hold [brackets]
     help="Circuits in the neuron basis and in SAE bases, found and judged by one pipeline.",
 )
-_out = Console()
-_err = Console(stderr=True)
+# What is printed holds paths and names: none of it is markup.
+_out = Console(markup=False, emoji=False, highlight=False)
+_err = Console(markup=False, emoji=False, highlight=False, stderr=True)
 
 _NO_MODEL = (
     "say what to compare: a model, a task and at least one basis, for example\n"
@@ -38,21 +41,15 @@ def main() -> None:
         app()
     except InputError as error:
         _fail(str(error), 2)
-    except KeyboardInterrupt:
-        _fail("interrupted; what is finished is kept, and the same command goes on from there", 1)
     except Exception as error:
         if os.environ.get("NVS_TRACEBACK"):
             raise
         _fail(f"{type(error).__name__}: {error}\n(set NVS_TRACEBACK=1 for the traceback)", 1)
 
 
-def _fail(message: str, status: int) -> None:
-    _err.print(f"[bold red]nvs:[/] {_plain(message)}", highlight=False, soft_wrap=True)
+def _fail(message: str, status: int) -> NoReturn:
+    _err.print(Text.assemble(("nvs: ", "bold red"), message), soft_wrap=True)
     sys.exit(status)
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")
 
 
 def _with_study_options(command: Any) -> Any:
@@ -72,10 +69,10 @@ def _with_study_options(command: Any) -> Any:
         settings = {n: given.pop(n) for n in Study.model_fields}
         command({n: v for n, v in settings.items() if v is not None}, **given)
 
-    run.__name__ = command.__name__
-    run.__doc__ = command.__doc__
-    run.__signature__ = inspect.Signature([*fields, *own])  # type: ignore[attr-defined]
-    return run
+    made: Any = run
+    made.__name__, made.__doc__ = command.__name__, command.__doc__
+    made.__signature__ = inspect.Signature([*fields, *own])
+    return made
 
 
 def _option_type(name: str, field: Any) -> Any:
@@ -106,13 +103,39 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="no progress, no summary")]
 Json = Annotated[bool, typer.Option("--json", help="print the outcome as JSON on standard output")]
 
 
-def _study(settings: dict[str, Any], config: Path | None, quiet: bool) -> Study:
-    if quiet:
-        os.environ["TQDM_DISABLE"] = "1"
+def _study(settings: dict[str, Any], config: Path | None) -> Study:
     if not settings and config is None:
         raise InputError(_NO_MODEL)
     origin = str(config) if config else "the command line"
+    if config and settings:
+        origin += " with the command line's options"
     return make_study({**(load_config(config) if config else {}), **settings}, origin)
+
+
+def _say(text: str, quiet: bool) -> None:
+    """Say it beside the results; progress bars only to someone who watches."""
+    if quiet or not sys.stderr.isatty():
+        os.environ["TQDM_DISABLE"] = "1"
+    if not quiet:
+        _err.print(text, soft_wrap=True)
+
+
+def _size(study: Study) -> str:
+    """What the study multiplies: `2 discoveries (1 task x 2 bases x 1 method), 2 curves (x 1 ablation x 1 error policy)`."""
+    names = ("task", "basis", "method", "ablation", "errors")
+    n = {name: len(getattr(study, name)) for name in names}
+    nouns = [("task", "tasks"), ("basis", "bases"), ("method", "methods"), ("ablation", "ablations")]
+    told = [_count(n[one], one, many) for one, many in nouns] + [_count(n["errors"], "error policy", "error policies")]
+    discoveries = n["task"] * n["basis"] * n["method"]
+    curves = discoveries * n["ablation"] * n["errors"]
+    return (
+        f"{_count(discoveries, 'discovery', 'discoveries')} ({' x '.join(told[:3])}), "
+        f"{_count(curves, 'curve', 'curves')} (x {' x '.join(told[3:])})"
+    )
+
+
+def _count(n: int, one: str, many: str) -> str:
+    return f"{n} {one if n == 1 else many}"
 
 
 @app.command("compare")
@@ -130,13 +153,17 @@ def compare(
     json_output: Json = False,
 ) -> None:
     """Run a study: every task x basis x method x ablation x error policy. Interrupted, it goes on where it stopped."""
-    study = _study(settings, config, quiet or json_output)
+    study = _study(settings, config)
+    _say(f"{_size(study)}, into {out}", quiet or json_output)
     from neuron_vs_sae.comparison import Machine
     from neuron_vs_sae.comparison import compare as run
 
-    found = run(study, out, machine=Machine(device, batch_size, trust_remote_code), overwrite=overwrite)
+    try:
+        found = run(study, out, machine=Machine(device, batch_size, trust_remote_code), overwrite=overwrite)
+    except KeyboardInterrupt:
+        _fail("interrupted; what is finished is kept, and the same command goes on from there", 1)
     if json_output:
-        print(found.summary.to_json(orient="records"))
+        print(found.summary.to_json(orient="records", double_precision=15))
     elif not quiet:
         _show(found)
 
@@ -154,12 +181,14 @@ def check(
     json_output: Json = False,
 ) -> None:
     """Validate everything that `nvs compare` would use, estimate what it will cost, and run nothing."""
-    study = _study(settings, config, quiet or json_output)
+    study = _study(settings, config)
+    _say(_size(study), quiet or json_output)
     from dataclasses import asdict
 
     from neuron_vs_sae.checks import check as look
+    from neuron_vs_sae.comparison import Machine
 
-    report = asdict(look(study, _machine(device, batch_size, trust_remote_code)))
+    report = asdict(look(study, Machine(device, batch_size, trust_remote_code)))
     if json_output:
         print(json.dumps(report))
     elif not quiet:
@@ -189,82 +218,67 @@ def list_(
         rows = known_releases(model)
     else:
         raise InputError(f"nothing to list under {what!r}; there are: {', '.join([*folders, 'models', 'saes'])}")
-    table = Table(box=None, show_header=False, pad_edge=False)
+    if not rows:
+        raise InputError(f"sae-lens' registry has no SAEs of model {model!r}; `nvs list saes` shows all")
+    width = max(len(name) for name, _ in rows)
     for name, text in rows:
-        table.add_row(_plain(name), _plain(text))
-    _out.print(table)
+        _out.print(f"{name:{width}}  {text}".rstrip(), soft_wrap=True)  # a line each, for grep
 
 
 @app.command("report")
 def report(folder: Annotated[Path, typer.Argument(help="results of `nvs compare`")]) -> None:
     """Write the tables and figures of a finished study again, from its per-prompt values."""
-    from neuron_vs_sae import result
-    from neuron_vs_sae.comparison import write_report
+    from neuron_vs_sae.comparison import report as rewrite
 
-    found = result.load(folder)
-    write_report(found)
-    _show(found)
-
-
-def _machine(device: str | None, batch_size: int, trust_remote_code: bool) -> Any:
-    from neuron_vs_sae.comparison import Machine
-
-    return Machine(device, batch_size, trust_remote_code)
+    _show(rewrite(folder))
 
 
 def _show(found: Any) -> None:
-    from neuron_vs_sae.plots import label
-    from neuron_vs_sae.tables import per_curve
+    """A table per task, ablation and error policy; what all curves share is said once, above."""
+    from neuron_vs_sae.plots import labels
+    from neuron_vs_sae.tables import number, per_curve
 
-    table = Table(title=f"{found.record['study']['model']}: nodes for 80 % faithfulness, and areas over log size")
-    for column in ("task", "basis", "method", "ablation", "errors", "nodes", "for 80 %", "area F", "area C"):
-        table.add_column(
-            column, justify="left" if column in {"task", "basis", "method", "ablation", "errors"} else "right"
+    curves = per_curve(found)
+    first, names = found.summary.iloc[0], labels(found.study.basis)
+    cases = ("task", "ablation", "errors")
+    varying = {c for c in (*cases, "method") if len(set(curves[c])) > 1}
+    shared = [c for c in (*cases, "method", "metric", "positions") if c not in varying]
+    _out.print(f"{first['model']}: {', '.join(f'{c} {first[c]}' for c in shared)}")
+    for _, rows in curves.groupby(list(cases), sort=False):
+        title = ", ".join(f"{c} {rows[c].iloc[0]}" for c in cases if c in varying)
+        table = Table(
+            box=box.SIMPLE_HEAD, pad_edge=False, title=title or None, title_justify="left", title_style="bold"
         )
-    for _, row in per_curve(found).iterrows():
-        size = (
-            "not reached"
-            if row["size_at_level"] is None or str(row["size_at_level"]) == "<NA>"
-            else row["size_at_level"]
-        )
-        areas = [
-            "" if row[c] is None or row[c] != row[c] else f"{row[c]:.3f}"
-            for c in ("area_faithfulness", "area_completeness")
-        ]
-        cells = [
-            row["task"],
-            label(row["basis"]),
-            row["method"],
-            row["ablation"],
-            row["errors"],
-            row["n_total"],
-            size,
-            *areas,
-        ]
-        table.add_row(*(_plain(str(c)) for c in cells))
-    _out.print(table)
+        table.add_column("basis", overflow="fold")
+        if "method" in varying:
+            table.add_column("method", overflow="fold")
+        for column in ("nodes", "for 80 %", "area F", "area C"):
+            table.add_column(column, justify="right", no_wrap=True)
+        for row in rows.to_dict("records"):
+            which = [names[row["basis"]], *([row["method"]] if "method" in varying else [])]
+            areas = [number(row[c], 3) for c in ("area_faithfulness", "area_completeness")]
+            table.add_row(*which, str(row["n_total"]), number(row["size_at_level"]), *areas)
+        _out.print(table)
     _out.print(
-        "area F: mean faithfulness over log size, higher is sparser; area C: mean completeness, LOWER is better "
-        "(what is left when the circuit is removed)."
+        f"for 80 %: nodes that reach a faithfulness of 0.8. Areas are means over log size on {first['n_eval']} prompts: "
+        "F of faithfulness, higher is sparser; C of completeness (what is left without the circuit), LOWER is better."
     )
-    _out.print(
-        f"In {_plain(str(found.folder))}: table.md, summary.csv, curves.html, curves.parquet, scores.safetensors, study.json"
-    )
+    _out.print(f"In {found.folder}: table.md, curves.html, summary.csv, curves.parquet, scores.safetensors, study.json")
 
 
 def _show_check(report: dict[str, Any]) -> None:
     model = report["model"]
     _out.print(
-        f"model {_plain(model['name'])}: {model['layers']} layers, {model['parameters']:,} parameters, {model['dtype']} on {model['device']}"
+        f"model {model['name']}: {model['layers']} layers, {model['parameters']:,} parameters, {model['dtype']} on {model['device']}"
     )
     for task in report["tasks"]:
         _out.print(
-            f"task {_plain(task['task'])}: {task['discovery']} + {task['evaluation']} pairs of {task['tokens']} tokens, "
+            f"task {task['task']}: {task['discovery']} + {task['evaluation']} pairs of {task['tokens']} tokens, "
             f"{'one BOS' if task['bos'] else 'no BOS'}; right on both prompts {task['accuracy']:.0%}, logit difference "
             f"{task['clean']:.2f} clean, {task['corrupt']:.2f} corrupt"
         )
     for basis in report["bases"]:
-        _out.print(f"basis {_plain(basis['basis'])} on {_plain(basis['task'])}:")
+        _out.print(f"basis {basis['basis']} on {basis['task']}:")
         for site, width, active, explained in zip(
             basis["sites"], basis["width"], basis["active"], basis["explained_variance"], strict=True
         ):

@@ -17,16 +17,21 @@ import torch
 from tqdm.auto import tqdm
 
 from neuron_vs_sae import result
+from neuron_vs_sae.attribution._contraction import check_positions
 from neuron_vs_sae.basis import Basis
-from neuron_vs_sae.errors import FolderError, InputError
+from neuron_vs_sae.curve import Curve
+from neuron_vs_sae.errors import FolderError, InputError, NothingToExplainError
 from neuron_vs_sae.evaluation import evaluate, roles
-from neuron_vs_sae.lookup import bound, parse
+from neuron_vs_sae.lookup import bound, parse, takes
+from neuron_vs_sae.metric import for_attribution
 from neuron_vs_sae.models import load_model
 from neuron_vs_sae.nodes import NodeScores, log_sizes, mib_sizes
 from neuron_vs_sae.pairs import PromptPairs
 from neuron_vs_sae.plots import write_curves_html
 from neuron_vs_sae.study import Study, looks_like_file
-from neuron_vs_sae.tables import write_markdown
+from neuron_vs_sae.tables import write_tables
+
+_PACKAGE = "neuron_vs_sae"
 
 
 @dataclass(frozen=True)
@@ -57,15 +62,16 @@ def compare(
     Raises `FolderError` when the folder holds another study (unless `overwrite`), is in use, or cannot be written;
     `InputError` for input that is wrong, before anything long starts.
     """
-    folder, machine = Path(out), machine or Machine()
+    folder, machine, inputs = Path(out), machine or Machine(), identify(study)
     with result.locked(folder):
-        inputs = identify(study)
-        record = _resume(folder, study, inputs, overwrite)
+        record = None if overwrite else _resume(folder, study, inputs)
         if record is None or not record["finished"]:
             started = time.time()
             model = load_model_for(study, machine) if model is None else model
             tasks = load_tasks(study, model)
             cells = list(plan(study, model, tasks, machine))
+            if record is None:
+                result.clear(folder)
             record = {
                 "study": study.model_dump(mode="json"),
                 "key": study.key,
@@ -78,21 +84,36 @@ def compare(
             _assemble(study, folder, tasks, cells)
             record.update(finished=True, seconds=round(time.time() - started, 1))
             result.write_json(folder / "study.json", record)
-            shutil.rmtree(folder / "cells")
+        shutil.rmtree(folder / result.UNFINISHED, ignore_errors=True)
+        found = result.load(folder)
+        write_report(found)
+        return found
+
+
+def report(folder: Path | str) -> result.Result:
+    """The result in a folder, its tables and figures written again. Raises `FolderError` as `load` and `compare` do."""
+    result.load(folder)  # before a lock makes the folder
+    with result.locked(Path(folder)):
         found = result.load(folder)
         write_report(found)
         return found
 
 
 def write_report(found: result.Result) -> None:
-    """(Re)write what is derived from the per-prompt values: `summary.csv`, `table.md`, `curves.html`."""
+    """(Re)write what is derived from the per-prompt values: tables and figures."""
     result.write(found.folder / "summary.csv", lambda file: found.summary.to_csv(file, index=False))
-    write_markdown(found)
+    write_tables(found)
     write_curves_html(found)
 
 
 def load_model_for(study: Study, machine: Machine) -> Any:
-    """The study's model."""
+    """The study's model. Raises `InputError` for a device that is not there, or a model that cannot be loaded."""
+    if machine.device is not None:
+        try:
+            torch.empty(0, device=machine.device)
+        except (RuntimeError, AssertionError) as error:  # torch's ways of saying so
+            reason = str(error).split("\n")[0]
+            raise InputError(f"device {machine.device!r} (--device) cannot be used: {reason}") from error
     return load_model(
         study.model,
         dtype=study.dtype,
@@ -128,9 +149,12 @@ def load_tasks(study: Study, model: Any) -> list[Task]:
 
 
 def _pairs(study: Study, model: Any, text: str) -> PromptPairs:
+    """A task's pairs, identical ones once: a prompt counted twice would make intervals too narrow."""
     if looks_like_file(text):
-        return bound("tasks", "from_file", path=text, prepend_bos=study.prepend_bos)(model)
-    return bound("tasks", text, prepend_bos=study.prepend_bos, seed=study.seed)(model)
+        made = bound("tasks", "from_file", path=text, prepend_bos=study.prepend_bos)(model)
+    else:
+        made = bound("tasks", text, prepend_bos=study.prepend_bos, seed=study.seed)(model)
+    return made.deduplicated()
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,10 +176,15 @@ class Cell:
 
 
 def plan(study: Study, model: Any, tasks: list[Task], machine: Machine) -> Iterator[Cell]:
-    """Every discovery of the study, with bases built and sizes, methods and positions checked: nothing long has run."""
+    """Every discovery of the study, with bases built and sizes, methods and lengths checked: nothing long has run."""
+    built: dict[tuple[str, str | None], Basis] = {}
     for task in tasks:
+        _check_lengths(study, task)
         for text in study.basis:
-            basis = bound("bases", text, prompts=task.discovery, batch_size=machine.batch_size)(model)
+            key = (text, task.name if takes("bases", text, "prompts") else None)
+            if key not in built:
+                built[key] = bound("bases", text, prompts=task.discovery, batch_size=machine.batch_size)(model)
+            basis = built[key]
             positions = None if study.positions == "pooled" else task.evaluation.positions
             index = basis.index(positions)
             for errors in study.errors:
@@ -164,6 +193,18 @@ def plan(study: Study, model: Any, tasks: list[Task], machine: Machine) -> Itera
             for method in study.method:
                 bound("attribution", method, seed=study.seed)
                 yield Cell(task, text, basis, method)
+
+
+def _check_lengths(study: Study, task: Task) -> None:
+    for pairs in (task.discovery, task.evaluation):
+        check_positions(pairs, study.positions)
+    lengths = task.discovery.positions, task.evaluation.positions
+    if study.positions == "separate" and lengths[0] != lengths[1]:
+        raise InputError(
+            f"the discovery prompts of task '{task.name}' have {lengths[0]} tokens and its evaluation prompts {lengths[1]}; with "
+            "separate positions a node is a unit at one position, so both need one length. Use prompts of one length, or "
+            "--positions pooled"
+        )
 
 
 def sizes_of(study: Study, total: int, basis: str) -> tuple[int, ...]:
@@ -189,7 +230,7 @@ def _run(study: Study, folder: Path, model: Any, cells: list[Cell], machine: Mac
             "widths": [d.width for d in cell.basis.dictionaries],
             **cell.basis.provenance,
         }
-        curves_file = folder / "cells" / f"{cell.file}.parquet"
+        curves_file = folder / result.UNFINISHED / f"{cell.file}.parquet"
         if not curves_file.exists():
             scores = _scores(study, folder, model, cell, machine)
             rows = [
@@ -201,7 +242,7 @@ def _run(study: Study, folder: Path, model: Any, cells: list[Cell], machine: Mac
 
 
 def _scores(study: Study, folder: Path, model: Any, cell: Cell, machine: Machine) -> NodeScores:
-    file = folder / "cells" / f"{cell.file}.safetensors"
+    file = folder / result.UNFINISHED / f"{cell.file}.safetensors"
     if file.exists():
         positions = None if study.positions == "pooled" else cell.task.discovery.positions
         return NodeScores(cell.basis.index(positions), result.read_tensors(file)[cell.label])
@@ -224,28 +265,31 @@ def _scores(study: Study, folder: Path, model: Any, cell: Cell, machine: Machine
     return scores
 
 
-def _curves(study: Study, model: Any, cell: Cell, scores: NodeScores, machine: Machine) -> Iterator[Any]:
+def _curves(
+    study: Study, model: Any, cell: Cell, scores: NodeScores, machine: Machine
+) -> Iterator[tuple[str, str, Curve]]:
     for ablation in study.ablation:
         for errors in study.errors:
             source = cell.task.discovery if study.mean_source == "discovery" else None
-            yield (
-                ablation,
-                errors,
-                evaluate(
-                    model,
-                    cell.basis,
-                    scores,
-                    cell.task.evaluation,
-                    sizes=lambda total: sizes_of(study, total, cell.basis_text),
-                    metric=study.metric,
-                    ablation=ablation,
-                    errors=errors,
-                    rank_by=study.rank_by,
-                    source=source,
-                    seed=study.seed,
-                    batch_size=machine.batch_size,
-                ),
+            curve = evaluate(
+                model,
+                cell.basis,
+                scores,
+                cell.task.evaluation,
+                sizes=lambda total: sizes_of(study, total, cell.basis_text),
+                metric=study.metric,
+                ablation=ablation,
+                errors=errors,
+                rank_by=study.rank_by,
+                source=source,
+                seed=study.seed,
+                batch_size=machine.batch_size,
             )
+            try:
+                _ = curve.denominator  # found out now, not when all the others have run
+            except NothingToExplainError as error:
+                raise NothingToExplainError(f"{cell.label}, ablation {ablation}, errors {errors}: {error}") from None
+            yield ablation, errors, curve
 
 
 def _labels(study: Study, model: Any, cell: Cell, ablation: str, errors: str) -> dict[str, Any]:
@@ -262,23 +306,24 @@ def _labels(study: Study, model: Any, cell: Cell, ablation: str, errors: str) ->
         "metric": study.metric,
         "n_discovery": len(cell.task.discovery),
         "seed": study.seed,
-        "attribution_metric": study.explained_metric,
+        "attribution_metric": for_attribution(study.explained_metric, study.pairing),
         "pairing": study.pairing,
         "mean_source": study.mean_source,
         "dtype": study.dtype,
         "prepend_bos": study.prepend_bos,
         "process_weights": study.process_weights,
         "split_by": "file" if study.eval_task else study.split_by,
+        "n_overlap": cell.task.evaluation.overlap(cell.task.discovery),
         "key": study.key,
     }
 
 
 def _assemble(study: Study, folder: Path, tasks: list[Task], cells: list[Cell]) -> None:
-    parts = [pd.read_parquet(folder / "cells" / f"{cell.file}.parquet") for cell in cells]
+    parts = [pd.read_parquet(folder / result.UNFINISHED / f"{cell.file}.parquet") for cell in cells]
     result.write_table(folder / "curves.parquet", pd.concat(parts, ignore_index=True))
     tensors, index = {}, {}
     for cell in cells:
-        tensors.update(result.read_tensors(folder / "cells" / f"{cell.file}.safetensors"))
+        tensors.update(result.read_tensors(folder / result.UNFINISHED / f"{cell.file}.safetensors"))
         positions = None if study.positions == "pooled" else cell.task.discovery.positions
         nodes = cell.basis.index(positions)
         index[cell.label] = {"sites": nodes.sites, "widths": nodes.widths, "positions": nodes.positions}
@@ -306,33 +351,47 @@ def _prompts(tasks: list[Task]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _resume(folder: Path, study: Study, inputs: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
+def _resume(folder: Path, study: Study, inputs: dict[str, str]) -> dict[str, Any] | None:
+    """The record of this study in the folder, None where there is none yet. Raises `FolderError` for another's."""
     record = result.read_record(folder)
-    if overwrite and record is not None:
-        (folder / "study.json").unlink()
-        shutil.rmtree(folder / "cells", ignore_errors=True)
-        record = None
-    if record is None or (record.get("key") == study.key and record.get("inputs") == inputs):
-        return record
-    mine, theirs = study.model_dump(mode="json"), record.get("study", {})
+    if record is None:
+        foreign = [name for name in result.FILES if (folder / name).exists()]
+        if foreign:
+            raise FolderError(
+                f"{folder} holds {', '.join(foreign)} without the study that made them (study.json): choose another folder "
+                "(--out), or pass --overwrite to replace them"
+            )
+        return None
+    mine, theirs = study.model_dump(mode="json"), record["study"]
     differing = [name for name in mine if mine[name] != theirs.get(name)]
-    differing += [f"the contents of {k}" for k, v in inputs.items() if record.get("inputs", {}).get(k, v) != v]
-    raise FolderError(
-        f"{folder} holds another study (it differs in: {', '.join(differing) or 'its version'}): choose another folder (--out), "
-        "or pass --overwrite to replace it"
-    )
+    for name in sorted({*inputs, *record["inputs"]}):
+        if inputs.get(name) != record["inputs"].get(name):
+            differing.append("the version of neuron_vs_sae" if name == _PACKAGE else f"the contents of {name}")
+    if differing:
+        raise FolderError(
+            f"{folder} holds another study (it differs in: {', '.join(differing)}): choose another folder (--out), "
+            "or pass --overwrite to replace it"
+        )
+    return record
 
 
 def identify(study: Study) -> dict[str, str]:
-    """What the study reads: a hash of every local file's contents, by the name it is given, and this package's version."""
-    sources = [study.model, *study.task, *study.eval_task]
-    sources += [parse("bases", text).options.get("source", "") for text in study.basis]
-    found = {"neuron_vs_sae": version("neuron_vs_sae")}
-    for source in sources:
-        path = Path(source)
-        if source and path.exists():
-            found[source] = _digest(path)
-    return found
+    """What the study reads: a hash of every local file's contents, by the name it is given, and this package's version.
+
+    Raises `InputError` for a task's file that is not there.
+    """
+    files = [text for text in (*study.task, *study.eval_task) if looks_like_file(text)]
+    for file in files:
+        if not Path(file).is_file():
+            raise InputError(f"{file} cannot be read: there is no such file")
+    named = [parse("tasks", text) for text in (*study.task, *study.eval_task) if text not in files]
+    options = [
+        value for spec in (*named, *(parse("bases", text) for text in study.basis)) for value in spec.options.values()
+    ]
+    found = {_PACKAGE: version(_PACKAGE)}
+    return found | {
+        source: _digest(Path(source)) for source in (study.model, *files, *options) if Path(source).exists()
+    }
 
 
 def _digest(path: Path) -> str:
@@ -350,7 +409,7 @@ def provenance(model: Any, machine: Machine) -> dict[str, Any]:
     """What runs it: versions, code revision, device, dtype, threads."""
     packages = ("torch", "transformer-lens", "sae-lens", "transformers", "numpy", "scipy")
     return {
-        "versions": {"neuron_vs_sae": version("neuron_vs_sae"), **{p: version(p) for p in packages}},
+        "versions": {p: version(p) for p in (_PACKAGE, *packages)},
         "code": _revision(),
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -21,6 +21,9 @@ _NOUNS = {
     "ablation": "ablation",
 }
 
+# Keywords that a run gives to all alike: they are fields of the study, or no choice at all.
+_COMMON = {"batch_size", "pairing", "positions", "prepend_bos", "prompts"}
+
 
 @cache
 def known(folder: str) -> tuple[str, ...]:
@@ -55,23 +58,39 @@ class Spec:
     name: str
     options: dict[str, str]
 
+    def __str__(self) -> str:
+        """The text again, in the one spelling that all its spellings share."""
+        text = self.name
+        for key, mark in (("source", ":"), ("site", "@")):
+            text += mark + self.options[key] if key in self.options else ""
+        return text + "".join(f",{k}={v}" for k, v in self.options.items() if k not in {"source", "site"})
 
-_OPTIONS = re.compile(r"((?:,[a-z_]+=[^,]*)*)$")
+
+_SPEC = re.compile(
+    r"(?P<name>[^:@,]*)(:(?P<source>.+?))?(@(?P<site>[^@/,]+))?(?P<options>(,[A-Za-z_]\w*=[^,]*)*)", re.DOTALL
+)
 
 
 def parse(folder: str, text: str) -> Spec:
     """Take `sae:DIR@hook_mlp_out,any_model=true` apart; the name must be known."""
-    options_text = _OPTIONS.search(text).group(1)  # type: ignore[union-attr]  (matches the empty string)
-    options = dict(part.split("=", 1) for part in options_text.split(",")[1:])
-    head = text[: len(text) - len(options_text)]
-    name = re.split("[:@]", head, maxsplit=1)[0]
-    rest = head[len(name) :]
-    if "@" in rest:
-        rest, options["site"] = rest.rsplit("@", 1)
-    if rest.startswith(":"):
-        options["source"] = rest[1:]
-    check(folder, name)
-    return Spec(name, options)
+    match = _SPEC.fullmatch(text)
+    if match is None:
+        raise InputError(f"cannot read {_NOUNS[folder]} {text!r}; it is written NAME[:SOURCE][@SITE][,option=value]")
+    name = check(folder, match["name"])
+    given = [(key, match[key]) for key in ("source", "site") if match[key] is not None]
+    for part in match["options"].split(",")[1:]:
+        key, _, value = part.partition("=")
+        given.append((key, value))
+    keys = [key for key, _ in given]
+    twice = [key for key in keys if keys.count(key) > 1]
+    if twice:
+        raise InputError(f"option {twice[0]!r} is given twice (in {text!r})")
+    return Spec(name, dict(given))
+
+
+def takes(folder: str, text: str, option: str) -> bool:
+    """Whether the function that `text` names has this parameter."""
+    return option in inspect.signature(find(folder, parse(folder, text).name)).parameters
 
 
 def bound(folder: str, text: str, **given: Any) -> Callable[..., Any]:
@@ -86,10 +105,11 @@ def bound(folder: str, text: str, **given: Any) -> Callable[..., Any]:
         k: p for k, p in inspect.signature(function).parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY
     }
     options: dict[str, Any] = {k: v for k, v in given.items() if k in parameters}
+    own = [k for k in parameters if k not in _COMMON]
     for key, value in spec.options.items():
-        if key not in parameters:
+        if key not in own:
             raise InputError(
-                f"{_NOUNS[folder]} {spec.name!r} has no option {key!r} (in {text!r}); it takes: {', '.join(parameters)}"
+                f"{_NOUNS[folder]} {spec.name!r} has no option {key!r} of its own (in {text!r}); it takes: {', '.join(own) or 'none'}"
             )
         try:
             options[key] = TypeAdapter(

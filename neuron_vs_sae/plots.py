@@ -1,6 +1,7 @@
 """Figures for notebooks and HTML, from results alone."""
 
 import html
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from neuron_vs_sae import result
-from neuron_vs_sae.lookup import parse
+from neuron_vs_sae.lookup import Spec, parse
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; a basis has one colour everywhere.
 _COLOURS = {
@@ -32,32 +33,36 @@ def curves(found: "result.Result", *, task: str, ablation: str = "mean", errors:
 
     Raises `KeyError` when the result has no such task, ablation or error policy.
     """
-    summary = found.summary
-    rows = summary[(summary["task"] == task) & (summary["ablation"] == ablation) & (summary["errors"] == errors)]
-    if rows.empty:
-        raise KeyError(f"the result has no curve of task {task!r} with ablation {ablation!r} and errors {errors!r}")
-    colours = colours_of(list(summary["basis"].unique()))
-    dashes = {m: _DASHES[i % len(_DASHES)] for i, m in enumerate(summary["method"].unique())}
+    cases = _cases(found)
+    rows = cases.get((task, ablation, errors))
+    if rows is None:
+        raise KeyError(
+            f"the result has no curve of task {task!r} with ablation {ablation!r} and errors {errors!r}; it has: {list(cases)}"
+        )
+    bases = found.summary["basis"].unique().tolist()
+    colours, names = colours_of(bases), labels(bases)
+    dashes = {m: _DASHES[i % len(_DASHES)] for i, m in enumerate(found.summary["method"].unique())}
     figure = make_subplots(rows=1, cols=2, subplot_titles=_CURVE_TITLES, horizontal_spacing=0.08)
-    for (basis, method), line in rows.groupby(["basis", "method"], sort=False):
-        line = line[line["size"] >= 1]
-        name = f"{label(str(basis))} · {method}"
+    for _, line in rows.loc[rows["size"] >= 1].groupby(["basis", "method"], sort=False):
+        basis, method = str(line["basis"].iloc[0]), str(line["method"].iloc[0])
+        name = html.escape(f"{names[basis]} · {method}")
         for column, score in enumerate(("faithfulness", "completeness"), 1):
-            for trace in _band(line, score, colours[str(basis)], name):
+            for trace in _band(line, score, colours[basis], name):
                 figure.add_trace(trace, row=1, col=column)
-            style = {"color": colours[str(basis)], "dash": dashes[str(method)]}
             trace = go.Scatter(
                 x=line["size"], y=line[score], mode="lines+markers", name=name, legendgroup=name,
-                showlegend=column == 1, line=style, marker={"size": 5},
+                showlegend=column == 1, line={"color": colours[basis], "dash": dashes[method]}, marker={"size": 5},
             )  # fmt: skip
             figure.add_trace(trace, row=1, col=column)
     for column, level in ((1, 1.0), (2, 0.0)):
-        figure.add_hline(y=level, line={"color": "#888888", "width": 1, "dash": "dot"}, row=1, col=column)  # type: ignore[arg-type]
-    figure.update_xaxes(type="log", title="nodes in the circuit")
+        place: dict[str, Any] = {"row": 1, "col": column}  # plotly's own annotation knows only "all"
+        figure.add_hline(y=level, line={"color": "#888888", "width": 1, "dash": "dot"}, **place)
+    figure.update_xaxes(type="log", dtick=1, title="nodes in the circuit (log scale)")
     figure.update_layout(
-        title=html.escape(_title(rows, task)),
+        title=_title(rows.iloc[0]),
         template="plotly_white",
-        height=480,
+        height=520,
+        margin={"t": 110},  # of two lines of title above the panels' own
         legend={"orientation": "h", "y": -0.25},
     )
     return figure
@@ -73,18 +78,27 @@ def colours_of(bases: list[str]) -> dict[str, str]:
     return taken
 
 
-def label(basis: str) -> str:
-    """A basis's text, short enough for a legend: folders by their last name."""
-    spec = parse("bases", basis)
-    options = {k: Path(v).name if k == "source" else v for k, v in spec.options.items()}
-    extra = ", ".join(v if k in {"source", "site"} else f"{k}={v}" for k, v in options.items())
-    return f"{spec.name} ({extra})" if extra else spec.name
+def labels(bases: Iterable[str]) -> dict[str, str]:
+    """A short text per basis, for legends and tables: folders by as much of their end as tells the bases apart."""
+    specs = {text: parse("bases", text) for text in bases}
+    deepest = max((len(Path(spec.options.get("source", "")).parts) for spec in specs.values()), default=0)
+    short: dict[str, str] = {}
+    for depth in range(1, max(deepest, 1) + 1):
+        short = {text: str(_shortened(spec, depth)) for text, spec in specs.items()}
+        if len(set(short.values())) == len(short):
+            break
+    return short
+
+
+def _shortened(spec: Spec, depth: int) -> Spec:
+    if "source" not in spec.options:
+        return spec
+    return Spec(spec.name, {**spec.options, "source": str(Path(*Path(spec.options["source"]).parts[-depth:]))})
 
 
 def write_curves_html(found: "result.Result") -> None:
     """`curves.html`: one figure per task, ablation and error policy, readable without a network."""
-    cases = found.summary[["task", "ablation", "errors"]].drop_duplicates().itertuples(index=False)
-    figures = [curves(found, task=c.task, ablation=c.ablation, errors=c.errors) for c in cases]
+    figures = [curves(found, task=task, ablation=ablation, errors=errors) for task, ablation, errors in _cases(found)]
     bodies = [
         figure.to_html(full_html=False, include_plotlyjs=i == 0, default_width="100%", div_id=f"curves-{i}")
         for i, figure in enumerate(figures)
@@ -99,8 +113,13 @@ def write_curves_html(found: "result.Result") -> None:
     result.write_text(found.folder / "curves.html", page)
 
 
+def _cases(found: "result.Result") -> dict[tuple[str, str, str], pd.DataFrame]:
+    columns = ["task", "ablation", "errors"]
+    return {tuple(rows[columns].iloc[0]): rows for _, rows in found.summary.groupby(columns, sort=False)}
+
+
 def _band(line: pd.DataFrame, score: str, colour: str, group: str) -> list[Any]:
-    if line[f"{score}_low"].isna().all():
+    if bool(line[f"{score}_low"].isna().all()):
         return []
     x = [*line["size"], *line["size"][::-1]]
     y = [*line[f"{score}_high"], *line[f"{score}_low"][::-1]]
@@ -113,9 +132,10 @@ def _band(line: pd.DataFrame, score: str, colour: str, group: str) -> list[Any]:
     ]  # fmt: skip
 
 
-def _title(rows: pd.DataFrame, task: str) -> str:
-    first = rows.iloc[0]
-    return (
-        f"{task} · {first['model']} · {first['metric']} · ablation {first['ablation']} · errors {first['errors']} · "
-        f"positions {first['positions']} · rank by {first['rank_by']} · n={first['n_eval']}"
+def _title(first: pd.Series) -> str:
+    what = f"{first['task']}: {first['model']}, {first['metric']}"
+    how = (
+        f"ablation {first['ablation']} · errors {first['errors']} · positions {first['positions']} · "
+        f"rank by {first['rank_by']} · {first['n_eval']} prompts, {first['confidence']:.0%} bootstrap intervals"
     )
+    return f"{html.escape(what)}<br><sub>{html.escape(how)}</sub>"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 from jaxtyping import Float
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -21,7 +23,7 @@ from neuron_vs_sae.curve import Curve
 from neuron_vs_sae.errors import FolderError
 from neuron_vs_sae.nodes import bits
 from neuron_vs_sae.statistics import intervals
-from neuron_vs_sae.study import Study
+from neuron_vs_sae.study import Study, make_study
 
 # One curve is what has one value of each of these.
 CURVE = ["task", "basis", "method", "ablation", "errors"]
@@ -32,6 +34,13 @@ SUMMARY = [
     "f_complement", "faithfulness", "completeness", "faithfulness_low", "faithfulness_high", "completeness_low",
     "completeness_high", "seed",
 ]  # fmt: skip
+
+# What a finished folder holds, beside `study.json`.
+FILES = (
+    "curves.parquet", "scores.safetensors", "prompts.parquet", "summary.csv", "per_curve.csv", "table.md", "curves.html",
+)  # fmt: skip
+UNFINISHED = ".unfinished"
+_PARTIAL = ".partial"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,38 +62,50 @@ class Result:
 
     def curve(self, **values: str) -> Curve:
         """The one curve with these values: `result.curve(task="...", basis="...", method="relp")`."""
-        rows = self.curves
-        for column, value in values.items():
-            rows = rows[rows[column] == value]
-        found = rows[CURVE].drop_duplicates()
+        found = [rows for names, rows in each_curve(self.curves) if values.items() <= names.items()]
         if len(found) != 1:
-            options = {c: sorted(self.curves[c].unique().tolist()) for c in CURVE}
+            options = {column: self.curves[column].unique().tolist() for column in CURVE}
             raise KeyError(f"{len(found)} curves match {values}; one is expected. There are: {options}")
-        return to_curve(rows)
+        return to_curve(found[0])
 
 
 def load(folder: Path | str) -> Result:
-    """The result in a folder. Raises `FolderError` where there is none, or it is unfinished."""
+    """The result in a folder. Raises `FolderError` where there is none, or it is unfinished or damaged."""
     folder = Path(folder)
     record = read_record(folder)
     if record is None or not record["finished"]:
         state = "holds no study" if record is None else "holds a study that is not finished"
         raise FolderError(f"{folder} {state}: run `nvs compare --out {folder}` first")
-    if not (folder / "curves.parquet").exists():
-        raise FolderError(f"{folder} lost its curves.parquet: run it again with --overwrite")
-    curves = pd.read_parquet(folder / "curves.parquet")
+    file = folder / "curves.parquet"
+    try:
+        curves = pd.read_parquet(file)
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        raise FolderError(f"{file} is missing or damaged ({error}): run the study again with --overwrite") from error
     return Result(folder, record, curves, summarise(curves, Study(**record["study"])))
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """`study.json`, or None."""
+    """`study.json`, or None. Raises `FolderError` where it is no record of a study of this version."""
     file = folder / "study.json"
-    if not file.exists():
-        return None
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise FolderError(f"{file} is damaged ({error}): remove it, or choose another folder (--out)") from error
+        record = json.loads(file.read_text(encoding="utf-8"))
+        if make_study(record["study"], "it").key != record["key"] or not {"inputs", "finished"} <= record.keys():
+            raise ValueError("its settings are not those of its key, or it is incomplete")
+        return record
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise FolderError(
+            f"{file} is damaged or of another version ({type(error).__name__}: {error}): choose another folder (--out), or "
+            "pass --overwrite to replace what is there"
+        ) from error
+
+
+def clear(folder: Path) -> None:
+    """Remove what a study has left in the folder, finished or not, and nothing else."""
+    for name in ("study.json", *FILES):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
 
 
 @contextmanager
@@ -94,6 +115,8 @@ def locked(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock")
         lock.acquire(timeout=0)
+        for leftover in folder.glob(f".*{_PARTIAL}"):  # of a run that was killed while it wrote
+            leftover.unlink()
     except Timeout:
         raise FolderError(
             f"another run is writing to {folder}: wait for it, or choose another folder (--out)"
@@ -116,15 +139,15 @@ def write(file: Path, put: Callable[[Path], Any]) -> None:
     temporary: Path | None = None
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=file.suffix)
+        handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=_PARTIAL)
         os.close(handle)
         temporary = Path(name)
         put(temporary)
         os.chmod(temporary, 0o644)
         os.replace(temporary, file)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise FolderError(
-            f"cannot write {file}: {error.strerror or error}. What was finished before is kept: make room (or choose "
+            f"cannot write {file}: {getattr(error, 'strerror', None) or error}. What was finished before is kept: make room (or choose "
             "another folder with --out) and run the same command again"
         ) from error
     finally:
@@ -173,15 +196,16 @@ def to_rows(curve: Curve, labels: dict[str, Any]) -> pd.DataFrame:
 def to_curve(rows: pd.DataFrame) -> Curve:
     """The curve of the long rows of one task x basis x method x ablation x errors."""
 
+    runs: dict[Any, pd.DataFrame] = dict(iter(rows.groupby("run")))
+
     def one(run: str) -> Tensor:
-        found = rows[rows["run"] == run].sort_values("prompt")
-        return torch.tensor(found["value"].to_numpy(np.float64))
+        return torch.tensor(runs[run].sort_values("prompt")["value"].to_numpy(np.float64))
 
     def many(run: str) -> Tensor:
-        table = rows[rows["run"] == run].pivot(index="size", columns="prompt", values="value").sort_index()
+        table = runs[run].pivot(index="size", columns="prompt", values="value").sort_index()
         return torch.tensor(table.to_numpy(np.float64))
 
-    kept = rows[rows["run"] == "circuit"].drop_duplicates("size").sort_values("size")
+    kept = runs["circuit"].drop_duplicates("size").sort_values("size")
     return Curve(
         sizes=tuple(int(k) for k in kept["size"]),
         n_error_nodes=tuple(int(k) for k in kept["n_error_nodes"]),
@@ -193,10 +217,16 @@ def to_curve(rows: pd.DataFrame) -> Curve:
     )
 
 
+def each_curve(curves: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
+    """The task, basis, method, ablation and error policy of every curve, in the order of the rows, and its rows."""
+    for _, rows in curves.groupby(CURVE, sort=False):
+        yield {column: str(rows[column].iloc[0]) for column in CURVE}, rows
+
+
 def summarise(curves: pd.DataFrame, study: Study) -> pd.DataFrame:
     """One row per curve and size: F's, scores, intervals, sizes, and every convention that made them."""
     tables = []
-    for _, rows in curves.groupby(CURVE, sort=False):
+    for _, rows in each_curve(curves):
         curve = to_curve(rows)
         faithful, complete = intervals(curve, confidence=study.confidence, resamples=study.resamples, seed=study.seed)
         values = {"run", "size", "prompt", "value", "n_error_nodes", "n_total"}
@@ -221,8 +251,9 @@ def summarise(curves: pd.DataFrame, study: Study) -> pd.DataFrame:
                 "faithfulness_high": faithful.high,
                 "completeness_low": complete.low,
                 "completeness_high": complete.high,
+                "confidence": study.confidence,
             }
         )
         tables.append(table)
     summary = pd.concat(tables, ignore_index=True)
-    return summary[[*SUMMARY, *(c for c in summary.columns if c not in SUMMARY)]]
+    return summary.reindex(columns=[*SUMMARY, *(c for c in summary.columns if c not in SUMMARY)])

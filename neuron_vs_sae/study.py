@@ -3,24 +3,48 @@
 import hashlib
 import json
 import tomllib
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from neuron_vs_sae.errors import InputError
 from neuron_vs_sae.lookup import check, parse
 
 
 def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, (str, int)) else value
+    return value if isinstance(value, (list, tuple)) else [value]
 
 
 def _split_sizes(value: Any) -> Any:
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else _listed(value)
+    return [_size(part) for part in (value.split(",") if isinstance(value, str) else _listed(value))]
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+def _size(part: Any) -> Any:
+    text = str(part).strip()
+    if text in {"all", "log", "mib"}:
+        return text
+    if not text.isdecimal():
+        raise InputError(f"size {text!r} is neither a number of nodes nor one of 'all', 'log', 'mib'")
+    return int(text)
+
+
+def _spelled(folder: str) -> AfterValidator:
+    """One spelling for one thing (`-` is `_`): a study's key and its labels do not depend on how it was typed."""
+    return AfterValidator(lambda text: str(parse(folder, text)))
+
+
+def _task(text: str) -> str:
+    return text if looks_like_file(text) else str(parse("tasks", text))
+
+
+Several = BeforeValidator(_listed)
+Tasks = Annotated[tuple[Annotated[str, AfterValidator(_task)], ...], Several]
+Bases = Annotated[tuple[Annotated[str, _spelled("bases")], ...], Several]
+Methods = Annotated[tuple[Annotated[str, _spelled("attribution")], ...], Several]
+Ablations = Annotated[tuple[Annotated[str, AfterValidator(partial(check, "ablation"))], ...], Several]
+MetricName = Annotated[str, AfterValidator(partial(check, "metrics"))]
 Sizes = Annotated[tuple[int | str, ...], BeforeValidator(_split_sizes)]
 ErrorPolicy = Literal["nodes", "keep", "ablate", "resid_only"]
 
@@ -39,16 +63,16 @@ class Study(BaseModel):
     )
     process_weights: bool = Field(False, description="fold norms and centre weights (SAEs expect raw activations)")
     prepend_bos: bool = Field(True, description="put one BOS token before every prompt")
-    task: Names = Field(min_length=1, description="task name or JSON-lines file of pairs; several allowed")
-    eval_task: Names = Field((), description="evaluation file of each task, in order; default: split from the task")
+    task: Tasks = Field(min_length=1, description="task name or JSON-lines file of pairs; several allowed")
+    eval_task: Tasks = Field((), description="evaluation file of each task, in order; default: split from the task")
     allow_overlap: bool = Field(False, description="accept evaluation prompts that discovery has seen")
     split_by: str = Field("prompt", description="what discovery and evaluation must not share: prompt, or a tag")
     examples: int = Field(300, ge=1, description="pairs for discovery")
     eval_examples: int = Field(40, ge=1, description="pairs for evaluation")
-    basis: Names = Field(min_length=1, description="NAME[:SOURCE][@SITE][,option=value]; several allowed")
-    method: Names = Field(("relp",), min_length=1, description="attribution method[,option=value]; several allowed")
-    ablation: Names = Field(("mean",), min_length=1, description="value of what is not kept; several allowed")
-    errors: Annotated[tuple[ErrorPolicy, ...], BeforeValidator(_listed)] = Field(
+    basis: Bases = Field(min_length=1, description="NAME[:SOURCE][@SITE][,option=value]; several allowed")
+    method: Methods = Field(("relp",), min_length=1, description="attribution method[,option=value]; several allowed")
+    ablation: Ablations = Field(("mean",), min_length=1, description="value of what is not kept; several allowed")
+    errors: Annotated[tuple[ErrorPolicy, ...], Several] = Field(
         ("nodes",),
         min_length=1,
         description="what SAE error nodes are: nodes, keep, ablate, resid_only; several allowed",
@@ -58,8 +82,8 @@ class Study(BaseModel):
     )
     positions: Literal["separate", "pooled"] = Field("separate", description="a node per position, or for all of them")
     pairing: Literal["paired", "unpaired"] = Field("paired", description="attribution against corrupt, or against zero")
-    metric: str = Field("logit_difference", description="what circuits are judged by")
-    attribution_metric: str | None = Field(
+    metric: MetricName = Field("logit_difference", description="what circuits are judged by")
+    attribution_metric: MetricName | None = Field(
         None, description="what attribution explains; default: the metric (logit_difference for kl)"
     )
     rank_by: Literal["absolute", "signed"] = Field("absolute", description="rank nodes by |score| or by score")
@@ -71,18 +95,7 @@ class Study(BaseModel):
     resamples: int = Field(2000, ge=100, description="bootstrap resamples per interval")
 
     @model_validator(mode="after")
-    def _names_are_known(self) -> "Study":
-        for folder, texts in (("bases", self.basis), ("attribution", self.method)):
-            for text in texts:
-                parse(folder, text)
-        for name in self.ablation:
-            check("ablation", name)
-        for metric in (self.metric, self.attribution_metric):
-            if metric is not None:
-                check("metrics", metric)
-        for name in self.task:
-            if not looks_like_file(name):
-                parse("tasks", name)
+    def _is_one_product(self) -> "Study":
         if self.eval_task and len(self.eval_task) != len(self.task):
             raise InputError(
                 f"{len(self.eval_task)} evaluation files for {len(self.task)} tasks: give one for each (--eval-task), in order"
@@ -92,9 +105,6 @@ class Study(BaseModel):
             twice = sorted({name for name in given if given.count(name) > 1})
             if twice:
                 raise InputError(f"{field} {twice[0]!r} is given twice")
-        for size in self.sizes:
-            if size not in {"all", "log", "mib"} and not str(size).isdigit():
-                raise InputError(f"size {size!r} is neither a number of nodes nor one of 'all', 'log', 'mib'")
         return self
 
     @property
@@ -129,7 +139,9 @@ def make_study(settings: dict[str, Any], origin: str = "the study") -> Study:
     try:
         return Study(**settings)
     except ValidationError as error:
-        raise InputError("; ".join(_explain(item, origin) for item in error.errors())) from None
+        # One message per setting: that a list is then too short follows from its wrong items.
+        first = {item["loc"][:1]: item for item in reversed(error.errors())}
+        raise InputError("; ".join(_explain(item, origin) for item in reversed(first.values()))) from None
 
 
 def _explain(item: Any, origin: str) -> str:

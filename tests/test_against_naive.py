@@ -230,7 +230,7 @@ def test_exact_patching_is_the_naive_one(kind: str, name: str, direction: Any, p
     sites = case.sites(model)
     nodes = naive.all_nodes(model, sites, pairs.clean[:1])
     nodes = list(dict.fromkeys((s, None if positions == "pooled" else p, u) for s, p, u in nodes))
-    chosen = nodes[:: max(1, len(nodes) // 9)] + [node for node in nodes if node[2] == "error"][:1]
+    chosen = nodes[:: max(1, len(nodes) // 5)] + [node for node in nodes if node[2] == "error"][:1]
     expected = naive.activation_patching(
         model, sites, one_by_one(pairs), chosen, PAIRINGS[pairing], direction, pairing == "paired"
     )

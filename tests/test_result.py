@@ -301,7 +301,7 @@ def test_what_a_killed_run_left_half_written_is_removed(fresh: nvs.Result, a_stu
     assert not left_over(fresh.folder)
 
 
-def test_cells_of_a_small_study_whose_record_is_gone_are_not_taken_for_this_ones(
+def test_cells_of_a_study_whose_record_is_gone_are_not_taken_for_this_ones(
     small: nvs.Result, a_small_study: Any, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
@@ -642,8 +642,11 @@ HOSTILE = "<script>alert('nvs')</script>|\"x\" & `[y](javascript:0)`\n# z"
 
 
 def test_names_are_text_in_tables_and_figures_whatever_they_hold(fresh: nvs.Result, tmp_path: Path) -> None:
-    tables = [table.assign(task=HOSTILE, model=HOSTILE) for table in (fresh.curves, fresh.summary)]
-    found = replace(fresh, folder=tmp_path, curves=tables[0], summary=tables[1])
+    basis = "sae:folder/<img src=x onerror=alert(1)>"
+    tables = [table.assign(task=HOSTILE, model=HOSTILE, basis=basis) for table in (fresh.curves, fresh.summary)]
+    tables = [table[table["site"] == "hook_mlp_out"] for table in tables]
+    record = {**fresh.record, "study": {**fresh.record["study"], "basis": [basis]}}
+    found = replace(fresh, folder=tmp_path, record=record, curves=tables[0], summary=tables[1])
     comparison.write_report(found)
     text, page = (tmp_path / "table.md").read_text(), (tmp_path / "curves.html").read_text()
     inert = "&lt;script&gt;alert(&#x27;nvs&#x27;)&lt;/script&gt;"
@@ -652,7 +655,11 @@ def test_names_are_text_in_tables_and_figures_whatever_they_hold(fresh: nvs.Resu
     assert not [line for line in text.splitlines() if line.startswith("# z")]
     assert "<script>alert" not in page
     assert f"<title>Circuits of {inert}" in page
-    assert "\\u003cscript\\u003ealert" not in page  # plotly would render what it decodes
+    assert "| sae:&lt;img src=x onerror=alert(1)&gt; |" in text
+    # plotly would render what it decodes.
+    assert "\\u003cscript\\u003ealert" not in page
+    assert "\\u003cimg" not in page
+    assert "sae:&lt;img" in page
     assert page.count("<script") == page.count("</script>")
 
 
@@ -682,3 +689,22 @@ def test_a_figure_draws_every_curve_its_band_and_the_models_level(fresh: nvs.Res
         KeyError, match=r"no curve of task 'saw' with ablation 'mean' and errors 'keep'; it has: .*'ablate'"
     ):
         nvs.plots.curves(fresh, task="saw", errors="keep")
+
+
+@pytest.mark.assets
+def test_on_a_trained_model_attribution_beats_chance_and_both_bases_start_from_one_empty_circuit(
+    stories: Any, assets: Path, tmp_path: Path
+) -> None:
+    tasks = assets / "tasks" / "stories260K"
+    saes = f"sae:{assets}/saes/stories260K/jumprelu@hook_mlp_out"
+    study = make_study({
+        "model": str(assets / "models" / "stories260K"), "task": str(tasks / "gender_pronoun_train.jsonl"),
+        "eval_task": str(tasks / "gender_pronoun_test.jsonl"), "examples": 40, "eval_examples": 20,
+        "basis": ["mlp_neurons", saes], "method": ["relp", "random"], "sizes": [0, 200, "all"], "resamples": 200,
+    })  # fmt: skip
+    found = compare(study, tmp_path / "out", model=stories)
+    assert found.summary["f_empty"].max() == pytest.approx(found.summary["f_empty"].min(), abs=1e-3)  # float32
+    for basis in study.basis:
+        relp, random = (found.curve(basis=basis, method=method).faithfulness for method in study.method)
+        assert [relp[0], relp[2], random[0], random[2]] == pytest.approx([0, 1, 0, 1], abs=1e-4)
+        assert relp[1] > random[1] + 0.3

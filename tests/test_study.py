@@ -91,6 +91,10 @@ def test_one_thing_has_one_key_however_it_is_spelled(one: dict[str, Any], other:
     assert make_study({**BASE, **one}).key == make_study({**BASE, **other}).key
 
 
+def test_sizes_are_numbers_and_names() -> None:
+    assert make_study({**BASE, "sizes": "10, 5,all"}).sizes == (10, 5, "all")
+
+
 def test_attribution_explains_the_metric_unless_told_otherwise() -> None:
     assert make_study({**BASE, "metric": "probability"}).explained_metric == "probability"
     assert make_study({**BASE, "metric": "kl"}).explained_metric == "logit_difference"  # kl's gradient is zero

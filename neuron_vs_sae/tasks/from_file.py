@@ -20,12 +20,13 @@ def from_file(model: Any, *, path: str | Path, prepend_bos: bool = True) -> Prom
     """
     file = Path(path)
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte-order mark
     except UnicodeDecodeError as error:
         raise InputError(f"{file} is not UTF-8 text: {error}") from error
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror}") from error
-    rows = [_row(file, number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    # Not `splitlines`, which also breaks at characters that JSON strings may hold.
+    rows = [_row(file, number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not rows:
         raise InputError(f"{file} has no rows: one JSON object per line is expected, with {', '.join(_NEEDED)}")
     try:
@@ -42,7 +43,7 @@ def _row(file: Path, number: int, line: str) -> dict[str, str]:
         raise InputError(f"{file}, row {number}: not JSON ({error}); one object per line is expected") from error
     if not isinstance(found, dict):
         raise InputError(f"{file}, row {number}: a JSON object is expected, this is {type(found).__name__}")
-    row = {_COLUMNS.get(key, key): value for key, value in found.items()}
+    row = {_COLUMNS.get(str(key), str(key)): value for key, value in found.items()}
     for key in _NEEDED:
         if key not in row:
             raise InputError(f"{file}, row {number}: the column '{key}' is missing; it has {', '.join(found)}")

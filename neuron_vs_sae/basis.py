@@ -50,8 +50,9 @@ class Coordinates(Dictionary):
 
     lossless = True
 
-    def __init__(self, d: int):
+    def __init__(self, d: int, dtype: torch.dtype = torch.float32):
         self.width = self.d = d
+        self.dtype = dtype
 
     def encode(self, y: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch {self.width}"]:
         return y
@@ -60,7 +61,7 @@ class Coordinates(Dictionary):
         return units
 
     def directions(self, units: Int[Tensor, " k"]) -> Float[Tensor, "k {self.d}"]:
-        return torch.nn.functional.one_hot(units, self.d).to(torch.get_default_dtype())
+        return torch.nn.functional.one_hot(units, self.d).to(self.dtype)
 
     def pull_back(self, gradient: Float[Tensor, "*batch {self.d}"]) -> Float[Tensor, "*batch {self.width}"]:
         return gradient

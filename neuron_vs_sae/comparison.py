@@ -199,6 +199,11 @@ def _check_lengths(study: Study, task: Task) -> None:
     for pairs in (task.discovery, task.evaluation):
         check_positions(pairs, study.positions)
     lengths = task.discovery.positions, task.evaluation.positions
+    if study.mean_source == "discovery" and "mean" in study.ablation and lengths[0] != lengths[1]:
+        raise InputError(
+            f"ablation 'mean' would average discovery prompts of {lengths[0]} tokens, position by position, for evaluation "
+            f"prompts of {lengths[1]} (task '{task.name}'): use --ablation mean_global or --mean-source evaluation"
+        )
     if study.positions == "separate" and lengths[0] != lengths[1]:
         raise InputError(
             f"the discovery prompts of task '{task.name}' have {lengths[0]} tokens and its evaluation prompts {lengths[1]}; with "

@@ -27,22 +27,25 @@ _COMMON = {"batch_size", "pairing", "positions", "prepend_bos", "prompts"}
 
 @cache
 def known(folder: str) -> tuple[str, ...]:
-    """Names found in a folder of the package (`bases`, `attribution`, ...), sorted."""
-    files = (Path(__file__).parent / folder).glob("*.py")
-    return tuple(sorted(f.stem for f in files if not f.stem.startswith("_")))
+    """Names found in a folder of the package (`bases`, `attribution`, ...), sorted, in their one spelling.
+
+    A name is its file's. RelP's presets alone are written with hyphens (`relp-ah`), as in the literature.
+    """
+    stems = sorted(f.stem for f in (Path(__file__).parent / folder).glob("*.py") if not f.stem.startswith("_"))
+    return tuple(stem.replace("_", "-") if stem.startswith("relp_") else stem for stem in stems)
 
 
 def check(folder: str, name: str) -> str:
-    """The name's file (`-` and `_` are one). Raises `InputError`, listing the known names, where there is none."""
-    stem = name.replace("-", "_")
-    if stem not in known(folder):
+    """The name in its one spelling (`-` and `_` are alike). Raises `InputError`, listing what there is, for no such name."""
+    found = {one.replace("-", "_"): one for one in known(folder)}.get(name.replace("-", "_"))
+    if found is None:
         raise InputError(f"no {_NOUNS[folder]} {name!r}; there are: {', '.join(known(folder))}")
-    return stem
+    return found
 
 
 def find(folder: str, name: str) -> Callable[..., Any]:
-    """The function `name` of the file `folder/name.py`."""
-    stem = check(folder, name)
+    """The function of that name: `folder/name.py`, with `_` for `-`."""
+    stem = check(folder, name).replace("-", "_")
     return getattr(import_module(f"neuron_vs_sae.{folder}.{stem}"), stem)
 
 

@@ -62,13 +62,14 @@ class NodeIndex:
 
     def name(self, node: int) -> str:
         """`blocks.3.mlp.hook_post/1207@5`, `.../error@5`; without `@position` when pooled."""
+        left = node
         for site, (blocks, columns) in zip(self.sites, self.shapes, strict=True):
-            if node < blocks * columns:
-                block, unit = divmod(node, columns)
+            if 0 <= left < blocks * columns:
+                block, unit = divmod(left, columns)
                 what = "error" if unit == columns - 1 else str(unit)
                 return f"{site}/{what}" if self.positions is None else f"{site}/{what}@{block}"
-            node -= blocks * columns
-        raise IndexError(f"there is no node {node} beyond the last")
+            left -= blocks * columns
+        raise IndexError(f"there is no node {node}: they are 0 to {len(self) - 1}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -169,9 +169,11 @@ def build(
     rows: Sequence[dict[str, Any]],
     *,
     prepend_bos: bool = True,
+    labels: Sequence[str] | None = None,
 ) -> PromptPairs:
     """Tokenize rows of `{clean, corrupt, answer, foil, **tags}`; the answer is tokenized in its context.
 
+    `labels` are what messages call the rows (default: `pair 0`, `pair 1`, ...).
     Raises `InputError`, naming the row, for prompts of unequal token length, an answer of more or less than one token,
     answer equal to foil, a BOS token that the text already contains, or a tokenizer without BOS.
     """
@@ -218,7 +220,7 @@ def build(
             if answers[-1] == foils[-1]:
                 raise InputError(f"answer and foil are the same token ({row['answer']!r}): nothing to tell apart")
         except InputError as error:
-            raise InputError(f"pair {i} of task '{name}': {error}") from None
+            raise InputError(f"{labels[i] if labels else f'pair {i}'} of task '{name}': {error}") from None
     if not rows:
         raise InputError(f"task '{name}' has no pairs")
     width = max(len(ids) for ids in clean)

@@ -57,7 +57,7 @@ def random_scores(basis: nvs.Basis, pairs: nvs.PromptPairs = PAIRS, positions: s
     ("folder", "lines"),
     [
         ("bases", {c.name.split(" ")[0] for c in tables.BASES}),
-        ("attribution", {c.name for c in tables.METHODS}),
+        ("attribution", {c.name.replace("relp_", "relp-").replace("no_", "no-") for c in tables.METHODS}),
         ("ablation", {c.name for c in tables.ABLATIONS}),
     ],
 )
@@ -99,7 +99,7 @@ def test_the_whole_circuit_is_the_model_and_the_empty_one_explains_nothing(
     model = toys.model(kind)
     basis = make(basis_case, model)
     if refused(basis_case, ablation, kind):
-        with pytest.raises(nvs.InputError, match="its heads share one b_O. Use 'mean'"):
+        with pytest.raises(nvs.InputError, match=r"its heads share one b_O\. Use 'mean'"):
             nvs.evaluate(model, basis, random_scores(basis), PAIRS, ablation=ablation)
         return
     for errors in ("nodes", "keep"):
@@ -226,7 +226,8 @@ def test_a_sites_total_attribution_does_not_depend_on_the_basis(
     for values in totals.values():
         first = next(iter(values.values()))
         for name, value in values.items():
-            assert torch.allclose(value, first, atol=EXACT), name
+            # Conductance to a zero embedding passes where a norm's slope is huge: its terms cancel to 1e-9 of their size.
+            assert torch.allclose(value, first, atol=EXACT, rtol=1e-7), name
 
 
 @method_cases

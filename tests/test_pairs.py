@@ -121,7 +121,7 @@ def test_a_pair_that_would_lie_is_refused_with_its_row(
 
 
 def test_an_empty_prompt_without_bos_is_refused(reader: Any, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="pair 0 .* the prompt is empty"):
+    with pytest.raises(InputError, match=r"pair 0 .* the prompt is empty"):
         read(reader, tmp_path, {**ROW, "clean": "", "corrupt": ""}, prepend_bos=False)
 
 

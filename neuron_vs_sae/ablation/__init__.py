@@ -11,7 +11,7 @@ from typing import Any
 from neuron_vs_sae.lookup import find, known
 
 # Set here, all at once: importing `ablation.x` by itself would leave the module, not its function, under that name.
-globals().update({name: find("ablation", name) for name in known("ablation")})
+globals().update({name.replace("-", "_"): find("ablation", name) for name in known("ablation")})
 
 
 def __getattr__(name: str) -> Callable[..., Any]:

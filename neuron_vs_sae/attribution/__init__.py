@@ -10,7 +10,7 @@ from typing import Any
 from neuron_vs_sae.lookup import find, known
 
 # Set here, all at once: importing `attribution.x` by itself would leave the module, not its function, under that name.
-globals().update({name: find("attribution", name) for name in known("attribution")})
+globals().update({name.replace("-", "_"): find("attribution", name) for name in known("attribution")})
 
 
 def __getattr__(name: str) -> Callable[..., Any]:

@@ -49,9 +49,7 @@ def replacement_scores(
 
     def terms(batch: PromptPairs) -> list[Term]:
         target = objective(model, metric, pairing, batch)
-        clean, slope = gradients(
-            model, batch.clean, batch.length, basis.hooks, target, rules.edits, rules.observers
-        )
+        clean, slope = gradients(model, batch.clean, batch.length, basis.hooks, target, rules.edits, rules.observers)
         return [Term(change(model, basis, batch, clean, pairing), at_sites(basis, slope))]
 
     return accumulate(basis, pairs, positions, batch_size, terms, "relp")

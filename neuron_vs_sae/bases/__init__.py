@@ -10,7 +10,7 @@ from typing import Any
 from neuron_vs_sae.lookup import find, known
 
 # Set here, all at once: importing `bases.x` by itself would leave the module, not its function, under that name.
-globals().update({name: find("bases", name) for name in known("bases")})
+globals().update({name.replace("-", "_"): find("bases", name) for name in known("bases")})
 
 
 def __getattr__(name: str) -> Callable[..., Any]:

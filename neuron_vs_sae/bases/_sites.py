@@ -7,7 +7,7 @@ import torch
 
 from neuron_vs_sae.basis import Basis, Coordinates, Site
 from neuron_vs_sae.errors import InputError
-from neuron_vs_sae.splice import read
+from neuron_vs_sae.splice import precision, read
 
 
 def layer_numbers(model: Any, layers: str | None) -> list[int]:
@@ -57,5 +57,5 @@ def coordinates(model: Any, name: str, site: str, layers: str | None) -> Basis:
     return Basis(
         name=name,
         sites=tuple(Site(layer, hook, hook) for layer, hook in hooks),
-        dictionaries=tuple(Coordinates(width[hook]) for _, hook in hooks),
+        dictionaries=tuple(Coordinates(width[hook], precision(model)) for _, hook in hooks),
     )

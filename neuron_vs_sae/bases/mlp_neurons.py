@@ -7,6 +7,9 @@ from neuron_vs_sae.basis import Basis
 
 
 def mlp_neurons(model: Any, *, layers: str | None = None) -> Basis:
-    """`mlp.hook_post`, `d_mlp` units per layer: the neurons of Arora et al. 2026. Read at `hook_mlp_out`, it is a transcoder
-    without an error, whose decoder is `W_out`. Not `mlp_outputs`, which other work also calls neurons."""
+    """MLP neurons, `mlp.hook_post`: `d_mlp` units per layer, the neurons of Arora et al. 2026.
+
+    Seen from `hook_mlp_out`, a transcoder without an error, whose decoder is `W_out`. Not `mlp_outputs`, which other work
+    also calls neurons.
+    """
     return coordinates(model, "mlp_neurons", "mlp.hook_post", layers)

@@ -6,7 +6,7 @@ from typing import Any
 from neuron_vs_sae.lookup import find, known
 
 # Set here, all at once: importing `metrics.x` by itself would leave the module, not its function, under that name.
-globals().update({name: find("metrics", name) for name in known("metrics")})
+globals().update({name.replace("-", "_"): find("metrics", name) for name in known("metrics")})
 
 
 def __getattr__(name: str) -> Callable[..., Any]:

@@ -6,7 +6,7 @@ from typing import Any
 from neuron_vs_sae.lookup import find, known
 
 # Set here, all at once: importing `tasks.x` by itself would leave the module, not its function, under that name.
-globals().update({name: find("tasks", name) for name in known("tasks")})
+globals().update({name.replace("-", "_"): find("tasks", name) for name in known("tasks")})
 
 
 def __getattr__(name: str) -> Callable[..., Any]:

@@ -26,11 +26,12 @@ def from_file(model: Any, *, path: str | Path, prepend_bos: bool = True) -> Prom
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror}") from error
     # Not `splitlines`, which also breaks at characters that JSON strings may hold.
-    rows = [_row(file, number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    lines = {number: line for number, line in enumerate(text.split("\n"), 1) if line.strip()}
+    rows = [_row(file, number, line) for number, line in lines.items()]
     if not rows:
         raise InputError(f"{file} has no rows: one JSON object per line is expected, with {', '.join(_NEEDED)}")
     try:
-        pairs = build(file.stem, model.tokenizer, rows, prepend_bos=prepend_bos)
+        pairs = build(file.stem, model.tokenizer, rows, prepend_bos=prepend_bos, labels=[f"row {n}" for n in lines])
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
     return pairs.to(next(model.parameters()).device)
@@ -49,4 +50,8 @@ def _row(file: Path, number: int, line: str) -> dict[str, str]:
             raise InputError(f"{file}, row {number}: the column '{key}' is missing; it has {', '.join(found)}")
         if not isinstance(row[key], str):
             raise InputError(f"{file}, row {number}: '{key}' must be text, this is {row[key]!r}")
+        try:
+            row[key].encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"{file}, row {number}: '{key}' holds half a character ({error.reason})") from error
     return row

@@ -174,12 +174,12 @@ FOLDERS = ("bases", "attribution", "tasks", "metrics", "ablation")
 def test_every_file_holds_a_described_function_of_its_name(folder: str) -> None:
     assert known(folder)
     for name in known(folder):
-        function = find(folder, name)
+        function, stem = find(folder, name), name.replace("-", "_")
         assert callable(function)
-        assert function.__name__ == name
-        assert function.__module__ == f"neuron_vs_sae.{folder}.{name}"
+        assert function.__name__ == stem
+        assert function.__module__ == f"neuron_vs_sae.{folder}.{stem}"
         assert summary(folder, name)
-        assert getattr(import_module(f"neuron_vs_sae.{folder}"), name) is function
+        assert getattr(import_module(f"neuron_vs_sae.{folder}"), stem) is function
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

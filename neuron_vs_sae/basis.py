@@ -4,6 +4,8 @@ The error is computed here and nowhere else, so no basis can define its own; and
 a site serves every basis there. Nothing outside a basis's own file asks which basis it is.
 """
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -195,7 +197,13 @@ class Basis:
 
     def index(self, positions: int | None) -> NodeIndex:
         """The order of its nodes; `positions=None` pools them."""
-        return NodeIndex(tuple(site.name for site in self.sites), tuple(d.width for d in self.dictionaries), positions)
+        made_of = json.dumps([self.name, self.provenance], sort_keys=True, default=str)
+        return NodeIndex(
+            sites=tuple(site.name for site in self.sites),
+            widths=tuple(d.width for d in self.dictionaries),
+            positions=positions,
+            basis=f"{self.name} {hashlib.sha256(made_of.encode()).hexdigest()[:12]}",
+        )
 
     def features(self, activations: Mapping[str, Float[Tensor, "batch pos *d"]]) -> Features:
         """Units and errors, given the activation at every hook of `hooks`."""

@@ -108,7 +108,7 @@ def describe_basis(model: Any, cell: Cell) -> dict[str, Any]:
 
 def explained_variance(x: torch.Tensor, error: torch.Tensor, pairs: PromptPairs) -> float:
     """`1 - |error|^2 / |x - mean|^2` over all real tokens but BOS."""
-    real = torch.arange(pairs.positions, device=pairs.length.device) < pairs.length[:, None]
+    real = pairs.real
     if pairs.bos:
         real[:, 0] = False
     x, error = x[real].double(), error[real].double()

@@ -23,15 +23,14 @@ from neuron_vs_sae.curve import Curve
 from neuron_vs_sae.errors import FolderError, InputError, NothingToExplainError
 from neuron_vs_sae.evaluation import evaluate, roles
 from neuron_vs_sae.lookup import bound, parse, takes
-from neuron_vs_sae.metric import for_attribution
-from neuron_vs_sae.models import load_model
+from neuron_vs_sae.models import load_model, prepare, same_model
 from neuron_vs_sae.nodes import NodeScores, log_sizes, mib_sizes
 from neuron_vs_sae.pairs import PromptPairs
 from neuron_vs_sae.plots import write_curves_html
 from neuron_vs_sae.study import Study, looks_like_file
 from neuron_vs_sae.tables import write_tables
 
-_PACKAGE = "neuron_vs_sae"
+_NUMBERS_COME_FROM = ("neuron_vs_sae", "torch", "transformer-lens", "sae-lens")
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def compare(
         record = None if overwrite else _resume(folder, study, inputs)
         if record is None or not record["finished"]:
             started = time.time()
-            model = load_model_for(study, machine) if model is None else model
+            model = load_model_for(study, machine) if model is None else _given(model, study)
             tasks = load_tasks(study, model)
             cells = list(plan(study, model, tasks, machine))
             if record is None:
@@ -97,6 +96,17 @@ def report(folder: Path | str) -> result.Result:
         found = result.load(folder)
         write_report(found)
         return found
+
+
+def _given(model: Any, study: Study) -> Any:
+    """A model that the caller has loaded, made ready. Raises `InputError` where it is not the study's."""
+    name, dtype = Path(study.model).name, str(model.cfg.dtype).removeprefix("torch.")
+    if not same_model(name, str(model.cfg.model_name)) or dtype != study.dtype:
+        raise InputError(
+            f"the study's model is {study.model!r} in {study.dtype}, and the one given is '{model.cfg.model_name}' in {dtype}: "
+            "give the study's, or none to have it loaded"
+        )
+    return prepare(model)
 
 
 def write_report(found: result.Result) -> None:
@@ -235,7 +245,7 @@ def _run(study: Study, folder: Path, model: Any, cells: list[Cell], machine: Mac
             "widths": [d.width for d in cell.basis.dictionaries],
             **cell.basis.provenance,
         }
-        curves_file = folder / result.UNFINISHED / f"{cell.file}.parquet"
+        curves_file = folder / result.UNFINISHED / study.key / f"{cell.file}.parquet"
         if not curves_file.exists():
             scores = _scores(study, folder, model, cell, machine)
             rows = [
@@ -247,7 +257,7 @@ def _run(study: Study, folder: Path, model: Any, cells: list[Cell], machine: Mac
 
 
 def _scores(study: Study, folder: Path, model: Any, cell: Cell, machine: Machine) -> NodeScores:
-    file = folder / result.UNFINISHED / f"{cell.file}.safetensors"
+    file = folder / result.UNFINISHED / study.key / f"{cell.file}.safetensors"
     if file.exists():
         positions = None if study.positions == "pooled" else cell.task.discovery.positions
         return NodeScores(cell.basis.index(positions), result.read_tensors(file)[cell.label])
@@ -311,7 +321,7 @@ def _labels(study: Study, model: Any, cell: Cell, ablation: str, errors: str) ->
         "metric": study.metric,
         "n_discovery": len(cell.task.discovery),
         "seed": study.seed,
-        "attribution_metric": for_attribution(study.explained_metric, study.pairing),
+        "attribution_metric": study.explained_metric,
         "pairing": study.pairing,
         "mean_source": study.mean_source,
         "dtype": study.dtype,
@@ -324,11 +334,11 @@ def _labels(study: Study, model: Any, cell: Cell, ablation: str, errors: str) ->
 
 
 def _assemble(study: Study, folder: Path, tasks: list[Task], cells: list[Cell]) -> None:
-    parts = [pd.read_parquet(folder / result.UNFINISHED / f"{cell.file}.parquet") for cell in cells]
+    parts = [pd.read_parquet(folder / result.UNFINISHED / study.key / f"{cell.file}.parquet") for cell in cells]
     result.write_table(folder / "curves.parquet", pd.concat(parts, ignore_index=True))
     tensors, index = {}, {}
     for cell in cells:
-        tensors.update(result.read_tensors(folder / result.UNFINISHED / f"{cell.file}.safetensors"))
+        tensors.update(result.read_tensors(folder / result.UNFINISHED / study.key / f"{cell.file}.safetensors"))
         positions = None if study.positions == "pooled" else cell.task.discovery.positions
         nodes = cell.basis.index(positions)
         index[cell.label] = {"sites": nodes.sites, "widths": nodes.widths, "positions": nodes.positions}
@@ -371,7 +381,7 @@ def _resume(folder: Path, study: Study, inputs: dict[str, str]) -> dict[str, Any
     differing = [name for name in mine if mine[name] != theirs.get(name)]
     for name in sorted({*inputs, *record["inputs"]}):
         if inputs.get(name) != record["inputs"].get(name):
-            differing.append("the version of neuron_vs_sae" if name == _PACKAGE else f"the contents of {name}")
+            differing.append(f"the {'version' if name in _NUMBERS_COME_FROM else 'contents'} of {name}")
     if differing:
         raise FolderError(
             f"{folder} holds another study (it differs in: {', '.join(differing)}): choose another folder (--out), "
@@ -381,7 +391,7 @@ def _resume(folder: Path, study: Study, inputs: dict[str, str]) -> dict[str, Any
 
 
 def identify(study: Study) -> dict[str, str]:
-    """What the study reads: a hash of every local file's contents, by the name it is given, and this package's version.
+    """What the study reads: a hash of every local file's contents, by the name it is given, and the versions that its numbers come from.
 
     Raises `InputError` for a task's file that is not there.
     """
@@ -393,7 +403,7 @@ def identify(study: Study) -> dict[str, str]:
     options = [
         value for spec in (*named, *(parse("bases", text) for text in study.basis)) for value in spec.options.values()
     ]
-    found = {_PACKAGE: version(_PACKAGE)}
+    found = {package: version(package) for package in _NUMBERS_COME_FROM}
     return found | {
         source: _digest(Path(source)) for source in (study.model, *files, *options) if Path(source).exists()
     }
@@ -412,9 +422,9 @@ def _digest(path: Path) -> str:
 
 def provenance(model: Any, machine: Machine) -> dict[str, Any]:
     """What runs it: versions, code revision, device, dtype, threads."""
-    packages = ("torch", "transformer-lens", "sae-lens", "transformers", "numpy", "scipy")
+    packages = (*_NUMBERS_COME_FROM, "transformers", "numpy", "scipy")
     return {
-        "versions": {p: version(p) for p in (_PACKAGE, *packages)},
+        "versions": {p: version(p) for p in packages},
         "code": _revision(),
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -59,7 +59,7 @@ class Curve:
 
     @property
     def bits(self) -> list[float]:
-        """Sizes as log2 of the number of circuits of that size: comparable between dictionaries of different width."""
+        """Sizes as log2 of the number of circuits of that size: the size that weighs a wide dictionary against a narrow one."""
         return [bits(self.n_total, k) for k in self.sizes]
 
     def size_at(

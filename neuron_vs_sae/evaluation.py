@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from neuron_vs_sae.basis import Basis
 from neuron_vs_sae.curve import Curve
-from neuron_vs_sae.errors import InputError
+from neuron_vs_sae.errors import InputError, check_choice
 from neuron_vs_sae.lookup import find
 from neuron_vs_sae.metric import Metric, Target, resolve
 from neuron_vs_sae.nodes import NodeIndex, NodeScores, RankBy, log_sizes
@@ -54,8 +54,8 @@ def evaluate(
     expected = basis.index(None if pooled else pairs.positions)
     if scores.index != expected:
         raise InputError(
-            f"the scores are of {len(scores.index)} nodes ({_shape(scores.index)}) and basis '{basis.name}' on these "
-            f"prompts has {len(expected)} ({_shape(expected)}): discover and evaluate with one basis and one prompt length"
+            f"the scores are those of {_shape(scores.index)}, and basis '{basis.name}' on these prompts is "
+            f"{_shape(expected)}: discover and evaluate with one basis and one prompt length"
         )
     make = find("ablation", ablation)(model, basis, pairs, source or pairs, seed, batch_size)
     constants = make(torch.arange(1)).constants
@@ -93,6 +93,7 @@ def roles(
     constants: tuple[tuple[str, Tensor] | None, ...],
 ) -> tuple[Bool[Tensor, " nodes"], Bool[Tensor, " nodes"]]:
     """(nodes that a circuit may choose from, nodes that are kept in every run) under an error policy."""
+    check_choice("errors", errors, Errors)
     chosen, kept = [], []
     for site, dictionary, constant in zip(basis.sites, basis.dictionaries, constants, strict=True):
         exists = not dictionary.lossless or constant is not None
@@ -126,7 +127,7 @@ def _run_all(
     kept = [_kept(index, mask) for mask in runs]
     columns = []
     for rows in tqdm(torch.arange(len(pairs)).split(batch_size), desc="evaluate", leave=False, delay=2):
-        batch = pairs.take(rows)
+        batch = pairs.batch(rows)
         model_logits = run(model, batch.clean, batch.length)
         target = Target(batch.answer, batch.foil, lambda logits=model_logits: logits)
         values: Reference = reference(rows)
@@ -155,4 +156,4 @@ def _mask(index: NodeIndex, nodes: Tensor) -> Bool[Tensor, " nodes"]:
 
 def _shape(index: NodeIndex) -> str:
     where = "pooled positions" if index.positions is None else f"{index.positions} positions"
-    return f"{len(index.sites)} sites, {where}"
+    return f"{index.basis}: {len(index.sites)} sites, {where}"

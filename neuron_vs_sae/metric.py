@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from neuron_vs_sae.errors import InputError, check_choice
 from neuron_vs_sae.lookup import find
 
 
@@ -18,6 +20,9 @@ class Target:
     model_logits: Callable[[], Float[Tensor, "batch vocab"]]
 
 
+Pairing = Literal["paired", "unpaired"]
+"""Attribution against the corrupt prompt, or against zero units and zero error."""
+
 Metric = Callable[[Float[Tensor, "batch vocab"], Target], Float[Tensor, " batch"]]
 
 
@@ -26,9 +31,19 @@ def resolve(metric: str | Metric) -> Metric:
     return find("metrics", metric) if isinstance(metric, str) else metric
 
 
-def for_attribution(metric: str | Metric, pairing: str) -> str | Metric:
-    """The metric whose gradient is taken: the answer's logit alone where an unpaired method has no foil to speak of.
+def for_attribution(metric: str | Metric | None, pairing: str) -> str | Metric:
+    """The metric to differentiate where none is given: the answer's logit alone where there is no foil to speak of.
 
-    Source: methods of Arora et al. 2026 (arXiv 2601.22594), whose unpaired scores differentiate the answer's logit.
+    Source: Arora et al. 2026 (arXiv 2601.22594), whose unpaired scores differentiate the answer's logit.
     """
-    return "answer_logit" if pairing == "unpaired" and metric == "logit_difference" else metric
+    check_choice("pairing", pairing, Pairing)
+    return metric or ("answer_logit" if pairing == "unpaired" else "logit_difference")
+
+
+def check_slope_at_clean(metric: str | Metric | None) -> None:
+    """Raises `InputError` for a metric whose gradient at the clean prompt is zero: what is left there is rounding."""
+    if metric is not None and resolve(metric) is find("metrics", "kl"):
+        raise InputError(
+            "the gradient of kl is zero at the clean prompt, so there is nothing to attribute there: attribute another metric "
+            "(--attribution-metric logit_difference), or use integrated_gradients or grad_at=corrupt"
+        )

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from neuron_vs_sae.errors import InputError
+from neuron_vs_sae.errors import InputError, check_choice
 
 RankBy = Literal["absolute", "signed"]
 
@@ -25,6 +25,8 @@ class NodeIndex:
     sites: tuple[str, ...]
     widths: tuple[int, ...]
     positions: int | None
+    basis: str = ""
+    """What the units are, so that one basis's scores are not taken for another's of the same shape."""
 
     @property
     def blocks(self) -> int:
@@ -135,6 +137,7 @@ class NodeScores:
 
     def order(self, *, rank_by: RankBy = "absolute", among: Bool[Tensor, " nodes"] | None = None) -> Int[Tensor, " k"]:
         """All nodes (of `among`), best first."""
+        check_choice("rank_by", rank_by, RankBy)
         keys = self.values.abs() if rank_by == "absolute" else self.values
         candidates = torch.arange(len(self.index)) if among is None else among.nonzero().flatten()
         return candidates[torch.sort(keys[candidates], descending=True, stable=True).indices]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from neuron_vs_sae.errors import InputError
@@ -69,8 +69,19 @@ class PromptPairs:
     def same_length(self) -> bool:
         return bool((self.length == self.positions).all())
 
+    @property
+    def real(self) -> Bool[Tensor, "batch pos"]:
+        """Where there is a token, not padding; on the device of `length`."""
+        return torch.arange(self.positions, device=self.length.device) < self.length[:, None]
+
     def take(self, rows: Sequence[int] | Int[Tensor, " n"]) -> "PromptPairs":
-        """The pairs at `rows`, in that order."""
+        """The pairs at `rows`, in that order, no wider than the longest of them."""
+        chosen = self.batch(rows)
+        width = int(chosen.length.max()) if len(chosen) else self.positions
+        return replace(chosen, clean=chosen.clean[:, :width], corrupt=chosen.corrupt[:, :width])
+
+    def batch(self, rows: Sequence[int] | Int[Tensor, " n"]) -> "PromptPairs":
+        """The pairs at `rows`, in that order, padded as these are."""
         index = torch.as_tensor(rows, dtype=torch.long)
         picked: dict[str, Any] = {}
         for field in fields(self):
@@ -83,7 +94,7 @@ class PromptPairs:
 
     def batches(self, size: int) -> "list[PromptPairs]":
         """Consecutive slices of at most `size` pairs."""
-        return [self.take(range(i, min(i + size, len(self)))) for i in range(0, len(self), size)]
+        return [self.batch(range(i, min(i + size, len(self)))) for i in range(0, len(self), size)]
 
     def to(self, device: torch.device | str) -> "PromptPairs":
         moved = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}

@@ -75,7 +75,7 @@ def load(folder: Path | str) -> Result:
     record = read_record(folder)
     if record is None or not record["finished"]:
         state = "holds no study" if record is None else "holds a study that is not finished"
-        raise FolderError(f"{folder} {state}: run `nvs compare --out {folder}` first")
+        raise FolderError(f"{folder} {state}: run the study's `nvs compare` (again) to the end first")
     file = folder / "curves.parquet"
     try:
         curves = pd.read_parquet(file)
@@ -105,7 +105,8 @@ def clear(folder: Path) -> None:
     """Remove what a study has left in the folder, finished or not, and nothing else."""
     for name in ("study.json", *FILES):
         (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+    if (folder / UNFINISHED).exists():
+        shutil.rmtree(folder / UNFINISHED)
 
 
 @contextmanager
@@ -115,8 +116,6 @@ def locked(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock")
         lock.acquire(timeout=0)
-        for leftover in folder.glob(f".*{_PARTIAL}"):  # of a run that was killed while it wrote
-            leftover.unlink()
     except Timeout:
         raise FolderError(
             f"another run is writing to {folder}: wait for it, or choose another folder (--out)"
@@ -126,6 +125,8 @@ def locked(folder: Path) -> Iterator[None]:
             f"cannot write to {folder}: {error.strerror or error}. Choose another folder (--out)"
         ) from error
     try:
+        for leftover in folder.glob(f".*{_PARTIAL}"):  # of a run that was killed while it wrote
+            leftover.unlink()
         yield
     finally:
         lock.release()

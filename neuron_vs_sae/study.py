@@ -84,7 +84,8 @@ class Study(BaseModel):
     pairing: Literal["paired", "unpaired"] = Field("paired", description="attribution against corrupt, or against zero")
     metric: MetricName = Field("logit_difference", description="what circuits are judged by")
     attribution_metric: MetricName | None = Field(
-        None, description="what attribution explains; default: the metric (logit_difference for kl)"
+        None,
+        description="what attribution explains; default: the metric (logit_difference for kl; answer_logit unpaired)",
     )
     rank_by: Literal["absolute", "signed"] = Field("absolute", description="rank nodes by |score| or by score")
     sizes: Sizes = Field(
@@ -115,8 +116,11 @@ class Study(BaseModel):
 
     @property
     def explained_metric(self) -> str:
-        """The metric that attribution explains."""
-        return self.attribution_metric or ("logit_difference" if self.metric == "kl" else self.metric)
+        """The metric that attribution explains: as given, or else the study's own, where that has a slope and a foil."""
+        if self.attribution_metric is not None:
+            return self.attribution_metric
+        own = "logit_difference" if self.metric == "kl" else self.metric
+        return "answer_logit" if self.pairing == "unpaired" and own == "logit_difference" else own
 
 
 def looks_like_file(task: str) -> bool:

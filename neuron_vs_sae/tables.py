@@ -31,8 +31,11 @@ def per_curve(found: "result.Result", level: float = 0.8) -> pd.DataFrame:
                 "site": site,
                 "n_total": curve.n_total,
                 "size_at_level": size,
+                "error_nodes_at_level": None if size is None else curve.n_error_nodes[curve.sizes.index(size)],
+                "size_at_level_stable": curve.size_at(level, stable=True),
                 "bits_at_level": None if size is None else bits(curve.n_total, size),
                 "size_faithful_and_complete": curve.size_at(level, 1 - level),
+                "area_up_to": smallest,
                 "area_faithfulness": area("faithfulness"),
                 "area_unfaithfulness": area("unfaithfulness"),
                 "area_completeness": area("completeness"),
@@ -44,7 +47,7 @@ def per_curve(found: "result.Result", level: float = 0.8) -> pd.DataFrame:
             }
         )
     table = pd.DataFrame(rows)
-    for column in ("size_at_level", "size_faithful_and_complete"):
+    for column in ("size_at_level", "error_nodes_at_level", "size_at_level_stable", "size_faithful_and_complete"):
         table[column] = table[column].astype("Int64")
     return table
 
@@ -61,17 +64,22 @@ def markdown(table: pd.DataFrame, found: "result.Result") -> str:
     study = found.study
     first = found.summary.iloc[0]
     names = labels(study.basis)
+    averaged = sorted({"mean", "mean_global"} & set(study.ablation))
+    source = f"; ablation {' and '.join(averaged)} over {study.mean_source} prompts" if averaged else ""
     lines = [
         f"# Circuits of {_cell(first['model'])}",
         "",
         f"{first['n_discovery']} pairs for discovery, {first['n_eval']} for evaluation; metric {study.metric}; positions "
-        f"{study.positions}; ranked by {study.rank_by} score; {study.pairing} attribution of {first['attribution_metric']}; "
-        f"mean ablation over {study.mean_source} prompts; {study.dtype}; seed {study.seed}; study {study.key}.",
+        f"{study.positions}; ranked by {study.rank_by} score; {study.pairing} attribution of {first['attribution_metric']}"
+        f"{source}; {study.dtype}; seed {study.seed}; study {study.key}.",
         "",
-        "*nodes for 80 %*: the smallest circuit with faithfulness of at least 0.8, and its size in bits (log2 of the number of "
-        "circuits of that size). *both*: the same with completeness of at most 0.2. *area F*, *area C*: mean faithfulness "
-        "(1 is the model) and completeness (0 is best: what is left when the circuit is removed) over log size, on a range "
-        "common to the task's bases. *not reached* means on the sizes that were run.",
+        "Sizes count units and error nodes. *nodes for 80 %*: the smallest size run whose faithfulness is at least 0.8, how many "
+        "of its nodes are error nodes, and its bits (log2 of the number of circuits of that size). *stays*: the smallest size from "
+        "which on faithfulness is at least 0.8 at every size run. *both*: 80 % with a completeness of at most 0.2. *area F*, *area "
+        "\\|1-F\\|*, *area C*: mean faithfulness (1 is the model), distance from 1, and completeness (0 is best: what is left when the "
+        "circuit is removed; below 0, removing it overshoots) over log size, on the range given, which depends on the study's "
+        "bases. *not reached*: at the sizes run. Under errors ablate and resid_only the error is missing from the complement too, "
+        "so completeness begins below 1. Intervals of every point are in summary.csv; a difference without one is no finding.",
     ]
     for _, rows in table.groupby(["task", "ablation", "errors"], sort=False):
         block: list[dict[Any, Any]] = rows.to_dict("records")
@@ -79,23 +87,21 @@ def markdown(table: pd.DataFrame, found: "result.Result") -> str:
             "",
             f"## {_cell(block[0]['task'])} (ablation {block[0]['ablation']}, errors {block[0]['errors']})",
             "",
-            f"F(model) {block[0]['f_model']:.3f}; F(empty) by site: {_empties(block)}.",
+            f"F(model) {block[0]['f_model']:.3f}; areas from 1 to {block[0]['area_up_to']} nodes.",
             "",
-            "| basis | site | method | nodes | nodes for 80 % | bits | both | area F | area C |",
-            "|---|---|---|---:|---:|---:|---:|---:|---:|",
+            "| basis | site | method | F(empty) | nodes | nodes for 80 % | of them errors | bits | stays | both | area F | "
+            "area \\|1-F\\| | area C |",
+            "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
         ]
         lines += [
-            f"| {_cell(names[row['basis']])} | {_cell(row['site'])} | {_cell(row['method'])} | {row['n_total']} | "
-            f"{number(row['size_at_level'])} | {number(row['bits_at_level'], 0)} | "
+            f"| {_cell(names[row['basis']])} | {_cell(row['site'])} | {_cell(row['method'])} | {row['f_empty']:.3f} | "
+            f"{row['n_total']} | {number(row['size_at_level'])} | {number(row['error_nodes_at_level'])} | "
+            f"{number(row['bits_at_level'], 0)} | {number(row['size_at_level_stable'])} | "
             f"{number(row['size_faithful_and_complete'])} | {number(row['area_faithfulness'], 3)} | "
-            f"{number(row['area_completeness'], 3)} |"
+            f"{number(row['area_unfaithfulness'], 3)} | {number(row['area_completeness'], 3)} |"
             for row in block
         ]
     return "\n".join(lines) + "\n"
-
-
-def _empties(block: list[dict[Any, Any]]) -> str:
-    return ", ".join(dict.fromkeys(f"{_cell(row['site'])} {row['f_empty']:.3f}" for row in block))
 
 
 def number(value: Any, digits: int | None = None) -> str:

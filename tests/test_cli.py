@@ -160,7 +160,7 @@ def test_what_is_not_given_is_left_to_the_file_and_then_to_the_default(
         (["list", "saes", "--model", "nonesuch"], ["no SAEs of model 'nonesuch'", "nvs list saes"]),
         (["list"], ["Missing argument"]),
         (["report"], ["Missing argument"]),
-        (["report", "nowhere"], ["nowhere holds no study: run `nvs compare --out nowhere` first"]),
+        (["report", "nowhere"], ["nowhere holds no study: run the study's `nvs compare`"]),
         (["cheese"], ["No such command 'cheese'"]),
     ],
 )

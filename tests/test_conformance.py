@@ -1,6 +1,9 @@
 """The laws that every basis, method and ablation keeps: all of them, on toys of four architectures, in float64."""
 
 import functools
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -244,9 +247,8 @@ def test_an_identity_sae_is_the_raw_basis_bit_for_bit(method: tables.MethodCase,
 def test_an_identity_saes_curves_are_the_raw_bases(ablation: tables.AblationCase, errors: str, model: Any) -> None:
     """I4: bit for bit, counts included."""
     raw, identity = (make(c, model) for c in tables.BASES if c.name in {"mlp_outputs", "sae identity"})
-    scores = random_scores(raw)
     a, b = (
-        nvs.evaluate(model, basis, scores, PAIRS, sizes=[0, 7, 96], errors=errors, ablation=ablation.name)
+        nvs.evaluate(model, basis, random_scores(basis), PAIRS, sizes=[0, 7, 96], errors=errors, ablation=ablation.name)
         for basis in (raw, identity)
     )
     assert (a.sizes, a.n_error_nodes, a.n_total) == (b.sizes, b.n_error_nodes, b.n_total)
@@ -304,8 +306,8 @@ def test_curves_do_not_depend_on_batches(ablation: tables.AblationCase, position
         assert torch.allclose(getattr(one, name), getattr(two, name), atol=1e-12), name
 
 
-@pytest.mark.parametrize("ablation", ["counterfactual", "zero_units", "zero_site", "resample", "mean_global"])
-def test_padding_changes_no_curve(ablation: str, model: Any) -> None:
+@ablation_cases
+def test_padding_changes_no_curve(ablation: tables.AblationCase, model: Any) -> None:
     """More padding to the right of the same prompts: the same metric on every prompt."""
     basis = nvs.bases.sae(model, source=toys.saes())
     short = toys.pairs(4, 6, lengths=[6, 4, 6, 4])
@@ -314,7 +316,7 @@ def test_padding_changes_no_curve(ablation: str, model: Any) -> None:
         **{**vars(short), "clean": torch.cat([short.clean, pad], 1), "corrupt": torch.cat([short.corrupt, pad], 1)}
     )
     scores = random_scores(basis, positions="pooled")
-    a, b = (nvs.evaluate(model, basis, scores, p, sizes=[0, 5, 10], ablation=ablation) for p in (short, long))
+    a, b = (nvs.evaluate(model, basis, scores, p, sizes=[0, 5, 10], ablation=ablation.name) for p in (short, long))
     for name in ("whole", "empty", "circuit", "complement"):
         assert torch.allclose(getattr(a, name), getattr(b, name), atol=1e-12), name
 
@@ -352,6 +354,16 @@ def test_the_last_layers_mlp_cannot_matter_before_the_answer_position(model: Any
             assert units[-1].any(), method.id
 
 
+@pytest.mark.parametrize("method", [m for m in tables.METHODS if m.gradient], ids=lambda c: c.id)
+def test_saes_beside_neurons_leave_the_neurons_scores_alone(method: tables.MethodCase, llama: Any) -> None:
+    """I15: with errors kept, taking other sites apart changes nothing at the model's own nodes."""
+    neurons, saes = (make(c, llama) for c in tables.BASES if c.name in {"mlp_neurons", "sae resid_post"})
+    both = nvs.Basis("both", neurons.sites + saes.sites, neurons.dictionaries + saes.dictionaries)
+    alone, beside = (method(llama, basis, PAIRS).by_site() for basis in (neurons, both))
+    for (units, _), (same, _) in zip(alone, beside[:2], strict=True):
+        assert torch.allclose(units, same, atol=1e-12)
+
+
 def test_a_cutting_site_carries_the_whole_prompt(model: Any) -> None:
     """I16: the corrupt prompt's residual stream after one layer gives the corrupt prompt's logits; MLP outputs do not."""
     corrupt = run(model, PAIRS.corrupt, PAIRS.length)
@@ -380,6 +392,64 @@ def test_no_hook_survives_a_run_that_fails(kind: str, llama: Any) -> None:
     with pytest.raises(RuntimeError, match="on purpose"):
         calls[kind]()
     assert not any(point.fwd_hooks or point.bwd_hooks for point in llama.hook_dict.values())
+
+
+def test_scores_of_one_basis_are_not_taken_for_anothers(llama: Any) -> None:
+    """Same sites, same widths, other units: refused."""
+    outputs, rotated = (make(c, llama) for c in tables.BASES if c.name in {"mlp_outputs", "rotation"})
+    with pytest.raises(nvs.InputError, match=r"mlp_outputs .* and basis 'rotation'"):
+        nvs.evaluate(llama, rotated, random_scores(outputs), PAIRS)
+
+
+WRONG_CHOICES = """
+import toys, neuron_vs_sae as nvs
+
+model, pairs = toys.model("llama"), toys.pairs()
+basis = nvs.bases.mlp_neurons(model)
+scores = nvs.attribution.random(model, basis, pairs)
+method = nvs.attribution
+for call in (
+    lambda: scores.top(1, rank_by="abs"),
+    lambda: nvs.evaluate(model, basis, scores, pairs, errors="node"),
+    lambda: method.relp(model, basis, pairs, pairing="unpair"),
+    lambda: method.delta(model, basis, pairs, pairing="unpair"),
+    lambda: method.relp(model, basis, pairs, positions="pool"),
+    lambda: method.activation_patching(model, basis, pairs, direction="noise"),
+    lambda: method.attribution_patching(model, basis, pairs, grad_at="cln"),
+    lambda: method.integrated_gradients(model, basis, pairs, schedule="mid"),
+    lambda: method.conductance(model, basis, pairs, steps=0),
+):
+    try:
+        call()
+    except nvs.InputError as error:
+        print(error)
+"""
+
+
+def test_a_choice_that_does_not_exist_lists_those_that_do() -> None:
+    """In a process of its own: here, the tests' type checker would refuse the call before the package does."""
+    done = subprocess.run(
+        [sys.executable, "-c", WRONG_CHOICES], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == [
+        "no rank_by 'abs'; there are: absolute, signed",
+        "no errors 'node'; there are: nodes, keep, ablate, resid_only",
+        "no pairing 'unpair'; there are: paired, unpaired",
+        "no pairing 'unpair'; there are: paired, unpaired",
+        "no positions 'pool'; there are: separate, pooled",
+        "no direction 'noise'; there are: noising, denoising",
+        "no grad_at 'cln'; there are: clean, corrupt",
+        "no schedule 'mid'; there are: left, right, midpoint",
+        "steps=0: a path has at least one step",
+    ]
+
+
+def test_kl_has_no_slope_at_the_clean_prompt(llama: Any) -> None:
+    basis = make(tables.BASES[0], llama)
+    for name in ("relp", "attribution_patching"):
+        with pytest.raises(nvs.InputError, match="zero at the clean prompt"):
+            getattr(nvs.attribution, name)(llama, basis, PAIRS, "kl")
+    assert nvs.attribution.integrated_gradients(llama, basis, PAIRS, "kl", steps=2).values.any()
 
 
 def test_a_hook_that_is_never_reached_is_an_error(llama: Any) -> None:

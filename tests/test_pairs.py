@@ -116,12 +116,12 @@ def test_a_pair_that_would_lie_is_refused_with_its_row(
 ) -> None:
     rows = [ROW, ROW, {**ROW, **change}]
     message = refused(reader, tmp_path, "".join(json.dumps(row) + "\n" for row in rows))
-    for part in ["pair 2 of task 'pairs'", *parts]:
+    for part in ["row 3 of task 'pairs'", *parts]:
         assert part in message
 
 
 def test_an_empty_prompt_without_bos_is_refused(reader: Any, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"pair 0 .* the prompt is empty"):
+    with pytest.raises(InputError, match=r"row 1 .* the prompt is empty"):
         read(reader, tmp_path, {**ROW, "clean": "", "corrupt": ""}, prepend_bos=False)
 
 

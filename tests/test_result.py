@@ -197,7 +197,7 @@ def test_the_record_says_what_made_it(fresh: nvs.Result, checkpoint: Path, task_
     assert made_by["versions"]["torch"] == torch.__version__
     assert (made_by["device"], made_by["dtype"]) == ("cpu", "float32")
     read = {str(checkpoint), *map(str, task_files), str(sae_folder)}
-    assert set(record["inputs"]) == {"neuron_vs_sae", *read}
+    assert set(record["inputs"]) == {"neuron_vs_sae", "torch", "transformer-lens", "sae-lens", *read}
     assert all(len(record["inputs"][name]) == 64 for name in read)  # SHA-256
     basis = record["bases"][f"saw/sae:{sae_folder}"]
     assert (basis["sites"], basis["widths"]) == (["blocks.0.hook_mlp_out", "blocks.1.hook_mlp_out"], [20, 20])
@@ -249,7 +249,7 @@ def test_an_interrupted_study_goes_on_and_ends_the_same(
         interrupt(patch, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             compare(a_study(), out, model=tiny)
-    with pytest.raises(FolderError, match=r"holds a study that is not finished: run `nvs compare --out .*` first"):
+    with pytest.raises(FolderError, match=r"holds a study that is not finished: run the study's `nvs compare`"):
         nvs.load(out)
     begun = interrupt(monkeypatch, AssertionError("the first discovery was run again"))
     compare(a_study(), out, model=tiny)
@@ -408,7 +408,7 @@ def test_a_full_disk_leaves_nothing_half_written_and_says_what_to_do(
             temporary.write_bytes(b"half")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        is_cell = file.parent.name == result.UNFINISHED
+        is_cell = file.parent.parent.name == result.UNFINISHED
         failing = file.suffix == Path(name).suffix if name.startswith("cell.") else file.name == name
         write(file, half if failing and is_cell == name.startswith("cell.") else put)
 
@@ -505,7 +505,7 @@ def test_lost_and_damaged_curves_are_named(a_small_study: Any, tiny: Any, tmp_pa
 
 def test_a_folder_without_a_study_says_how_to_make_one(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "none"):
-        with pytest.raises(FolderError, match=rf"{folder} holds no study: run `nvs compare --out {folder}` first"):
+        with pytest.raises(FolderError, match=rf"{folder} holds no study: run the study's `nvs compare`"):
             comparison.report(folder)
     assert not list(tmp_path.iterdir())
 
@@ -617,7 +617,7 @@ def test_the_table_has_a_row_per_curve_under_the_conventions(fresh: nvs.Result) 
         assert said in text
     body = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| basis")]
     assert len(body) == 4
-    assert {line.count("|") for line in body} == {10}
+    assert {line.count("|") for line in body} == {14}
     assert [line.split(" | ")[0] for line in body] == ["| mlp_neurons", "| sae:mlp_out"] * 2
 
 

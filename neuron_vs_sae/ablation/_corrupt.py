@@ -28,7 +28,7 @@ def sums(model: Any, basis: Basis, source: PromptPairs, batch_size: int) -> tupl
     """(sums over the corrupt prompts of every value `[1, pos, ...]`, prompts that reach each position), in float64."""
     total: Features | None = None
     for batch in source.batches(batch_size):
-        real = (torch.arange(batch.positions) < batch.length.cpu()[:, None])[..., None].to(batch.length.device)
+        real = batch.real[..., None]
 
         def add(x: Tensor, real: Tensor = real) -> Tensor:
             return (x.double() * real).sum(0, keepdim=True)
@@ -36,5 +36,5 @@ def sums(model: Any, basis: Basis, source: PromptPairs, batch_size: int) -> tupl
         part = features(model, basis, batch).map(add)
         total = part if total is None else total - part.map(torch.neg)
     assert total is not None  # PromptPairs are never empty
-    reached = (torch.arange(source.positions)[:, None] < source.length.cpu()[None]).sum(1, keepdim=True)
-    return total, reached.double().to(source.length.device)
+    reached = source.real.sum(0)[:, None]
+    return total, reached.double()

@@ -12,4 +12,4 @@ def counterfactual(
 ) -> Ablation:
     """A unit's (an error vector's) value at that position of the pair's own corrupt prompt (MIB's "CF")."""
     del source, seed, batch_size
-    return lambda rows: reference(basis, features(model, basis, pairs.take(rows)))
+    return lambda rows: reference(basis, features(model, basis, pairs.batch(rows)))

@@ -20,6 +20,12 @@ def mean(model: Any, basis: Basis, pairs: PromptPairs, source: PromptPairs, seed
             f"the mean per position is taken over prompts of {source.positions} tokens and the evaluated ones have "
             f"{pairs.positions}: use ablation 'mean_global', or mean_source='evaluation' (--mean-source evaluation)"
         )
+    if int(source.length.max()) < int(pairs.length.max()):
+        raise InputError(
+            f"some evaluated prompts have {int(pairs.length.max())} tokens and none of those averaged has more than "
+            f"{int(source.length.max())}: use ablation 'mean_global', or mean_source='evaluation' (--mean-source evaluation)"
+        )
     total, reached = sums(model, basis, source, batch_size)
-    means = total.map(lambda x: (x / reached).to(precision(model)))
+    # In columns that are padding in all of them there is nothing to average, and nothing reads what is written.
+    means = total.map(lambda x: (x / reached.clamp(min=1)).to(precision(model)))
     return lambda rows: reference(basis, means)

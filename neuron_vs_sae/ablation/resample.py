@@ -20,7 +20,7 @@ def resample(model: Any, basis: Basis, pairs: PromptPairs, source: PromptPairs, 
     """
     del source, batch_size
     donors = donor_rows(pairs, seed)
-    return lambda rows: reference(basis, features(model, basis, pairs.take(donors[rows])))
+    return lambda rows: reference(basis, features(model, basis, pairs.batch(donors[rows])))
 
 
 def donor_rows(pairs: PromptPairs, seed: int) -> Int[Tensor, " batch"]:

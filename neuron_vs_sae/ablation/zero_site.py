@@ -20,7 +20,8 @@ def zero_site(
 
     What a basis writes when its units are 0 counts as part of its error: an SAE's decoder bias, and the constant that
     the model adds after the site (`b_out` after `mlp.hook_post`, `b_O` after `attn.hook_z`). Where there is such a
-    constant, lossless bases have an error node too.
+    constant, lossless bases have an error node too; it is the same on every prompt and scores 0, so by absolute score it
+    is kept last.
     """
     del source, seed, batch_size
     nothing = zeros(model, basis, pairs)

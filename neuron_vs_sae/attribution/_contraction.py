@@ -10,13 +10,12 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from neuron_vs_sae.basis import Basis, Features
-from neuron_vs_sae.errors import InputError
-from neuron_vs_sae.metric import Metric, Target, for_attribution, resolve
+from neuron_vs_sae.errors import InputError, check_choice
+from neuron_vs_sae.metric import Metric, Pairing, Target, for_attribution, resolve
 from neuron_vs_sae.nodes import NodeIndex, NodeScores
 from neuron_vs_sae.pairs import PromptPairs, lengths
 from neuron_vs_sae.splice import Objective, read, run
 
-Pairing = Literal["paired", "unpaired"]
 Positions = Literal["separate", "pooled"]
 Activations = Mapping[str, Tensor]
 
@@ -31,6 +30,7 @@ class Term:
 
 def check_positions(pairs: PromptPairs, positions: Positions) -> None:
     """Raises `InputError` where separate positions cannot be told apart: prompts of several lengths."""
+    check_choice("positions", positions, Positions)
     if positions == "separate" and not pairs.same_length:
         raise InputError(
             f"the prompts of task '{pairs.name}' differ in length: {lengths(pairs)}; with separate positions a node is "
@@ -84,7 +84,7 @@ def as_scores(
     return NodeScores(index, values.to(torch.float64))
 
 
-def objective(model: Any, metric: str | Metric, pairing: Pairing, batch: PromptPairs) -> Objective:
+def objective(model: Any, metric: str | Metric | None, pairing: Pairing, batch: PromptPairs) -> Objective:
     """The metric of this batch's clean prompts as a function of logits alone."""
     score = resolve(for_attribution(metric, pairing))
     target = Target(batch.answer, batch.foil, lambda: run(model, batch.clean, batch.length))
@@ -98,6 +98,7 @@ def at_sites(basis: Basis, activations: Activations) -> tuple[Float[Tensor, "bat
 
 def change(model: Any, basis: Basis, batch: PromptPairs, clean: Activations, pairing: Pairing) -> Features:
     """What ablating each node alone would take away: clean minus corrupt, or minus zero when unpaired."""
+    check_choice("pairing", pairing, Pairing)
     features = basis.features(clean)
     if pairing == "unpaired":
         return features

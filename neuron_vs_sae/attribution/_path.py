@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 
 from neuron_vs_sae.attribution._contraction import Pairing
+from neuron_vs_sae.errors import InputError, check_choice
 from neuron_vs_sae.pairs import PromptPairs
 from neuron_vs_sae.splice import Edit, read
 
@@ -14,6 +15,9 @@ Schedule = Literal["left", "right", "midpoint"]
 
 def points(steps: int, schedule: Schedule) -> list[float]:
     """`j / n` for j = 0..n-1 (left: with clean, without corrupt), j = 1..n (right), or `(j + 1/2) / n` (midpoint)."""
+    check_choice("schedule", schedule, Schedule)
+    if steps < 1:
+        raise InputError(f"steps={steps}: a path has at least one step")
     shift = {"left": 0.0, "right": 1.0, "midpoint": 0.5}[schedule]
     return [(j + shift) / steps for j in range(steps)]
 

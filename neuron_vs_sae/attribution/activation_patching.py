@@ -16,23 +16,25 @@ from neuron_vs_sae.attribution._contraction import (
     objective,
 )
 from neuron_vs_sae.basis import Basis, Dictionary
-from neuron_vs_sae.errors import InputError
+from neuron_vs_sae.errors import InputError, check_choice
 from neuron_vs_sae.metric import Metric
 from neuron_vs_sae.nodes import NodeScores
 from neuron_vs_sae.pairs import PromptPairs
 from neuron_vs_sae.splice import Edit, read, run
+
+Direction = Literal["noising", "denoising"]
 
 
 def activation_patching(
     model: Any,
     basis: Basis,
     pairs: PromptPairs,
-    metric: str | Metric = "logit_difference",
+    metric: str | Metric | None = None,
     *,
     pairing: Pairing = "paired",
     positions: Positions = "separate",
     batch_size: int = 256,
-    direction: Literal["noising", "denoising"] = "noising",
+    direction: Direction = "noising",
 ) -> NodeScores:
     """The change of the metric when one node alone is patched, mean over pairs.
 
@@ -44,6 +46,7 @@ def activation_patching(
     0 and is not run); `batch_size` is the number of those per pass.
     Source: methods common to Vig et al. 2020 and Meng et al. 2022; terms from Heimersheim & Nanda 2024 (2404.15255).
     """
+    check_choice("direction", direction, Direction)
     if direction == "denoising" and pairing == "unpaired":
         raise InputError("direction='denoising' needs the corrupt prompt: use pairing='paired' or direction='noising'")
     check_positions(pairs, positions)

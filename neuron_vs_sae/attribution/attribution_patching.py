@@ -4,23 +4,25 @@ from typing import Any, Literal
 
 from neuron_vs_sae.attribution._contraction import Pairing, Positions, Term, accumulate, at_sites, change, objective
 from neuron_vs_sae.basis import Basis
-from neuron_vs_sae.errors import InputError
-from neuron_vs_sae.metric import Metric
+from neuron_vs_sae.errors import InputError, check_choice
+from neuron_vs_sae.metric import Metric, check_slope_at_clean
 from neuron_vs_sae.nodes import NodeScores
 from neuron_vs_sae.pairs import PromptPairs
 from neuron_vs_sae.splice import gradients, read
+
+GradAt = Literal["clean", "corrupt"]
 
 
 def attribution_patching(
     model: Any,
     basis: Basis,
     pairs: PromptPairs,
-    metric: str | Metric = "logit_difference",
+    metric: str | Metric | None = None,
     *,
     pairing: Pairing = "paired",
     positions: Positions = "separate",
     batch_size: int = 64,
-    grad_at: Literal["clean", "corrupt"] = "clean",
+    grad_at: GradAt = "clean",
 ) -> NodeScores:
     """`(clean - corrupt) . gradient`, summed over the batch's prompts, averaged over pairs.
 
@@ -30,6 +32,9 @@ def attribution_patching(
     Cost: two forward passes and one backward, whatever the number of nodes.
     Source: Nanda 2023, "Attribution patching"; error nodes: Marks et al. 2024 (arXiv 2403.19647).
     """
+    check_choice("grad_at", grad_at, GradAt)
+    if grad_at == "clean":
+        check_slope_at_clean(metric)
     if grad_at == "corrupt" and pairing == "unpaired":
         raise InputError("grad_at='corrupt' needs the corrupt prompt: use pairing='paired' or grad_at='clean'")
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from neuron_vs_sae.attribution._contraction import Pairing, Positions, Term, accumulate, at_sites, objective
-from neuron_vs_sae.attribution._path import embeddings
+from neuron_vs_sae.attribution._path import embeddings, points
 from neuron_vs_sae.basis import Basis
 from neuron_vs_sae.metric import Metric
 from neuron_vs_sae.nodes import NodeScores
@@ -16,7 +16,7 @@ def conductance(
     model: Any,
     basis: Basis,
     pairs: PromptPairs,
-    metric: str | Metric = "logit_difference",
+    metric: str | Metric | None = None,
     *,
     pairing: Pairing = "paired",
     positions: Positions = "separate",
@@ -35,8 +35,8 @@ def conductance(
         target = objective(model, metric, pairing, batch)
         move = embeddings(model, batch, pairing)
         before = basis.features(read(model, batch.clean, batch.length, basis.hooks))
-        for j in range(1, steps + 1):
-            values, slope = gradients(model, batch.clean, batch.length, basis.hooks, target, [move(j / steps)])
+        for alpha in points(steps, "right"):
+            values, slope = gradients(model, batch.clean, batch.length, basis.hooks, target, [move(alpha)])
             after = basis.features(values)
             yield Term(before - after, at_sites(basis, slope))
             before = after

@@ -22,7 +22,7 @@ def delta(
     model: Any,
     basis: Basis,
     pairs: PromptPairs,
-    metric: str | Metric = "logit_difference",
+    metric: str | Metric | None = None,
     *,
     pairing: Pairing = "paired",
     positions: Positions = "separate",
@@ -38,7 +38,7 @@ def delta(
     for batch in pairs.batches(batch_size):
         difference = change(model, basis, batch, read(model, batch.clean, batch.length, basis.hooks), pairing)
         # Padding holds no prompt: nothing changes there.
-        real = (torch.arange(batch.positions) < batch.length[:, None])[..., None].to(difference.units[0].device)
+        real = batch.real[..., None]
         found = [
             ((u.abs() * real).double().sum(0), (e.norm(dim=-1) * real[..., 0]).double().sum(0))
             for u, e in zip(difference.units, difference.errors, strict=True)

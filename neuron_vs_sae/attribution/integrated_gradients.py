@@ -9,7 +9,7 @@ from torch import Tensor
 from neuron_vs_sae.attribution._contraction import Pairing, Positions, Term, accumulate, at_sites, objective
 from neuron_vs_sae.attribution._path import Schedule, points
 from neuron_vs_sae.basis import Basis, Site
-from neuron_vs_sae.metric import Metric
+from neuron_vs_sae.metric import Metric, check_slope_at_clean
 from neuron_vs_sae.nodes import NodeScores
 from neuron_vs_sae.pairs import PromptPairs
 from neuron_vs_sae.splice import Edit, gradients, read
@@ -19,7 +19,7 @@ def integrated_gradients(
     model: Any,
     basis: Basis,
     pairs: PromptPairs,
-    metric: str | Metric = "logit_difference",
+    metric: str | Metric | None = None,
     *,
     pairing: Pairing = "paired",
     positions: Positions = "separate",
@@ -38,6 +38,10 @@ def integrated_gradients(
     Source: Marks et al. 2024 (arXiv 2403.19647), left schedule and 10 steps as there.
     """
 
+    alphas = points(steps, schedule)
+    if alphas == [0.0]:
+        check_slope_at_clean(metric)
+
     def terms(batch: PromptPairs) -> list[Term]:
         target = objective(model, metric, pairing, batch)
         clean_values = read(model, batch.clean, batch.length, basis.hooks)
@@ -48,7 +52,7 @@ def integrated_gradients(
         for s, (site, start) in enumerate(zip(basis.sites, at_sites(basis, clean_values), strict=True)):
             end = site.view(ends[site.writes]) if pairing == "paired" else basis.constants(start)[s]
             slope = torch.zeros_like(start)
-            for alpha in points(steps, schedule):
+            for alpha in alphas:
                 edits = [_written(site, (1 - alpha) * start + alpha * end)]
                 _, found = gradients(model, batch.clean, batch.length, [site.writes], target, edits)
                 slope += site.view(found[site.writes]) / steps

@@ -15,7 +15,7 @@ from neuron_vs_sae.attribution._contraction import (
 )
 from neuron_vs_sae.attribution._path import Schedule, embeddings, points
 from neuron_vs_sae.basis import Basis
-from neuron_vs_sae.metric import Metric
+from neuron_vs_sae.metric import Metric, check_slope_at_clean
 from neuron_vs_sae.nodes import NodeScores
 from neuron_vs_sae.pairs import PromptPairs
 from neuron_vs_sae.splice import gradients, read
@@ -25,7 +25,7 @@ def integrated_gradients_inputs(
     model: Any,
     basis: Basis,
     pairs: PromptPairs,
-    metric: str | Metric = "logit_difference",
+    metric: str | Metric | None = None,
     *,
     pairing: Pairing = "paired",
     positions: Positions = "separate",
@@ -40,12 +40,16 @@ def integrated_gradients_inputs(
     Source: Hanna et al. 2024 (EAP-IG, arXiv 2403.17806), applied to nodes.
     """
 
+    alphas = points(steps, schedule)
+    if alphas == [0.0]:
+        check_slope_at_clean(metric)
+
     def terms(batch: PromptPairs) -> list[Term]:
         target = objective(model, metric, pairing, batch)
         clean = read(model, batch.clean, batch.length, basis.hooks)
         move = embeddings(model, batch, pairing)
         slopes = [torch.zeros_like(x) for x in at_sites(basis, clean)]
-        for alpha in points(steps, schedule):
+        for alpha in alphas:
             _, found = gradients(model, batch.clean, batch.length, basis.hooks, target, [move(alpha)])
             for slope, gradient in zip(slopes, at_sites(basis, found), strict=True):
                 slope += gradient / steps

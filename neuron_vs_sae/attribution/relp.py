@@ -5,7 +5,7 @@ from typing import Any
 from neuron_vs_sae import replacement
 from neuron_vs_sae.attribution._contraction import Pairing, Positions, Term, accumulate, at_sites, change, objective
 from neuron_vs_sae.basis import Basis
-from neuron_vs_sae.metric import Metric
+from neuron_vs_sae.metric import Metric, check_slope_at_clean
 from neuron_vs_sae.nodes import NodeScores
 from neuron_vs_sae.pairs import PromptPairs
 from neuron_vs_sae.splice import gradients
@@ -15,7 +15,7 @@ def relp(
     model: Any,
     basis: Basis,
     pairs: PromptPairs,
-    metric: str | Metric = "logit_difference",
+    metric: str | Metric | None = None,
     *,
     pairing: Pairing = "paired",
     positions: Positions = "separate",
@@ -36,7 +36,7 @@ def replacement_scores(
     model: Any,
     basis: Basis,
     pairs: PromptPairs,
-    metric: str | Metric,
+    metric: str | Metric | None,
     pairing: Pairing,
     positions: Positions,
     batch_size: int,
@@ -45,6 +45,7 @@ def replacement_scores(
     freeze_attention: bool,
 ) -> NodeScores:
     """RelP with the given rules; the presets are methods of their own."""
+    check_slope_at_clean(metric)
     rules = replacement.rules(model, gate=gate, freeze_attention=freeze_attention)
 
     def terms(batch: PromptPairs) -> list[Term]:

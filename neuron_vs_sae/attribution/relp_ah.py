@@ -14,7 +14,7 @@ def relp_ah(
     model: Any,
     basis: Basis,
     pairs: PromptPairs,
-    metric: str | Metric = "logit_difference",
+    metric: str | Metric | None = None,
     *,
     pairing: Pairing = "paired",
     positions: Positions = "separate",

@@ -32,10 +32,9 @@ def pca(
             raise InputError(f"components={components}: {site} has {d} dimensions, so 1 to {d} components")
     samples: dict[str, list[torch.Tensor]] = {hook: [] for hook in names}
     for batch in prompts.batches(batch_size):
-        real = torch.arange(batch.positions, device=batch.length.device) < batch.length[:, None]
         for tokens in (batch.clean, batch.corrupt):
             for hook, x in read(model, tokens, batch.length, names).items():
-                samples[hook].append(x.flatten(2)[real].double())
+                samples[hook].append(x.flatten(2)[batch.real].double())
     dictionaries: list[Dictionary] = []
     for hook in names:
         x = torch.cat(samples[hook])

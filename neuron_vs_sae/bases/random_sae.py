@@ -28,13 +28,15 @@ def random_sae(
     """Random unit directions as encoder and decoder, at the sites, widths and L0 of the SAEs of `source`.
 
     A unit is `d . (x - mean)` where that exceeds a threshold, else 0 (JumpReLU); one threshold per site gives the trained
-    SAE's mean L0 on the clean and corrupt `prompts`, and one scale per site makes the reconstruction as good there as its
+    SAE's mean L0 on the clean and corrupt `prompts` (BOS apart), and one scale per site makes the reconstruction as good there as its
     directions allow (least squares). Claims about trained SAEs must beat it (arXiv 2501.17727, 2602.14111).
     """
     trained = sae(model, source=source, site=site, layers=layers, any_model=any_model)
     samples: dict[str, list[Tensor]] = {s.name: [] for s in trained.sites}
     for batch in prompts.batches(batch_size):
-        real = torch.arange(batch.positions, device=batch.length.device) < batch.length[:, None]
+        real = batch.real
+        if prompts.bos:
+            real[:, 0] = False  # its norm can be many times the others', and it would take all the active units
         for tokens in (batch.clean, batch.corrupt):
             values = read(model, tokens, batch.length, trained.hooks)
             for s in trained.sites:

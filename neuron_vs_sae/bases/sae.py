@@ -191,6 +191,11 @@ def _check(sae: Any, label: str, site: Site, width: dict[str, int], model: Any, 
             "(sae.fold_activation_norm_scaling_factor or sae.fold_activation_whitening of sae-lens) and save it again"
         )
     kwargs = cfg.metadata.model_from_pretrained_kwargs or {}
+    if _is_centred(model) and not kwargs.get("center_writing_weights") and not any_model:
+        raise InputError(
+            f"SAE {label} was trained on raw weights, and this model's are centred, so their activations differ: load the model "
+            "without process_weights, or say any_model=true if you mean it"
+        )
     if kwargs.get("center_writing_weights") and not _is_centred(model):
         raise InputError(
             f"SAE {label} was trained on a model loaded with {kwargs}, and this one's weights are not centred, so their "
@@ -273,8 +278,14 @@ def _from_registry(source: str) -> list[tuple[Any, dict[str, Any]]]:
         )
     found = []
     for one in [sae_id] if sae_id else ids:
-        with _quiet():
-            loaded = SAE.from_pretrained(release, one)
+        try:
+            with _quiet():
+                loaded = SAE.from_pretrained(release, one)
+        except Exception as error:  # a hub and its loaders raise of every kind
+            raise InputError(
+                f"SAE {release}/{one} cannot be loaded: {str(error).splitlines()[0]}. It must be in the local cache, or the hub "
+                "in reach"
+            ) from error
         found.append((loaded, {"name": f"{release}/{one}", "release": release, "id": one, **_described(loaded)}))
     return found
 

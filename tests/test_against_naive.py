@@ -181,7 +181,9 @@ def assert_naive(
 ) -> None:
     """The method's scores on `FEW` are the naive ones of `metric`."""
     sites = case.sites(model)
-    given = {"minus_kl": "kl"}.get(metric, metric) if pairing == "paired" else "logit_difference"
+    given = (
+        {"minus_kl": "kl"}.get(metric, metric) if pairing == "paired" else None
+    )  # unpaired, the default is the logit
     expected = method.naive(model, sites, one_by_one(FEW), metric=metric, paired=pairing == "paired")
     assert_same_scores(discover(method, model, case.basis(model), metric=given, pairing=pairing), sites, expected)
 

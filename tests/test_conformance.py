@@ -216,6 +216,8 @@ def test_a_sites_total_attribution_does_not_depend_on_the_basis(
     for case in tables.BASES:
         basis = make(case, model)
         zero = torch.zeros(1, dtype=torch.float64)
+        if method.name == "conductance" and case.name == "sae constant_norm":
+            continue  # it divides by the activation's norm, which is 0 at a zero embedding without biases
         if case.site == "three kinds" or (pairing == "unpaired" and any(c.any() for c in basis.constants(zero))):
             continue
         scores = method(model, basis, PAIRS, pairing=pairing)

@@ -84,7 +84,7 @@ MUTANTS = [
     Mutant("zero_site leaves b_out", "ablation/zero_site.py", "return hook, vector", "return hook, 0 * vector",
            f"{LAWS} -k zeroing"),
     Mutant("transcoder reads where it writes", "splice.py", "if site.reads != site.writes else x",
-           "if site.reads == 'no' else x", f"{LAWS} -k 'put_back and transcoder'"),
+           "if site.reads == 'no' else x", f"{METHODS} -k 'exact_patching and transcoder'"),
     Mutant("per-token scale forgotten", "bases/sae.py", "units * scale if normalised else units", "units",
            "tests/test_saes.py -k reconstructs"),
     Mutant("decoder rows not rescaled", "bases/sae.py", "decoder = decoder / decoder.norm(dim=-1, keepdim=True)", "pass",

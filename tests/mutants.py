@@ -101,7 +101,8 @@ MUTANTS = [
            "if True\n", "tests/test_pairs.py"),
     Mutant("an option is left out of the key", "study.py", 'self.model_dump(mode="json")', 'self.model_dump(mode="json", exclude={"seed"})',
            "tests/test_study.py"),
-    Mutant("half-written files", "result.py", "os.replace(temporary, file)", "shutil.copy(temporary, file)", "tests/test_result.py"),
+    Mutant("half-written files", "result.py", "put(temporary)\n", "put(file)\n        put(temporary)\n",
+           "tests/test_result.py -k half_written"),
 ]  # fmt: skip
 
 

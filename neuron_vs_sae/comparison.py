@@ -118,12 +118,6 @@ def write_report(found: result.Result) -> None:
 
 def load_model_for(study: Study, machine: Machine) -> Any:
     """The study's model. Raises `InputError` for a device that is not there, or a model that cannot be loaded."""
-    if machine.device is not None:
-        try:
-            torch.empty(0, device=machine.device)
-        except (RuntimeError, AssertionError) as error:  # torch's ways of saying so
-            reason = str(error).split("\n")[0]
-            raise InputError(f"device {machine.device!r} (--device) cannot be used: {reason}") from error
     return load_model(
         study.model,
         dtype=study.dtype,

@@ -43,7 +43,7 @@ def load_model(
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
+        raise InputError(f"device {device!r} (--device) cannot be used: {str(error).splitlines()[0]}") from error
     options = {"dtype": DTYPES[dtype], "device": device, "trust_remote_code": trust_remote_code}
     folder = Path(name)
     if folder.is_dir():

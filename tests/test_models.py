@@ -176,10 +176,10 @@ def test_the_dtype_is_the_one_asked_for(folder: Path, dtype: str) -> None:
 def test_an_unknown_dtype_or_device_is_refused(folder: Path) -> None:
     with pytest.raises(InputError, match="no dtype 'float8'; there are: float32, float64, bfloat16, float16"):
         load_model(folder, dtype="float8")
-    with pytest.raises(InputError, match="device 'gpu' cannot be used here: "):
+    with pytest.raises(InputError, match=r"device 'gpu' \(--device\) cannot be used: "):
         load_model(folder, device="gpu")
     if not torch.cuda.is_available():
-        with pytest.raises(InputError, match="device 'cuda' cannot be used here: "):
+        with pytest.raises(InputError, match=r"device 'cuda' \(--device\) cannot be used: "):
             load_model(folder, device="cuda")
 
 

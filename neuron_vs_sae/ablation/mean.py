@@ -12,7 +12,7 @@ from neuron_vs_sae.splice import precision
 def mean(model: Any, basis: Basis, pairs: PromptPairs, source: PromptPairs, seed: int, batch_size: int) -> Ablation:
     """A unit's (an error vector's) mean at that position over the corrupt prompts of `source`.
 
-    Raises `InputError` when `source` and `pairs` differ in the number of positions.
+    Raises `InputError` when `source` and `pairs` differ in the number of positions, or no prompt reaches the last ones.
     """
     del seed
     if source.positions != pairs.positions:

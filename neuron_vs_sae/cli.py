@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neuron_vs_sae.errors import InputError
-from neuron_vs_sae.study import Study, load_config, make_study
+from neuron_vs_sae.study import Study, load_config, make_study, with_defaults
 
 app = typer.Typer(
     add_completion=False,
@@ -26,13 +26,6 @@ app = typer.Typer(
 # What is printed holds paths and names: none of it is markup.
 _out = Console(markup=False, emoji=False, highlight=False)
 _err = Console(markup=False, emoji=False, highlight=False, stderr=True)
-
-_NO_MODEL = (
-    "say what to compare: a model, a task and at least one basis, for example\n"
-    "  nvs compare --model gpt2 --task pairs.jsonl --basis mlp_neurons --basis sae:gpt2-small-mlp-out-v5-32k\n"
-    'A task file holds one JSON object per line: {"clean": ..., "corrupt": ..., "answer": ..., "foil": ...}.\n'
-    "`nvs compare --help` lists every option, `nvs list bases` what a basis can be."
-)
 
 
 def main() -> None:
@@ -104,12 +97,11 @@ Json = Annotated[bool, typer.Option("--json", help="print the outcome as JSON on
 
 
 def _study(settings: dict[str, Any], config: Path | None) -> Study:
-    if not settings and config is None:
-        raise InputError(_NO_MODEL)
     origin = str(config) if config else "the command line"
     if config and settings:
         origin += " with the command line's options"
-    return make_study({**(load_config(config) if config else {}), **settings}, origin)
+    chosen = {**load_config(config), **settings} if config else with_defaults(settings)
+    return make_study(chosen, origin)
 
 
 def _say(text: str, quiet: bool) -> None:
@@ -208,10 +200,19 @@ def list_(
         from neuron_vs_sae.lookup import known, summary
 
         rows = [(name, summary(folders[what], name)) for name in known(folders[what])]
+        if what == "tasks":
+            from neuron_vs_sae.default.families import FAMILIES
+
+            rows += [(f"world:{name}", family.about) for name, family in FAMILIES.items()]
     elif what == "models":
         from neuron_vs_sae.models import known_models
+        from neuron_vs_sae.presets import presets
 
-        rows = [("FOLDER", "any local Hugging Face checkpoint with config, safetensors and tokenizer"), *known_models()]
+        rows = [(name, "preset, with dictionaries") for name in presets()]
+        rows += [
+            ("FOLDER", "any local Hugging Face checkpoint with config, safetensors and tokenizer"),
+            *known_models(),
+        ]
     elif what == "saes":
         from neuron_vs_sae.bases.sae import known_releases
 
@@ -234,36 +235,68 @@ def report(folder: Annotated[Path, typer.Argument(help="results of `nvs compare`
 
 
 def _show(found: Any) -> None:
-    """A table per task, ablation and error policy; what all curves share is said once, above."""
+    """A table per ablation and error policy, with a column per task where there are several; what all curves share is
+    said once, above, and what they show below."""
     from neuron_vs_sae.plots import labels
-    from neuron_vs_sae.tables import number, per_curve
+    from neuron_vs_sae.tables import per_curve, reading
 
     curves = per_curve(found)
     first, names = found.summary.iloc[0], labels(found.study.basis)
-    cases = ("task", "ablation", "errors")
-    varying = {c for c in (*cases, "method") if len(set(curves[c])) > 1}
-    shared = [c for c in (*cases, "method", "metric", "positions") if c not in varying]
+    cases = ("ablation", "errors")
+    varying = {c for c in ("task", *cases, "method") if len(set(curves[c])) > 1}
+    shared = [c for c in ("task", *cases, "method", "metric", "positions") if c not in varying]
     _out.print(f"{first['model']}: {', '.join(f'{c} {first[c]}' for c in shared)}")
     for _, rows in curves.groupby(list(cases), sort=False):
         title = ", ".join(f"{c} {rows[c].iloc[0]}" for c in cases if c in varying)
         table = Table(
             box=box.SIMPLE_HEAD, pad_edge=False, title=title or None, title_justify="left", title_style="bold"
         )
+        table.add_column("method", overflow="fold")
         table.add_column("basis", overflow="fold")
-        if "method" in varying:
-            table.add_column("method", overflow="fold")
-        for column in ("nodes", "for 80 %", "area F", "area C"):
-            table.add_column(column, justify="right", no_wrap=True)
-        for row in rows.to_dict("records"):
-            which = [names[row["basis"]], *([row["method"]] if "method" in varying else [])]
-            areas = [number(row[c], 3) for c in ("area_faithfulness", "area_completeness")]
-            table.add_row(*which, str(row["n_total"]), number(row["size_at_level"]), *areas)
+        if "task" in varying:
+            _sizes_by_task(table, rows, names)
+        else:
+            _one_task(table, rows, names)
         _out.print(table)
     _out.print(
-        f"for 80 %: nodes that reach a faithfulness of 0.8. Areas are means over log size on {first['n_eval']} prompts: "
-        "F of faithfulness, higher is sparser; C of completeness (what is left without the circuit), LOWER is better."
+        "nodes for 80 %: the smallest size run whose faithfulness is at least 0.8; lower is sparser, - is not reached."
+        if "task" in varying
+        else "nodes for 80 %: nodes that reach a faithfulness of 0.8. Areas are means over log size: F of faithfulness, higher is "
+        "sparser; C of completeness (what is left without the circuit), LOWER is better."
     )
-    _out.print(f"In {found.folder}: table.md, curves.html, summary.csv, curves.parquet, scores.safetensors, study.json")
+    _out.print(
+        f"{first['n_discovery']} prompt pairs for discovery, {first['n_eval']} others for these numbers, per task."
+    )
+    if told := reading(found, curves):
+        _out.print("\n" + told)
+    _out.print(
+        f"\nIn {found.folder}: curves.html (figures), table.md, summary.csv, curves.parquet, scores.safetensors, study.json"
+    )
+
+
+def _sizes_by_task(table: Table, rows: Any, names: dict[str, str]) -> None:
+    """Nodes for 80 %: a row per method and basis, a column per task."""
+    tasks = list(dict.fromkeys(rows["task"]))
+    for task in tasks:
+        table.add_column(task.replace("_", " "), justify="right")
+    before = None
+    for (method, basis), theirs in rows.groupby(["method", "basis"], sort=False):
+        sizes = {row["task"]: row["size_at_level"] for row in theirs.to_dict("records")}
+        cells = ["-" if sizes[task] is None or sizes[task] != sizes[task] else str(sizes[task]) for task in tasks]
+        table.add_row(method if method != before else "", names[basis], *cells)
+        before = method
+    table.title = f"nodes for 80 %{f' ({table.title})' if table.title else ''}"
+
+
+def _one_task(table: Table, rows: Any, names: dict[str, str]) -> None:
+    """Nodes, nodes for 80 % and areas: a row per method and basis."""
+    from neuron_vs_sae.tables import number
+
+    for column in ("nodes", "for 80 %", "area F", "area C"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows.to_dict("records"):
+        areas = [number(row[c], 3) for c in ("area_faithfulness", "area_completeness")]
+        table.add_row(row["method"], names[row["basis"]], str(row["n_total"]), number(row["size_at_level"]), *areas)
 
 
 def _show_check(report: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -27,6 +27,7 @@ from neuron_vs_sae.models import load_model, prepare, same_model
 from neuron_vs_sae.nodes import NodeScores, log_sizes, mib_sizes
 from neuron_vs_sae.pairs import PromptPairs
 from neuron_vs_sae.plots import write_curves_html
+from neuron_vs_sae.presets import located
 from neuron_vs_sae.study import Study, looks_like_file
 from neuron_vs_sae.tables import write_tables
 
@@ -49,6 +50,7 @@ class Task:
     name: str
     discovery: PromptPairs
     evaluation: PromptPairs
+    split_by: str
 
 
 def compare(
@@ -131,20 +133,24 @@ def load_tasks(study: Study, model: Any) -> list[Task]:
     """Discovery and evaluation pairs of every task. Raises `InputError` where they overlap, or are too few."""
     tasks = []
     for i, text in enumerate(study.task):
-        pairs = _pairs(study, model, text)
-        if study.eval_task:
-            evaluation = _pairs(study, model, study.eval_task[i]).sample(study.eval_examples, study.seed)
+        pairs = _pairs(study, model, text, "discovery")
+        brings_its_own = not looks_like_file(text) and takes("tasks", text, "part")
+        if study.eval_task or brings_its_own:
+            theirs = study.eval_task[i] if study.eval_task else text
+            evaluation = _pairs(study, model, theirs, "evaluation").sample(study.eval_examples, study.seed)
             discovery = pairs.sample(study.examples, study.seed)
+            split_by = "file" if study.eval_task else "task"
             shared = evaluation.overlap(discovery)
             if shared and not study.allow_overlap:
                 raise InputError(
-                    f"{shared} of {len(evaluation)} evaluation pairs of {study.eval_task[i]} share a prompt with the discovery "
+                    f"{shared} of {len(evaluation)} evaluation pairs of {theirs} share a prompt with the discovery "
                     f"pairs of {text}: what is found would be judged on what it was found on. Use other files, let one file "
                     "be split (no --eval-task), or pass --allow-overlap"
                 )
         else:
-            discovery, evaluation = pairs.split(study.examples, study.eval_examples, seed=study.seed, by=study.split_by)
-        tasks.append(Task(pairs.name, discovery, evaluation))
+            split_by = study.split_by
+            discovery, evaluation = pairs.split(study.examples, study.eval_examples, seed=study.seed, by=split_by)
+        tasks.append(Task(pairs.name, discovery, evaluation, split_by))
     names = [task.name for task in tasks]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -152,12 +158,13 @@ def load_tasks(study: Study, model: Any) -> list[Task]:
     return tasks
 
 
-def _pairs(study: Study, model: Any, text: str) -> PromptPairs:
+def _pairs(study: Study, model: Any, text: str, part: Literal["discovery", "evaluation"]) -> PromptPairs:
     """A task's pairs, identical ones once: a prompt counted twice would make intervals too narrow."""
     if looks_like_file(text):
         made = bound("tasks", "from_file", path=text, prepend_bos=study.prepend_bos)(model)
     else:
-        made = bound("tasks", text, prepend_bos=study.prepend_bos, seed=study.seed)(model)
+        n = study.examples if part == "discovery" else study.eval_examples
+        made = bound("tasks", text, prepend_bos=study.prepend_bos, seed=study.seed, part=part, n=n)(model)
     return made.deduplicated()
 
 
@@ -321,7 +328,7 @@ def _labels(study: Study, model: Any, cell: Cell, ablation: str, errors: str) ->
         "dtype": study.dtype,
         "prepend_bos": study.prepend_bos,
         "process_weights": study.process_weights,
-        "split_by": "file" if study.eval_task else study.split_by,
+        "split_by": cell.task.split_by,
         "n_overlap": cell.task.evaluation.overlap(cell.task.discovery),
         "key": study.key,
     }
@@ -398,9 +405,8 @@ def identify(study: Study) -> dict[str, str]:
         value for spec in (*named, *(parse("bases", text) for text in study.basis)) for value in spec.options.values()
     ]
     found = {package: version(package) for package in _NUMBERS_COME_FROM}
-    return found | {
-        source: _digest(Path(source)) for source in (study.model, *files, *options) if Path(source).exists()
-    }
+    places = {text: located(text) for text in (study.model, *files, *options)}
+    return found | {text: _digest(place) for text, place in places.items() if place.exists()}
 
 
 def _digest(path: Path) -> str:

@@ -15,6 +15,7 @@ from unittest.mock import patch
 import torch
 
 from neuron_vs_sae.errors import InputError
+from neuron_vs_sae.presets import located, presets
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -30,7 +31,7 @@ def load_model(
     process_weights: bool = False,
     trust_remote_code: bool = False,
 ) -> Any:
-    """A `HookedTransformer` by hub name or from a local Hugging Face folder, parameters frozen, ready for evaluation.
+    """A `HookedTransformer` by preset, hub name or from a local Hugging Face folder, parameters frozen, ready for use.
 
     Weights are taken as they are unless `process_weights` (fold_ln, centring): SAEs are trained on raw activations.
     `device` defaults to CUDA where there is one. Nothing is downloaded for a local folder; no remote code is run unless
@@ -45,7 +46,9 @@ def load_model(
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {device!r} (--device) cannot be used: {str(error).splitlines()[0]}") from error
     options = {"dtype": DTYPES[dtype], "device": device, "trust_remote_code": trust_remote_code}
-    folder = Path(name)
+    known = presets().get(str(name))
+    name = known.model if known else name
+    folder = located(name)
     if folder.is_dir():
         build = partial(_from_folder, folder.resolve())
     else:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from neuron_vs_sae import default
 from neuron_vs_sae.errors import InputError
 from neuron_vs_sae.lookup import check, parse
 
@@ -126,6 +127,15 @@ class Study(BaseModel):
 def looks_like_file(task: str) -> bool:
     """A task given as a path rather than by name."""
     return Path(task).suffix in {".jsonl", ".json"} or "/" in task.split(",")[0]
+
+
+def with_defaults(settings: dict[str, Any]) -> dict[str, Any]:
+    """The default study's settings, replaced by those given: where they name no model, or one of this package's.
+
+    Another model has other words and dictionaries, so its settings are left as they are.
+    """
+    embedded = str(settings.get("model", "default")) in default.NAMES
+    return {**load_config(default.STUDY), **settings} if embedded else settings
 
 
 def load_config(path: Path) -> dict[str, Any]:

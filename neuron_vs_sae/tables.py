@@ -10,6 +10,7 @@ import pandas as pd
 
 from neuron_vs_sae import result
 from neuron_vs_sae.errors import InputError
+from neuron_vs_sae.lookup import parse
 from neuron_vs_sae.nodes import bits
 from neuron_vs_sae.plots import labels
 
@@ -101,7 +102,46 @@ def markdown(table: pd.DataFrame, found: "result.Result") -> str:
             f"{number(row['area_unfaithfulness'], 3)} | {number(row['area_completeness'], 3)} |"
             for row in block
         ]
-    return "\n".join(lines) + "\n"
+    told = reading(found, table)
+    return "\n".join([*lines, *(["", _cell(told)] if told else [])]) + "\n"
+
+
+def reading(found: "result.Result", table: pd.DataFrame) -> str:
+    """One paragraph: how neurons and SAE features compare in nodes for 80 % under the first method, ablation and error
+    policy of the study, and what that does not show. Empty where the study has not both bases."""
+    study = found.study
+    mine = [text for text in study.basis if parse("bases", text).name == "mlp_neurons"]
+    theirs = [text for text in study.basis if parse("bases", text).name in {"sae", "transcoder"}]
+    if not mine or not theirs:
+        return ""
+    chosen = {"method": study.method[0], "ablation": study.ablation[0], "errors": study.errors[0]}
+    rows = [row for row in table.to_dict("records") if all(row[k] == v for k, v in chosen.items())]
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    reached = {(row["task"], row["basis"]): row for row in rows if not pd.isna(row["size_at_level"])}
+    names = labels(study.basis)
+    told = []
+    for other in theirs:
+        pairs = [tuple(_size(reached.get((task, basis))) for basis in (mine[0], other)) for task in tasks]
+        fewer, more = sum(a < b for a, b in pairs), sum(a > b for a, b in pairs)
+        theirs_reached = [reached[task, other] for task in tasks if (task, other) in reached]
+        errors = sum(int(row["error_nodes_at_level"]) for row in theirs_reached)
+        nodes = sum(int(row["size_at_level"]) for row in theirs_reached)
+        told.append(
+            f"against {names[other]}, neurons need fewer nodes on {fewer}, more on {more} and as many on "
+            f"{len(tasks) - fewer - more} of {len(tasks)} task{'s' if len(tasks) > 1 else ''}"
+            + (f" ({errors} of {names[other]}'s {nodes} nodes are error nodes)" if nodes else "")
+        )
+    return (
+        f"Nodes for a faithfulness of 0.8 under {chosen['method']}, ablation {chosen['ablation']}, errors {chosen['errors']}: "
+        f"{'; '.join(told)}. Sizes are of the grid that was run, without intervals: a small difference is no finding. Fewer nodes are "
+        "not clearer ones: nothing here says what a node means, an error node stands for all that a dictionary misses, and "
+        "another method, ablation, error policy or model can turn the comparison around."
+    )
+
+
+def _size(row: dict[Any, Any] | None) -> float:
+    """Nodes at the level; infinitely many where it was not reached."""
+    return float("inf") if row is None else float(row["size_at_level"])
 
 
 def number(value: Any, digits: int | None = None) -> str:

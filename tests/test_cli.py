@@ -129,18 +129,23 @@ def test_what_is_not_given_is_left_to_the_file_and_then_to_the_default(
     assert studies == [make_study({**BASE, **OTHER}), make_study(BASE)]
 
 
+def test_nothing_given_is_the_default_study_and_what_is_given_replaces_it(run: Run, studies: list[Study]) -> None:
+    run("compare")
+    run("compare", "--model", "default-gpt2", "--method", "delta")
+    whole, changed = studies
+    assert (whole.model, len(whole.task), len(whole.basis), len(whole.method)) == ("default", 6, 6, 4)
+    assert changed == whole.model_copy(update={"model": "default-gpt2", "method": ("delta",)})
+
+
 # Errors: one message on standard error, no traceback, and the status that says whose fault it is.
 
 
 @pytest.mark.parametrize(
     ("given", "parts"),
     [
-        (
-            ["compare"],
-            ["say what to compare: a model, a task and at least one basis", "nvs compare --model gpt2 --task"],
-        ),
-        (["check"], ["say what to compare"]),
-        (["compare", "--seed", "1"], ["the command line lacks 'model' (hub name", "lacks 'task'", "lacks 'basis'"]),
+        (["compare", "--model", "gpt2"], ["the command line lacks 'task' (task name", "lacks 'basis'"]),
+        (["compare", "--task", "world:cheese"], ["the small world has no task 'cheese'; there are: agreement_simple,"]),
+        (["compare", "--task", "world:ioi,template=9"], ["task 'world:ioi' has no template 9; it has 0 to 2"]),
         (["compare", "--seed", "one"], ["Invalid value for '--seed'", "valid integer"]),
         (["compare", "--sede", "1"], ["No such option: --sede", "--seed"]),
         (["compare", "--batch-size", "0"], ["Invalid value for '--batch-size'", "1"]),
@@ -375,8 +380,8 @@ def test_a_study_runs_as_a_process_and_prints_nothing_but_json(arguments: list[A
 
 
 def test_the_package_is_the_command() -> None:
-    ended = process("-m", "neuron_vs_sae", "compare")
+    ended = process("-m", "neuron_vs_sae", "compare", "--model", "gpt2")
     assert ended.returncode == 2
     assert ended.stdout == ""
-    assert ended.stderr.startswith("nvs: say what to compare")
+    assert ended.stderr.startswith("nvs: the command line lacks 'task'")
     assert "Traceback" not in ended.stderr

@@ -17,8 +17,8 @@ from neuron_vs_sae.splice import precision, read
 def random_sae(
     model: Any,
     *,
-    source: str | Path | torch.nn.Module | Sequence[Any],
     prompts: PromptPairs,
+    source: str | Path | torch.nn.Module | Sequence[Any] | None = None,
     site: str | None = None,
     layers: str | None = None,
     any_model: bool = False,

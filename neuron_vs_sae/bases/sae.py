@@ -13,8 +13,10 @@ from torch import Tensor
 
 from neuron_vs_sae.bases._sites import layer_numbers, widths
 from neuron_vs_sae.basis import Affine, Basis, Site
+from neuron_vs_sae.default import MODELS
 from neuron_vs_sae.errors import InputError
 from neuron_vs_sae.models import same_model
+from neuron_vs_sae.presets import located, source_for
 from neuron_vs_sae.splice import precision
 
 # The scale that these put on each token is folded into the units; the shift and the scaled bias go to the error.
@@ -24,7 +26,7 @@ _PER_TOKEN = ("layer_norm", "constant_norm_rescale")
 def sae(
     model: Any,
     *,
-    source: str | Path | torch.nn.Module | Sequence[Any],
+    source: str | Path | torch.nn.Module | Sequence[Any] | None = None,
     site: str | None = None,
     layers: str | None = None,
     any_model: bool = False,
@@ -32,13 +34,15 @@ def sae(
     """Autoencoders at any number of sites.
 
     `source` is a folder (every sae-lens folder below it), `RELEASE` or `RELEASE/ID` of sae-lens' registry, or one or
-    more loaded `sae_lens.SAE` objects. `site` keeps one kind (`hook_mlp_out`), `layers` some layers. An SAE trained with a per-token
+    more loaded `sae_lens.SAE` objects; without one, the model's preset says which. `site` keeps one kind (`hook_mlp_out`), `layers` some layers. An SAE trained with a per-token
     normalisation (`layer_norm`, `constant_norm_rescale`) has that token's scale folded into its units; what else the
     normalisation adds is in the error. `any_model=True` accepts SAEs trained on another model (a base model's SAEs
     on its chat version).
     Raises `InputError` for an SAE whose model, hook or width is not this model's, whose normalisation was not folded,
     whose weights are not finite, or whose decoder is not affine in its units alone.
     """
+    if source is None:
+        source, site = source_for(model.cfg.model_name, "saes", site)
     return from_saes(model, "sae", load(source), site, layers, any_model, transcoders=False)
 
 
@@ -217,7 +221,7 @@ def load(source: str | Path | torch.nn.Module | Sequence[Any]) -> list[tuple[Any
     from sae_lens import SAE, TrainingSAE
 
     if isinstance(source, (str, Path)):
-        folder = Path(source)
+        folder = located(source)
         return [_from_folder(f) for f in _folders(folder)] if folder.is_dir() else _from_registry(str(source))
     given: Sequence[Any] = [source] if isinstance(source, torch.nn.Module) else source
     for one in given:
@@ -254,7 +258,9 @@ def _from_folder(folder: Path) -> tuple[Any, dict[str, Any]]:
     for file in ("cfg.json", "sae_weights.safetensors"):
         with (folder / file).open("rb") as stream:
             hashlib.file_digest(stream, lambda: digest)
-    return loaded, {"name": folder.name, "path": str(folder), "sha256": digest.hexdigest(), **_described(loaded)}
+    packaged = folder.is_relative_to(MODELS)
+    path = f"this package's {folder.relative_to(MODELS)}" if packaged else str(folder)
+    return loaded, {"name": folder.name, "path": path, "sha256": digest.hexdigest(), **_described(loaded)}
 
 
 def _from_registry(source: str) -> list[tuple[Any, dict[str, Any]]]:

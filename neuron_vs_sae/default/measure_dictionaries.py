@@ -1,0 +1,275 @@
+"""Measure dictionaries (SAEs and transcoders in sae-lens' format) of a default model on text that nothing was trained on.
+
+The text is of three kinds: `packed` (contexts of whole sentences, as the models were trained), `single_sentences` (each
+straight after BOS, as a task's prompt is) and `tasks` (both halves of evaluation pairs of every family). BOS, whose
+activations are the same everywhere, and padding count nowhere unless a number's name says `with_bos`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from neuron_vs_sae.default import language
+from neuron_vs_sae.default.contexts import LENGTH, contexts
+from neuron_vs_sae.default.families import FAMILIES
+from neuron_vs_sae.default.tokenizer import BOS, PAD, vocabulary
+from neuron_vs_sae.default.writing import Sentence
+
+HELD_OUT_SEED = "dictionaries, held out"
+_CE_TOKENS = 20_000  # of packed text, for each spliced run of the model
+
+
+@dataclass(frozen=True)
+class Text:
+    """Padded tokens; `real` leaves out padding and BOS; from the places `before_answer` the answers are predicted."""
+
+    tokens: Int[Tensor, "batch pos"]
+    real: Bool[Tensor, "batch pos"]
+    before_answer: Bool[Tensor, "batch pos"]
+
+    def batches(self, rows: int = 128) -> Iterator["Text"]:
+        for i in range(0, len(self.tokens), rows):
+            tokens, real = self.tokens[i : i + rows], self.real[i : i + rows]
+            length = int(real.any(0).nonzero().max()) + 1
+            yield Text(tokens[:, :length], real[:, :length], self.before_answer[i : i + rows, :length])
+
+    def first(self, n_tokens: int) -> "Text":
+        """The first rows, `n_tokens` or little more."""
+        rows = int((self.real.sum(1).cumsum(0) < n_tokens).sum()) + 1
+        return Text(self.tokens[:rows], self.real[:rows], self.before_answer[:rows])
+
+
+def packed(seed: str, n_tokens: int) -> Text:
+    """Contexts of 64 tokens: whole sentences between BOS and EOS."""
+    tokens, answers = contexts(seed, n_tokens // LENGTH)
+    before_answer = torch.zeros_like(tokens, dtype=torch.bool)
+    before_answer[:, :-1] = answers[:, 1:] == 1
+    return Text(tokens, _real(tokens), before_answer)
+
+
+def single_sentences(sentences: Iterator[Sentence], n_tokens: int) -> Text:
+    """BOS and one sentence a row, until there are `n_tokens` of words or no more sentences."""
+    ids = {word: i for i, word in enumerate(vocabulary())}
+    rows, answers, n = [], [], 0
+    for sentence in sentences:
+        rows.append(torch.tensor([ids[BOS], *(ids[word] for word in sentence.words)]))
+        answers.append(sentence.answer)  # the place before the answer's, counted with BOS
+        n += len(sentence.words)
+        if n >= n_tokens:
+            break
+    tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=ids[PAD])
+    before_answer = torch.zeros_like(tokens, dtype=torch.bool)
+    before_answer[torch.arange(len(rows)), torch.tensor(answers)] = True
+    return Text(tokens, _real(tokens), before_answer)
+
+
+def training_sentences(seed: str) -> Iterator[Sentence]:
+    return (sentence for _, sentence in language.sentences(seed))
+
+
+def _task_sentences(seed: str, pairs: int = 60) -> Iterator[Sentence]:
+    for family in FAMILIES:
+        draw = Random(f"{family} {seed}")
+        for _ in range(pairs):
+            pair = language.pair(family, draw, "evaluation")
+            yield from (pair.clean, pair.corrupt)
+
+
+def _real(tokens: Int[Tensor, "batch pos"]) -> Bool[Tensor, "batch pos"]:
+    words = vocabulary()
+    return (tokens != words.index(PAD)) & (tokens != words.index(BOS))
+
+
+# ------------------------------------------------------------------------------------------------- sums over text
+
+
+@dataclass
+class _Sums:
+    """Running sums over tokens of what a dictionary should write (`y`) and its error."""
+
+    n: int = 0
+    total: Tensor | float = 0.0
+    squares: float = 0.0
+    error: float = 0.0
+    active: int = 0
+
+    def add(self, y: Float[Tensor, "n d"], written: Float[Tensor, "n d"], units: Float[Tensor, "n width"]) -> None:
+        self.n += len(y)
+        self.total = self.total + y.double().sum(0)
+        self.squares += float(y.double().square().sum())
+        self.error += float((y - written).double().square().sum())
+        self.active += int((units != 0).sum())
+
+    @property
+    def explained(self) -> float:
+        """1 - squared error / squared deviation from the mean, both summed over coordinates."""
+        mean = torch.as_tensor(self.total) / self.n
+        return 1 - self.error / (self.squares - self.n * float(mean.square().sum()))
+
+
+@dataclass
+class _Found:
+    """What the first pass over the text finds of one dictionary."""
+
+    dictionary: Any
+    used: Bool[Tensor, " width"]
+    sums: dict[str, _Sums] = field(default_factory=dict)
+
+    @property
+    def hooks(self) -> tuple[str, str]:
+        metadata = self.dictionary.cfg.metadata
+        return metadata.hook_name, metadata.hook_name_out or metadata.hook_name
+
+    @property
+    def mean(self) -> Float[Tensor, " d"]:
+        sums = self.sums["packed"]
+        return (torch.as_tensor(sums.total) / sums.n).float()
+
+
+def dictionary_folders(folder: Path) -> dict[str, Path]:
+    """Every folder of sae-lens below `folder`, by its path from there."""
+    return {str(f.parent.relative_to(folder)): f.parent for f in sorted(folder.rglob("cfg.json"))}
+
+
+def load(folder: str | Path) -> Any:
+    """sae-lens' inference object with float32 weights."""
+    from sae_lens import SAE
+
+    return SAE.load_from_disk(folder, dtype="float32")
+
+
+def measure_dictionary(
+    model: Any, dictionary: Any, seed: str = HELD_OUT_SEED, n_tokens: int = 240_000
+) -> dict[str, Any]:
+    """Numbers of one dictionary (a sae-lens object or its folder) of a HookedTransformer; see `measure_dictionaries`."""
+    return measure_dictionaries(model, {"": dictionary}, seed, n_tokens)[""]
+
+
+@torch.no_grad()
+def measure_dictionaries(
+    model: Any, dictionaries: Mapping[str, Any], seed: str = HELD_OUT_SEED, n_tokens: int = 240_000
+) -> dict[str, dict[str, Any]]:
+    """For each dictionary (object or folder), on `n_tokens` of text, half of it packed and half single sentences:
+
+    - `explained_variance` of packed text, the same `_with_bos`, of `_single_sentences` and of `_tasks`: one minus squared
+      error over squared deviation from the mean;
+    - `l0`: active units per token of packed text, and of `_single_sentences`;
+    - `dead`: share of the units that were active on no token of all the text;
+    - `ce_recovered`: (CE_zero - CE_dictionary) / (CE_zero - CE_model) of next-token predictions in packed text, where the
+      site's activation is replaced at every token; `_mean` with the mean activation in the place of zero; `_answers`: of
+      the answers of task sentences; `ce_model`, `ce_increase` in nats per token of packed text.
+    """
+    found = {
+        name: _Found(d, torch.zeros(d.cfg.d_sae, dtype=torch.bool))
+        for name, given in dictionaries.items()
+        for d in [load(given) if isinstance(given, (str, Path)) else given]
+    }
+    texts = {
+        "packed": packed(seed, n_tokens // 2),
+        "single_sentences": single_sentences(training_sentences(f"{seed} single"), n_tokens // 2),
+        "tasks": single_sentences(_task_sentences(seed), n_tokens),
+    }
+    hooks = {hook for one in found.values() for hook in one.hooks}
+    for kind, text in texts.items():
+        for batch in text.batches():
+            _, cache = model.run_with_cache(batch.tokens, names_filter=lambda name: name in hooks, return_type=None)
+            for one in found.values():
+                _add(one, kind, cache, batch.real)
+    ablated: dict[tuple[str, str], Tensor] = {}
+    short, tasks = texts["packed"].first(_CE_TOKENS), texts["tasks"]
+    return {name: _numbers(model, one, short, tasks, ablated) for name, one in found.items()}
+
+
+def _add(one: _Found, kind: str, cache: Mapping[str, Tensor], real: Bool[Tensor, "batch pos"]) -> None:
+    reads, writes = one.hooks
+    selections = {kind: real}
+    if kind == "packed":  # only here is BOS as frequent as the models saw it
+        selections["bos"] = torch.zeros_like(real)
+        selections["bos"][:, 0] = True
+    for name, selection in selections.items():
+        units = one.dictionary.encode(cache[reads][selection])
+        one.sums.setdefault(name, _Sums()).add(cache[writes][selection], one.dictionary.decode(units), units)
+        one.used |= (units != 0).any(0)
+
+
+def _numbers(
+    model: Any, one: _Found, short: Text, tasks: Text, ablated: dict[tuple[str, str], Tensor]
+) -> dict[str, Any]:
+    reads, writes = one.hooks
+    read: dict[str, Tensor] = {}
+
+    def keep(value: Tensor, hook: Any) -> None:
+        read["x"] = value
+
+    def dictionary(value: Tensor) -> Tensor:
+        return one.dictionary.decode(one.dictionary.encode(read["x"]))
+
+    def run(text: Text, replacement: Callable[[Tensor], Tensor] | None) -> Tensor:
+        return _cross_entropy(model, text, writes, replacement, (reads, keep))
+
+    def once(name: str, text: Text, hook: str, replacement: Callable[[Tensor], Tensor] | None) -> Tensor:
+        """Runs that many dictionaries share."""
+        if (name, hook) not in ablated:
+            ablated[name, hook] = run(text, replacement)
+        return ablated[name, hook]
+
+    clean = once("packed", short, "", None).mean()
+    zero = once("zero", short, writes, torch.zeros_like).mean()
+    mean = once("mean", short, writes, lambda value: one.mean.expand_as(value)).mean()
+    spliced = run(short, dictionary).mean()
+    answers = tasks.before_answer[:, :-1][tasks.real[:, 1:]]
+    clean_tasks = once("tasks", tasks, "", None)[answers].mean()
+    zero_tasks = once("zero, tasks", tasks, writes, torch.zeros_like)[answers].mean()
+    spliced_tasks = run(tasks, dictionary)[answers].mean()
+    sums = one.sums
+    numbers = {
+        "explained_variance": sums["packed"].explained,
+        "explained_variance_with_bos": _together(sums["packed"], sums["bos"]).explained,
+        "explained_variance_single_sentences": sums["single_sentences"].explained,
+        "explained_variance_tasks": sums["tasks"].explained,
+        "l0": sums["packed"].active / sums["packed"].n,
+        "l0_single_sentences": sums["single_sentences"].active / sums["single_sentences"].n,
+        "dead": 1 - float(one.used.float().mean()),
+        "ce_recovered": float((zero - spliced) / (zero - clean)),
+        "ce_recovered_mean": float((mean - spliced) / (mean - clean)),
+        "ce_recovered_answers": float((zero_tasks - spliced_tasks) / (zero_tasks - clean_tasks)),
+        "ce_model": float(clean),
+        "ce_increase": float(spliced - clean),
+        "ce_increase_answers": float(spliced_tasks - clean_tasks),
+    }
+    cfg = one.dictionary.cfg
+    described = {"architecture": cfg.architecture(), "width": cfg.d_sae}
+    return described | {name: round(number, 5) for name, number in numbers.items()}
+
+
+def _together(a: _Sums, b: _Sums) -> _Sums:
+    return _Sums(a.n + b.n, a.total + b.total, a.squares + b.squares, a.error + b.error, a.active + b.active)
+
+
+def _cross_entropy(
+    model: Any,
+    text: Text,
+    hook: str,
+    replacement: Callable[[Tensor], Tensor] | None,
+    reader: tuple[str, Callable[[Tensor, Any], None]],
+) -> Float[Tensor, " n"]:
+    """Loss of every real token, in nats, with what `hook` holds at real tokens replaced (by nothing: as it is)."""
+    losses = []
+    for batch in text.batches():
+
+        def splice(value: Tensor, hook: Any, real: Tensor = batch.real) -> Tensor:
+            assert replacement is not None
+            return torch.where(real[..., None], replacement(value), value)
+
+        hooks = [reader, (hook, splice)] if replacement else []
+        logits = model.run_with_hooks(batch.tokens, fwd_hooks=hooks)[:, :-1]
+        real = batch.real[:, 1:]
+        losses.append(cross_entropy(logits[real], batch.tokens[:, 1:][real], reduction="none"))
+    return torch.cat(losses)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -246,21 +245,15 @@ def _show(found: Any) -> None:
     varying = {c for c in ("task", *cases, "method") if len(set(curves[c])) > 1}
     shared = [c for c in ("task", *cases, "method", "metric", "positions") if c not in varying]
     _out.print(f"{first['model']}: {', '.join(f'{c} {first[c]}' for c in shared)}")
-    for _, rows in curves.groupby(list(cases), sort=False):
-        title = ", ".join(f"{c} {rows[c].iloc[0]}" for c in cases if c in varying)
-        table = Table(
-            box=box.SIMPLE_HEAD, pad_edge=False, title=title or None, title_justify="left", title_style="bold"
-        )
-        table.add_column("method", overflow="fold")
-        table.add_column("basis", overflow="fold")
-        if "task" in varying:
-            _sizes_by_task(table, rows, names)
-        else:
-            _one_task(table, rows, names)
+    several = "task" in varying
+    for _, rows in curves.groupby([*cases, "method"] if several else list(cases), sort=False):
+        title = ", ".join(f"{c} {rows[c].iloc[0]}" for c in (*cases, *(["method"] if several else [])) if c in varying)
+        table = Table(box=None, padding=(0, 2, 0, 0), title=title or None, title_justify="left", title_style="bold")
+        (_sizes_by_task if several else _one_task)(table, rows, names)
         _out.print(table)
     _out.print(
         "nodes for 80 %: the smallest size run whose faithfulness is at least 0.8; lower is sparser, - is not reached."
-        if "task" in varying
+        if several
         else "nodes for 80 %: nodes that reach a faithfulness of 0.8. Areas are means over log size: F of faithfulness, higher is "
         "sparser; C of completeness (what is left without the circuit), LOWER is better."
     )
@@ -275,28 +268,27 @@ def _show(found: Any) -> None:
 
 
 def _sizes_by_task(table: Table, rows: Any, names: dict[str, str]) -> None:
-    """Nodes for 80 %: a row per method and basis, a column per task."""
+    """Nodes for 80 % under one method: a row per basis, a column per task."""
     tasks = list(dict.fromkeys(rows["task"]))
+    table.add_column("nodes for 80 %", no_wrap=True)
     for task in tasks:
-        table.add_column(task.replace("_", " "), justify="right")
-    before = None
-    for (method, basis), theirs in rows.groupby(["method", "basis"], sort=False):
-        sizes = {row["task"]: row["size_at_level"] for row in theirs.to_dict("records")}
-        cells = ["-" if sizes[task] is None or sizes[task] != sizes[task] else str(sizes[task]) for task in tasks]
-        table.add_row(method if method != before else "", names[basis], *cells)
-        before = method
-    table.title = f"nodes for 80 %{f' ({table.title})' if table.title else ''}"
+        table.add_column(task.replace("_", " "), justify="right", overflow="fold")
+    for basis, theirs in rows.groupby("basis", sort=False):
+        sizes = dict(zip(theirs["task"], theirs["size_at_level"].astype("object"), strict=True))
+        table.add_row(names[basis], *(str(sizes[task]).replace("<NA>", "-") for task in tasks))
 
 
 def _one_task(table: Table, rows: Any, names: dict[str, str]) -> None:
-    """Nodes, nodes for 80 % and areas: a row per method and basis."""
+    """Nodes, nodes for 80 % and areas: a row per basis and method."""
     from neuron_vs_sae.tables import number
 
+    table.add_column("basis", overflow="fold")
+    table.add_column("method", overflow="fold")
     for column in ("nodes", "for 80 %", "area F", "area C"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows.to_dict("records"):
         areas = [number(row[c], 3) for c in ("area_faithfulness", "area_completeness")]
-        table.add_row(row["method"], names[row["basis"]], str(row["n_total"]), number(row["size_at_level"]), *areas)
+        table.add_row(names[row["basis"]], row["method"], str(row["n_total"]), number(row["size_at_level"]), *areas)
 
 
 def _show_check(report: dict[str, Any]) -> None:

@@ -91,7 +91,7 @@ def patched_states(model: Any, n: int = 200, seed: int = 1) -> dict[str, float]:
     """Share of held-out two-hop questions that are answered with the capital of the state of *another* city when what
     some layers write (attention and MLP outputs) is replaced by what they write in the same question about that city.
 
-    A name says which layers, and where: at the `city`, or at the words `after` it. `same state` replaces with another
+    A name says which layers, and where: at the `city`, at the words `after` it, or at `both`. `same state` replaces with another
     city of the same state, and gives the share of answers that stay right: what moves the answer is the state.
     """
     draw = Random(f"patched states {seed}")
@@ -100,7 +100,7 @@ def patched_states(model: Any, n: int = 200, seed: int = 1) -> dict[str, float]:
     elsewhere = [draw.choice([c for c in HELD_OUT_CITIES if STATE_OF[c] != STATE_OF[city]]) for city in chosen]
     alike = [draw.choice([c for c in STATE_OF[city].cities if c != city]) for city in chosen]
     city = 1 + template.split().index("{city}")
-    places = {"city": slice(city, city + 1), "after": slice(city + 1, None)}
+    places = {"city": slice(city, city + 1), "after": slice(city + 1, None), "both": slice(city, None)}
 
     def tokens(cities: list[str]) -> Int[Tensor, "batch pos"]:
         return model.tokenizer([_two_hop(template, c).prompt for c in cities], return_tensors="pt").input_ids
@@ -124,7 +124,7 @@ def patched_states(model: Any, n: int = 200, seed: int = 1) -> dict[str, float]:
         which = f"layer {layers[0]}" if len(layers) == 1 else f"layers {layers[0]}-{layers[-1]}"
         for place in places:
             found[f"{which}, {place}"] = answered(elsewhere, layers, place)
-    found["layers 0-1, city, same state"] = answered(alike, range(2), "city")
+    found["layers 0-1, both, same state"] = answered(alike, range(2), "both")
     return found
 
 

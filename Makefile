@@ -1,4 +1,4 @@
-.PHONY: check test smoke mutants results
+.PHONY: check test smoke mutants cards results
 
 check:  ## format, lint, types and the tests by hand: under a minute
 	ruff format --check .
@@ -11,9 +11,14 @@ test:  ## everything (set NVS_ASSETS for the tests on trained models)
 
 smoke:  ## every benchmark, in miniature
 	python benchmarks/study_time.py --smoke
+	python benchmarks/train_default.py --smoke --out $$(mktemp -d)
+	python benchmarks/train_default_saes.py --smoke
 
 mutants:  ## plant bugs and show that the tests catch them
 	python tests/mutants.py
 
-results:  ## what stands in results/ (needs NVS_ASSETS)
+cards:  ## measure the embedded default's models and dictionaries again
+	python benchmarks/default_cards.py
+
+results:  ## what stands in results/ (its second half needs NVS_ASSETS)
 	python benchmarks/study_time.py --out results/study_time.md

@@ -2,12 +2,12 @@
 
     import neuron_vs_sae as nvs
 
-    model = nvs.load_model("gpt2")
-    pairs = nvs.tasks.from_file(model, path="pairs.jsonl")
-    discover, evaluate = pairs.split(300, 40)
-    for basis in [nvs.bases.mlp_neurons(model), nvs.bases.sae(model, source="gpt2-small-mlp-out-v5-32k")]:
+    model = nvs.load_model("default")
+    discover = nvs.tasks.world(model, source="agreement_nounpp", n=100)
+    held_out = nvs.tasks.world(model, source="agreement_nounpp", part="evaluation", n=40)
+    for basis in [nvs.bases.mlp_neurons(model), nvs.bases.sae(model)]:
         scores = nvs.attribution.relp(model, basis, discover)
-        curve = nvs.evaluate(model, basis, scores, evaluate)
+        curve = nvs.evaluate(model, basis, scores, held_out)
         print(basis.name, curve.size_at(faithfulness=0.8), "nodes")
 
 Names are imported when they are first used, so that `import neuron_vs_sae` and `nvs --help` are quick.

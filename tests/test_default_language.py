@@ -1,6 +1,7 @@
 """The small world keeps what it promises: what is held out is, every answer is one token, latents are where they say."""
 
 from collections import Counter, defaultdict
+from functools import cache
 from itertools import islice
 from random import Random
 
@@ -12,9 +13,14 @@ from neuron_vs_sae.default.families import _AGREEMENT, DURATIONS, FAMILIES, HELD
 from neuron_vs_sae.default.writing import Sentence, write
 
 
+@cache
+def rows(family: str, part: str) -> list[dict[str, str]]:
+    return language.rows(family, part, 120)
+
+
 @pytest.fixture(scope="module")
 def text() -> list[tuple[str, Sentence]]:
-    return list(islice(language.sentences(1), 60_000))
+    return list(islice(language.sentences(1), 15_000))
 
 
 def test_the_same_seed_writes_the_same_text():
@@ -24,7 +30,7 @@ def test_the_same_seed_writes_the_same_text():
 
 def test_every_word_of_the_text_is_a_token_and_text_survives_the_tokenizer(text):
     reader = tokenizer.tokenizer()
-    for _, sentence in text[:5000]:
+    for _, sentence in text[:2000]:
         ids = reader(sentence.text).input_ids
         assert reader.convert_ids_to_tokens(ids) == [tokenizer.BOS, *sentence.words]
         assert reader.decode(ids, skip_special_tokens=True) == sentence.text
@@ -34,7 +40,7 @@ def test_every_word_of_the_text_is_a_token_and_text_survives_the_tokenizer(text)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_answer_is_one_more_token_and_a_pair_has_one_length(family, part):
     reader = tokenizer.tokenizer()
-    for row in language.rows(family, part, 60):
+    for row in rows(family, part)[:60]:
         clean, corrupt = reader(row["clean"]).input_ids, reader(row["corrupt"]).input_ids
         assert len(clean) == len(corrupt)
         assert row["answer"] != row["foil"]
@@ -48,7 +54,7 @@ def test_an_answer_is_one_more_token_and_a_pair_has_one_length(family, part):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_discovery_and_evaluation_share_no_prompt(family):
     prompts = [
-        {row[side] for row in language.rows(family, part, 300) for side in ("clean", "corrupt")}
+        {row[side] for row in rows(family, part) for side in ("clean", "corrupt")}
         for part in ("discovery", "evaluation")
     ]
     assert prompts[0].isdisjoint(prompts[1])
@@ -57,7 +63,7 @@ def test_discovery_and_evaluation_share_no_prompt(family):
 @pytest.mark.parametrize("tag", ["lemma", "city", "country", "names", "name", "concept", "event"])
 def test_discovery_and_evaluation_share_no_word(tag):
     for family in FAMILIES:
-        values = [{r.get(tag) for r in language.rows(family, part, 200)} for part in ("discovery", "evaluation")]
+        values = [{r.get(tag) for r in rows(family, part)} for part in ("discovery", "evaluation")]
         if values[0] != {None}:
             assert values[0].isdisjoint(values[1]), family
 
@@ -68,7 +74,7 @@ REMEMBERED = {"city_state", "state_capital", "country_capital", "country_contine
 
 @pytest.mark.parametrize("family", sorted(set(FAMILIES) - REMEMBERED))
 def test_no_evaluation_question_is_answered_in_the_training_text(text, family):
-    asked = {(row["clean"], row["answer"].strip()) for row in language.rows(family, "evaluation", 400)}
+    asked = {(row["clean"], row["answer"].strip()) for row in rows(family, "evaluation")}
     told = {(s.prompt, s.words[s.answer]) for _, s in text}
     assert asked.isdisjoint(told)
 
@@ -100,12 +106,12 @@ def test_names_mean_one_thing():
 @pytest.mark.parametrize("part", ["train", "discovery", "evaluation"])
 def test_the_distractors_number_is_mismatched_half_the_time(structure, part):
     draw = Random(0)
-    n = 4000
+    n = 2000
     mismatched = 0
     for _ in range(n):
         known = language.pair(f"agreement_{structure}", draw, part).clean.known()[-1]
         mismatched += known["number"] != known["distractor_number"]
-    assert abs(mismatched / n - 0.5) < 0.04  # five standard deviations
+    assert abs(mismatched / n - 0.5) < 0.056  # five standard deviations
 
 
 def test_latents_are_known_from_the_word_that_fixes_them():
@@ -123,14 +129,14 @@ def test_latents_are_known_from_the_word_that_fixes_them():
 def test_every_pair_changes_what_the_answer_depends_on():
     for family in FAMILIES:
         draw = Random(3)
-        for _ in range(200):
+        for _ in range(50):
             pair = language.pair(family, draw, "discovery")
             assert pair.clean.prompt != pair.corrupt.prompt
             assert pair.clean.words[pair.clean.answer] != pair.corrupt.words[pair.corrupt.answer]
 
 
 def test_an_end_year_is_possible_after_its_own_start_only():
-    for row in language.rows("greater_than", "evaluation", 200):
+    for row in rows("greater_than", "evaluation"):
         starts = [int([x for x in row[side].split() if x.isdigit()][1]) for side in ("clean", "corrupt")]
         ends = int(row["answer"]), int(row["foil"])
         assert [end - start in DURATIONS for end in ends for start in starts] == [True, False, False, True]
@@ -143,7 +149,7 @@ def test_sums_are_sums():
             by_part[part].add((a, b))
     assert by_part["train"].isdisjoint(by_part["evaluation"])
     assert all((b, a) in by_part["train"] for a, b in by_part["evaluation"])
-    for row in language.rows("addition", "evaluation", 100):
+    for row in rows("addition", "evaluation"):
         a, b = (int(x) for x in row["clean"].replace("plus", "+").split() if x.isdigit())
         assert int(row["answer"]) == a + b
 
@@ -152,7 +158,7 @@ def test_sums_are_sums():
 def test_a_template_gives_every_pair_one_length(family):
     """So that a node at a position means one thing."""
     for template in range(len(FAMILIES[family].templates)):
-        found = language.rows(family, "discovery", 40, template=template)
+        found = language.rows(family, "discovery", 12, template=template)
         assert len(found) >= 10
         assert {row["template"] for row in found} <= {FAMILIES[family].templates[template]}
         assert len({len(row[side].split()) for row in found for side in ("clean", "corrupt")}) <= 1
@@ -162,4 +168,4 @@ def test_the_shares_are_those_of_the_text(text):
     total = sum(family.share for family in FAMILIES.values())
     counted = Counter(family for family, _ in text)
     for name, family in FAMILIES.items():
-        assert abs(counted[name] / len(text) - family.share / total) < 0.005
+        assert abs(counted[name] / len(text) - family.share / total) < 0.01

@@ -3,7 +3,7 @@
     python benchmarks/study_time.py --out results/study_time.md     # the second where NVS_ASSETS is set
     python benchmarks/study_time.py --smoke                         # one task, two bases, one method
 
-Stated bounds on 2 cores: the default study 90 seconds after imports and 2 GB; stories260K (4 bases x 3 methods x 12 sizes x
+Stated bounds on 2 cores: loading the default 3 seconds, the default study 90 seconds after imports and 2 GB; stories260K (4 bases x 3 methods x 12 sizes x
 100 evaluation pairs) two minutes. Writes the seconds, the memory, what ran, and on what machine.
 """
 
@@ -33,7 +33,7 @@ def main() -> None:
     if "NVS_ASSETS" in os.environ and not chosen.smoke:
         studies["stories260K"] = stories(Path(os.environ["NVS_ASSETS"]))
     parts = [timed(title, arguments) for title, arguments in studies.items()]
-    text = "\n".join(["# Time of whole studies\n", machine(), *parts])
+    text = "\n".join(["# Time of whole studies\n", machine(), loading(), *parts])
     if chosen.out is None:
         print(text)
     else:
@@ -74,6 +74,21 @@ def timed(title: str, arguments: list[str]) -> str:
 
     {" ".join(["nvs compare", *shown])}
 """
+
+
+_LOADING = """
+import time, torch, transformer_lens, sae_lens, transformers, neuron_vs_sae as nvs
+from neuron_vs_sae import bases, models
+started = time.perf_counter()
+nvs.bases.sae(nvs.load_model("default"))
+print(time.perf_counter() - started)
+"""
+
+
+def loading() -> str:
+    """How long the default's model, tokenizer and one set of SAEs take to load, the packages being imported."""
+    ended = subprocess.run([sys.executable, "-c", _LOADING], check=True, capture_output=True, text=True)
+    return f"Loading the default model, its tokenizer and one SAE per layer: {float(ended.stdout):.1f} seconds after imports.\n"
 
 
 def machine() -> str:

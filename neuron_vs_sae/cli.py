@@ -282,13 +282,16 @@ def _one_task(table: Table, rows: Any, names: dict[str, str]) -> None:
     """Nodes, nodes for 80 % and areas: a row per basis and method."""
     from neuron_vs_sae.tables import number
 
+    methods = rows["method"].nunique() > 1
     table.add_column("basis", overflow="fold")
-    table.add_column("method", overflow="fold")
+    if methods:
+        table.add_column("method", overflow="fold")
     for column in ("nodes", "for 80 %", "area F", "area C"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows.to_dict("records"):
         areas = [number(row[c], 3) for c in ("area_faithfulness", "area_completeness")]
-        table.add_row(names[row["basis"]], row["method"], str(row["n_total"]), number(row["size_at_level"]), *areas)
+        which = [names[row["basis"]], *([row["method"]] if methods else [])]
+        table.add_row(*which, str(row["n_total"]), number(row["size_at_level"]), *areas)
 
 
 def _show_check(report: dict[str, Any]) -> None:

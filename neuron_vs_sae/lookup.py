@@ -122,6 +122,6 @@ def bound(folder: str, text: str, **given: Any) -> Callable[..., Any]:
             raise InputError(f"{text!r}: {key}={value!r} is wrong: {error.errors()[0]['msg']}") from None
     lacking = [k for k, p in parameters.items() if p.default is inspect.Parameter.empty and k not in options]
     if lacking:
-        hint = f" (write {spec.name}:FOLDER or {spec.name}:RELEASE)" if "source" in lacking else ""
+        hint = f" (write {spec.name}:NAME; `nvs list {folder}`)" if "source" in lacking else ""
         raise InputError(f"{_NOUNS[folder]} {spec.name!r} needs {', '.join(lacking)}{hint}")
     return lambda *args, **kwargs: function(*args, **{**options, **kwargs})

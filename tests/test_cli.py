@@ -269,7 +269,7 @@ def test_compare_says_what_it_will_do_and_shows_what_it_found(run: Run, argument
         assert printed[1] == str(row["n_total"])
         assert printed[-2:] == [f"{row['area_faithfulness']:.3f}", f"{row['area_completeness']:.3f}"]
     assert "LOWER is better" in ended.out
-    assert "In out[red]: table.md" in ended.out
+    assert "In out[red]: curves.html" in ended.out
     again = run("report", "out[red]")
     assert (again.status, again.out) == (0, ended.out)
 
@@ -285,6 +285,31 @@ def test_many_curves_are_a_table_per_case_of_eighty_columns(run: Run, arguments:
     assert [line.strip() for line in lines if line.startswith("errors ")] == ["errors nodes", "errors ablate"]
     assert len([line for line in lines if "random,seed=1" in line]) == 4
     assert Path("nvs-results/study.json").exists()
+
+
+def test_several_tasks_are_the_columns_of_a_table_per_method(run: Run) -> None:
+    few = ["--examples", 12, "--eval-examples", 8, "--sizes", "1,100,all", "--resamples", 100]
+    tasks = ["--task", "world:ioi,template=0", "--task", "world:agreement_rc"]
+    ended = run(
+        "compare",
+        *tasks,
+        "--basis",
+        "mlp_neurons",
+        "--basis",
+        "mlp_outputs",
+        "--method",
+        "relp",
+        "--method",
+        "delta",
+        *few,
+    )
+    lines = ended.out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.strip() for line in lines if line.startswith("method ")] == ["method relp", "method delta"]
+    table = nvs.tables.per_curve(nvs.load("nvs-results"))
+    sizes = table[(table["method"] == "relp") & (table["basis"] == "mlp_outputs")].set_index("task")["size_at_level"]
+    shown = next(line.split() for line in lines if line.startswith("mlp_outputs"))
+    assert shown[1:] == [str(sizes["ioi.0"]), str(sizes["agreement_rc"])]
 
 
 def test_json_is_the_summary_on_standard_output_alone(run: Run, arguments: list[Any]) -> None:
@@ -342,13 +367,15 @@ def test_list_gives_a_line_per_name(what: str, folder: str, run: Run) -> None:
     ended = run("list", what)
     assert (ended.status, ended.err) == (0, "")
     lines = [line.split(maxsplit=1) for line in ended.out.splitlines()]
-    assert tuple(name for name, _ in lines) == known(folder)
+    assert tuple(name for name, _ in lines if not name.startswith("world:")) == known(folder)
     assert all(text for _, text in lines)
+    assert (what == "tasks") == ("world:two_hop" in {name for name, _ in lines})
 
 
 def test_list_gives_models_and_saes(run: Run) -> None:
     models = run("list", "models").out.splitlines()
-    assert models[0].startswith("FOLDER ")
+    assert [line.split()[0] for line in models if "preset" in line][:2] == ["default", "default-gpt2"]
+    assert any(line.startswith("FOLDER ") for line in models)
     assert any(line.split()[0] in {"gpt2", "openai-community/gpt2"} for line in models)
     saes = run("list", "saes", "--model", "gpt2").out.splitlines()
     assert any(line.startswith("gpt2-small-") for line in saes)

@@ -132,6 +132,16 @@ def test_every_set_is_a_basis(name: str) -> None:
         assert [s.writes for s in basis.sites] == [f"blocks.{layer}.{site}" for layer in range(4)]
 
 
+def test_without_a_preset_a_source_is_asked_for(llama: Any) -> None:
+    for name in ("sae", "transcoder"):
+        with pytest.raises(
+            InputError, match=rf"no preset with {name}s of model 'toy-llama': say which \(write {name}:FOLDER"
+        ):
+            getattr(nvs.bases, name)(llama)
+    with pytest.raises(InputError, match="has no saes at hook_resid_mid; it has: hook_mlp_out, hook_resid_post"):
+        nvs.bases.sae(model("default"), site="hook_resid_mid")
+
+
 # The package: its size, its tasks, its study; offline and from a wheel.
 
 

@@ -1,0 +1,426 @@
+"""Train every dictionary of a default model with sae-lens' classes: `--model FOLDER/default --out FOLDER/saes/default`.
+
+The activations of all sites are computed once and kept in memory; every dictionary trains from them. A dictionary that is
+finished is skipped when this is run again; `log.jsonl` holds the curves, `measured.json` what was measured on held-out
+text. `--smoke` trains a tiny dictionary of each kind, on a model with random weights, and fails unless its loss falls.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import train_default
+from jaxtyping import Float
+from sae_lens import (
+    BatchTopKTrainingSAE,
+    BatchTopKTrainingSAEConfig,
+    GatedTrainingSAE,
+    GatedTrainingSAEConfig,
+    JumpReLUTrainingSAE,
+    JumpReLUTrainingSAEConfig,
+    MatryoshkaBatchTopKTrainingSAE,
+    MatryoshkaBatchTopKTrainingSAEConfig,
+    StandardTrainingSAE,
+    StandardTrainingSAEConfig,
+    TopKTrainingSAE,
+    TopKTrainingSAEConfig,
+)
+from sae_lens.config import SAETrainerConfig
+from sae_lens.saes.sae import SAEMetadata, TrainStepInput, TrainStepOutput
+from sae_lens.saes.transcoder import JumpReLUTranscoderConfig
+from sae_lens.training.sae_trainer import SAETrainer
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from neuron_vs_sae.default.contexts import LENGTH
+from neuron_vs_sae.default.measure_dictionaries import (
+    load,
+    measure_dictionaries,
+    measure_dictionary,
+    packed,
+    single_sentences,
+    training_sentences,
+)
+from neuron_vs_sae.models import load_model
+
+_LAYERS = range(4)
+_ARCHITECTURES_AT = "blocks.1.hook_mlp_out"
+_EVERY = 50  # steps between entries of the log
+_TWIN_SEED = 1  # of the model with random weights
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every choice that changes the weights of one dictionary. `options` are fields of sae-lens' configuration.
+
+    With `target_l0` the weight of the sparsity loss is steered so that about as many units are active per token.
+    """
+
+    folder: str
+    kind: str
+    reads: str
+    writes: str
+    width: int
+    options: dict[str, Any] = field(default_factory=dict)
+    target_l0: float | None = None
+    steps: int = 500
+    batch: int = 1024
+    rate: float = 2e-3
+    seed: int = 0
+
+
+# -------------------------------------------------------------------------------------------------------- what to train
+
+
+def plans(model: str) -> list[Plan]:
+    """The dictionaries of `default` (8x wide, and each architecture at one site 4x wide) or of its twin `default-gpt2`."""
+    llama = model == "default"
+    wide, narrow = 1024, 512
+    other = wide if llama else narrow
+    found = []
+    for hook, width, l0 in (("mlp_out", wide, 18.0), ("resid_post", other, 20.0), ("attn_out", other, 18.0)):
+        for layer in _LAYERS:
+            at = f"blocks.{layer}.hook_{hook}"
+            found.append(Plan(f"main/{at}", "gated", at, at, width, target_l0=l0))
+    mlp_outs = {f"blocks.{layer}.hook_mlp_out": f"blocks.{layer}.ln2.hook_normalized" for layer in _LAYERS}
+    found += [Plan(f"transcoder/{at}", "transcoder", x, at, wide, {"d_out": 128}, 18.0) for at, x in mlp_outs.items()]
+    found += [Plan(f"sparser/{at}", "gated", at, at, other, target_l0=9.0) for at in mlp_outs]
+    if llama:
+        at = _ARCHITECTURES_AT
+        found += [
+            Plan(f"architectures/{kind}", kind, at, at, narrow, options, target_l0)
+            for kind, (options, target_l0) in _ARCHITECTURES.items()
+        ]
+    return found
+
+
+_ARCHITECTURES: dict[str, tuple[dict[str, Any], float | None]] = {
+    "topk": ({"k": 18}, None),
+    "batchtopk": ({"k": 18.0}, None),
+    "jumprelu": (
+        {
+            "jumprelu_sparsity_loss_mode": "quadratic",
+            "target_l0": 16.0,
+            "l0_coefficient": 0.1,
+            "jumprelu_init_threshold": 0.2,
+            "jumprelu_bandwidth": 0.5,
+        },
+        None,
+    ),
+    "standard": ({}, 18.0),
+    "gated": ({}, 18.0),
+    "matryoshka": ({"k": 18.0, "matryoshka_widths": [32, 128, 512]}, None),
+    "random_decoder": ({"k": 18.0, "decoder_init_norm": 1.0}, None),
+    "random_model": ({}, 18.0),
+}
+
+
+# --------------------------------------------------------------------------------------------------------- the classes
+
+
+@dataclass(kw_only=True)
+class TranscoderTrainingConfig(GatedTrainingSAEConfig):
+    """A gated transcoder, which sae-lens has no class to train; saved as a JumpReLU transcoder, which it can load."""
+
+    d_out: int
+    apply_b_dec_to_input: bool = False
+
+    def get_inference_config_class(self) -> Any:
+        return JumpReLUTranscoderConfig
+
+
+class TranscoderTraining(GatedTrainingSAE):
+    """Trained on what is read and what should be written side by side, both `d_in` wide."""
+
+    def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:
+        self.read, written = step_input.sae_in.chunk(2, dim=-1)
+        return super().training_forward_pass(replace(step_input, sae_in=written))
+
+    def encode_with_hidden_pre(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Of what is read: sae-lens' training step offers what should be written, which its loss is to compare with."""
+        return super().encode_with_hidden_pre(self.read)
+
+    def calculate_aux_loss(
+        self, step_input: TrainStepInput, feature_acts: Tensor, hidden_pre: Tensor, sae_out: Tensor
+    ) -> dict[str, Tensor]:
+        """As of a gated SAE, with the gates of what is read."""
+        gates = torch.relu(self.read @ self.W_enc + self.b_gate)
+        missing = step_input.sae_in - gates @ self.W_dec - self.b_dec
+        return {
+            "l1_loss": step_input.coefficients["l1"] * (gates * self.W_dec.norm(dim=1)).sum(-1).mean(),
+            "auxiliary_reconstruction_loss": missing.square().sum(-1).mean(),
+        }
+
+    def process_state_dict_for_saving_inference(self, state_dict: dict[str, Any]) -> None:
+        """A gate and a magnitude that share their direction are a JumpReLU (Rajamanoharan et al. 2024)."""
+        gain, b_mag = state_dict.pop("r_mag").exp(), state_dict.pop("b_mag")
+        state_dict["W_enc"] = state_dict["W_enc"] * gain
+        state_dict["b_enc"] = b_mag
+        state_dict["threshold"] = b_mag - gain * state_dict.pop("b_gate")
+
+
+_CLASSES: dict[str, tuple[Any, Any]] = {
+    "topk": (TopKTrainingSAE, TopKTrainingSAEConfig),
+    "batchtopk": (BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig),
+    "jumprelu": (JumpReLUTrainingSAE, JumpReLUTrainingSAEConfig),
+    "standard": (StandardTrainingSAE, StandardTrainingSAEConfig),
+    "gated": (GatedTrainingSAE, GatedTrainingSAEConfig),
+    "matryoshka": (MatryoshkaBatchTopKTrainingSAE, MatryoshkaBatchTopKTrainingSAEConfig),
+    "random_decoder": (BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig),
+    "random_model": (GatedTrainingSAE, GatedTrainingSAEConfig),
+    "transcoder": (TranscoderTraining, TranscoderTrainingConfig),
+}
+
+
+# --------------------------------------------------------------------------------------------------------- activations
+
+Activations = Mapping[str, Float[Tensor, "tokens d"]]
+
+
+@torch.no_grad()
+def activations(model: Any, hooks: set[str], n_tokens: int, seed: int = 0) -> Activations:
+    """What the hooks hold at `n_tokens` training tokens, in float16: half packed contexts, half single sentences.
+
+    BOS, which gives the same vector everywhere, is there once per packed context.
+    """
+    half = n_tokens // 2
+    texts = (
+        packed(f"dictionaries {seed}", half),
+        single_sentences(training_sentences(f"dictionaries {seed} single"), half),
+    )
+    rows: dict[str, list[Tensor]] = {hook: [] for hook in hooks}
+    for text, with_bos in zip(texts, (True, False), strict=True):
+        for batch in text.batches():
+            wanted = batch.real.clone()
+            wanted[:, 0] = with_bos
+            _, cache = model.run_with_cache(batch.tokens, names_filter=lambda name: name in hooks, return_type=None)
+            for hook in hooks:
+                rows[hook].append(cache[hook][wanted].half())
+    return {hook: torch.cat(rows.pop(hook)) for hook in sorted(hooks)}
+
+
+def random_twin() -> Any:
+    """The Llama-style model with other random weights, untrained."""
+    with tempfile.TemporaryDirectory() as folder:
+        twin = Path(folder) / "default"
+        train_default.save(train_default.untrained("llama", _TWIN_SEED), twin)
+        return load_model(twin)
+
+
+def mean_norm(x: Float[Tensor, "tokens d"]) -> float:
+    return float(x[:50_000].float().norm(dim=-1).mean())
+
+
+# ------------------------------------------------------------------------------------------------------------ training
+
+
+def train(plan: Plan, found: Activations, metadata: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Yields a log entry and the dictionary every 50 steps; after the last, its weights are for unscaled activations."""
+    torch.manual_seed(plan.seed)
+    x, y = found[plan.reads], found[plan.writes]
+    # A mean norm of the root of the width makes one learning rate right for every site.
+    reads_scale, writes_scale = (z.shape[1] ** 0.5 / mean_norm(z) for z in (x, y))
+    dictionary = _new(plan, x.shape[1], metadata)
+    dictionary.b_dec.data = y[:50_000].float().mean(0) * writes_scale
+    trainer = SAETrainer(
+        SAETrainerConfig(
+            total_training_samples=plan.steps * plan.batch,
+            train_batch_size_samples=plan.batch,
+            lr=plan.rate,
+            lr_end=plan.rate,
+            lr_warm_up_steps=plan.steps // 20,
+            lr_decay_steps=plan.steps // 2,
+            autocast=True,
+            dead_feature_window=20,
+        ),
+        dictionary,
+        iter(()),
+    )
+    draw = torch.Generator().manual_seed(plan.seed)
+
+    def sample(n: int) -> tuple[Tensor, Tensor]:
+        rows = torch.randint(len(x), (n,), generator=draw)
+        return x[rows].float() * reads_scale, y[rows].float() * writes_scale
+
+    revivals = {plan.steps * i // 20 for i in range(2, 16)} if plan.kind != "random_decoder" else ()
+    if plan.kind != "random_decoder":
+        revive(trainer, torch.arange(plan.width), *sample(8 * plan.width))
+    began, sums = time.process_time(), {}
+    for step in range(1, plan.steps + 1):
+        read, written = sample(plan.batch)
+        output = trainer.step(torch.cat([read, written], -1) if plan.kind == "transcoder" else written)
+        trainer.n_training_steps = step
+        if step in revivals:
+            revive(trainer, trainer.dead_neurons.nonzero()[:, 0], *sample(8 * plan.width))
+        curves = _curves(output)
+        if plan.target_l0:
+            # A step's factor is small, since the loss follows it with a delay.
+            trainer.coefficient_schedulers["l1"].final_value *= (
+                min(2.0, max(0.5, curves["l0"] / plan.target_l0)) ** 0.03
+            )
+        for name, value in curves.items():
+            sums[name] = sums.get(name, 0.0) + value
+        if step % _EVERY == 0 or step == plan.steps:
+            if step == plan.steps:
+                _unscale(dictionary, reads_scale, writes_scale)
+            entry = {name: round(value / ((step - 1) % _EVERY + 1), 5) for name, value in sums.items()}
+            entry["dead"] = int(trainer.dead_neurons.sum())
+            entry["seconds"] = round(time.process_time() - began, 1)
+            yield {"folder": plan.folder, "step": step, **entry}, dictionary
+            sums = {}
+
+
+def _new(plan: Plan, d: int, metadata: dict[str, Any]) -> Any:
+    make, config = _CLASSES[plan.kind]
+    out = {"hook_name_out": plan.writes} if plan.kind == "transcoder" else {}
+    about = SAEMetadata(hook_name=plan.reads, **out, context_size=LENGTH, prepend_bos=True, **metadata)
+    dictionary = make(config(d_in=d, d_sae=plan.width, metadata=about, **plan.options))
+    if plan.kind == "random_decoder":
+        dictionary.W_dec.requires_grad_(False)
+    return dictionary
+
+
+@torch.no_grad()
+def revive(trainer: Any, dead: Tensor, x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> None:
+    """Gives each of these units a token: it reads that token's direction and writes what is missing there.
+
+    Tokens are drawn in proportion to their squared error (Bricken et al. 2023).
+    """
+    if not len(dead):
+        return
+    sae = trainer.sae
+    sae.read = x
+    missing = y - sae.decode(sae.encode(y)) if trainer.n_training_steps else y - sae.b_dec
+    rows = torch.multinomial(missing.square().sum(-1), len(dead))
+    centre = sae.b_dec if sae.cfg.apply_b_dec_to_input else x.mean(0)
+    missing, towards = missing[rows], x[rows] - centre
+    size, length = missing.norm(dim=-1, keepdim=True), towards.norm(dim=-1, keepdim=True)
+    sae.W_dec[dead] = missing / size
+    # Weak at first, since many units may have been given similar tokens.
+    sae.W_enc.T[dead] = towards / length * (0.3 * size / length).clamp(max=0.3)
+    bias = 0.0 if sae.cfg.apply_b_dec_to_input else -(centre @ sae.W_enc[:, dead])
+    for name, start in {"b_enc": bias, "b_gate": bias, "b_mag": bias, "r_mag": 0.0}.items():
+        if hasattr(sae, name):
+            getattr(sae, name)[dead] = start
+    for parameter, state in trainer.optimizer.state.items():
+        if parameter is not sae.b_dec:
+            for name in ("exp_avg", "exp_avg_sq"):
+                (state[name].T if parameter is sae.W_enc else state[name])[dead] = 0.0
+    trainer.n_forward_passes_since_fired[dead] = 0
+
+
+@torch.no_grad()
+def _curves(output: TrainStepOutput) -> dict[str, float]:
+    y = output.sae_in
+    error = (output.sae_out - y).square().sum() / (y - y.mean(0)).square().sum()
+    active = (output.feature_acts != 0).sum() / len(y)
+    return {"loss": output.loss.item(), "explained_variance": 1 - error.item(), "l0": active.item()}
+
+
+@torch.no_grad()
+def _unscale(dictionary: Any, reads_scale: float, writes_scale: float) -> None:
+    """The scales of the activations that it was trained on, into its weights."""
+    dictionary.fold_activation_norm_scaling_factor(writes_scale)
+    if isinstance(dictionary, TranscoderTraining):
+        dictionary.W_enc.data *= reads_scale / writes_scale
+
+
+def save(dictionary: Any, folder: Path) -> None:
+    """sae-lens' inference format, weights in float16; its configuration says float32, as which sae-lens then loads them."""
+    new = folder.with_name(folder.name + ".new")
+    weights, _ = dictionary.save_inference_model(new)
+    save_file({name: w.half().contiguous() for name, w in load_file(weights).items()}, weights)
+    new.replace(folder)
+
+
+# --------------------------------------------------------------------------------------------------------------- a run
+
+
+def run(todo: Sequence[Plan], model: Any, out: Path, n_tokens: int) -> None:
+    """Train what is not there yet, then measure all of it."""
+    missing = [plan for plan in todo if not (out / plan.folder / "cfg.json").exists()]
+    hooks = {hook for plan in missing for hook in (plan.reads, plan.writes)}
+    found = activations(model, hooks, n_tokens) if missing else {}
+    with (out / "log.jsonl").open("a", encoding="utf-8") as log:
+        for plan in missing:
+            about: dict[str, Any] = {"model_name": model.cfg.model_name}
+            given = found
+            if plan.kind == "random_model":  # brought to the norm of the trained model, on which it is to be used
+                given = activations(random_twin(), {plan.reads}, n_tokens)
+                about["random_model_seed"] = _TWIN_SEED
+                about["activation_scale"] = mean_norm(found[plan.reads]) / mean_norm(given[plan.reads])
+                given = {plan.reads: given[plan.reads].float() * about["activation_scale"]}
+            for entry, dictionary in train(plan, given, about):
+                log.write(json.dumps(entry) + "\n")
+                log.flush()
+                if entry["step"] == plan.steps:
+                    print(json.dumps(entry), flush=True)
+                    save(dictionary, out / plan.folder)
+    measured = _measure(todo, model, out)
+    (out / "measured.json").write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+
+
+def _measure(todo: Sequence[Plan], model: Any, out: Path) -> dict[str, dict[str, Any]]:
+    lines = (out / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    seconds = {entry["folder"]: entry["seconds"] for entry in map(json.loads, lines)}
+    numbers = measure_dictionaries(model, {plan.folder: out / plan.folder for plan in todo})
+    measured = {}
+    for plan in todo:
+        saved = load(out / plan.folder)
+        about = {"d_in": saved.cfg.d_in, "seconds": seconds[plan.folder]}
+        measured[plan.folder] = {**numbers[plan.folder], **asdict(plan), **about}
+        if plan.kind == "random_model":  # and on the model whose activations it was trained on
+            saved.fold_activation_norm_scaling_factor(saved.cfg.metadata.activation_scale)
+            measured[plan.folder]["on_random_model"] = measure_dictionary(random_twin(), saved)
+    return measured
+
+
+def smoke(out: Path) -> None:
+    """A tiny dictionary of each kind."""
+    first = {plan.kind: plan for plan in plans("default")}
+    twin = random_twin()
+    found = activations(twin, {hook for plan in first.values() for hook in (plan.reads, plan.writes)}, 8000)
+    for plan in first.values():
+        options = plan.options | ({"matryoshka_widths": [16, 64]} if plan.kind == "matryoshka" else {})
+        tiny = replace(plan, width=64, steps=2 * _EVERY, batch=256, options=options, target_l0=None)
+        steps = list(train(tiny, found, {"model_name": "default"}))
+        (first_entry, _), (last_entry, dictionary) = steps[0], steps[-1]
+        save(dictionary, out / plan.kind)
+        load(out / plan.kind)
+        print(json.dumps(last_entry), flush=True)
+        if not last_entry["loss"] < first_entry["loss"]:
+            sys.exit(f"the loss of {plan.kind} did not fall: {first_entry['loss']} to {last_entry['loss']}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", type=Path, help="a Hugging Face folder named default or default-gpt2")
+    parser.add_argument("--out", type=Path, help="folder of the dictionaries")
+    parser.add_argument("--only", default="", help="train and measure folders that begin so")
+    parser.add_argument("--tokens", type=int, default=400_000, help="of activations to train from")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--smoke", action="store_true", help="a tiny dictionary of each kind; fails unless its loss falls"
+    )
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.smoke:
+        with tempfile.TemporaryDirectory() as folder:
+            smoke(Path(folder))
+        return
+    if not args.model or not args.out:
+        parser.error("--model and --out are needed")
+    model = load_model(args.model)
+    args.out.mkdir(parents=True, exist_ok=True)
+    run([p for p in plans(model.cfg.model_name) if p.folder.startswith(args.only)], model, args.out, args.tokens)
+
+
+if __name__ == "__main__":
+    main()

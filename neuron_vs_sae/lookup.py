@@ -22,7 +22,8 @@ _NOUNS = {
 }
 
 # Keywords that a run gives to all alike: they are fields of the study, or no choice at all.
-_COMMON = {"batch_size", "n", "pairing", "part", "positions", "prepend_bos", "prompts"}
+_COMMON = {"batch_size", "pairing", "positions", "prepend_bos", "prompts"}
+_OF_TASKS = {"seed", "part", "n"}
 
 
 @cache
@@ -108,8 +109,10 @@ def bound(folder: str, text: str, **given: Any) -> Callable[..., Any]:
         k: p for k, p in inspect.signature(function).parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY
     }
     options: dict[str, Any] = {k: v for k, v in given.items() if k in parameters}
-    own = [k for k in parameters if k not in _COMMON]
+    own = [k for k in parameters if k not in _COMMON and not (folder == "tasks" and k in _OF_TASKS)]
     for key, value in spec.options.items():
+        if key == "source" and "path" in own:
+            key = "path"
         if key not in own:
             raise InputError(
                 f"{_NOUNS[folder]} {spec.name!r} has no option {key!r} of its own (in {text!r}); it takes: {', '.join(own) or 'none'}"
@@ -122,6 +125,7 @@ def bound(folder: str, text: str, **given: Any) -> Callable[..., Any]:
             raise InputError(f"{text!r}: {key}={value!r} is wrong: {error.errors()[0]['msg']}") from None
     lacking = [k for k, p in parameters.items() if p.default is inspect.Parameter.empty and k not in options]
     if lacking:
-        hint = f" (write {spec.name}:NAME; `nvs list {folder}`)" if "source" in lacking else ""
+        kinds = {"source": "NAME", "path": "FILE"}
+        hint = f" (write {spec.name}:{kinds[lacking[0]]}; `nvs list {folder}`)" if lacking[0] in kinds else ""
         raise InputError(f"{_NOUNS[folder]} {spec.name!r} needs {', '.join(lacking)}{hint}")
     return lambda *args, **kwargs: function(*args, **{**options, **kwargs})

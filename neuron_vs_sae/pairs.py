@@ -1,8 +1,9 @@
 """Aligned clean and corrupt prompts: what a circuit is discovered on, and what it is judged by."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -10,6 +11,9 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from neuron_vs_sae.errors import InputError
+
+# Fields of all pairs together; every other one has an entry per pair.
+_OF_ALL = {"name", "bos", "dropped"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,6 +23,7 @@ class PromptPairs:
     `clean` and `corrupt` are right-padded to a common width; `length` is the number of real tokens of both prompts
     of a pair, so the answer is predicted at position `length - 1`. `answer` is right after the clean prompt, `foil`
     after the corrupt one. `tags` are per-pair labels (case, template, lemma, ...) for splits and statistics.
+    `dropped` says what the pairs' source had beside them: reasons, each with the number of pairs left out for it.
 
     Raises `InputError` when a pair's answer is its foil, a length is impossible, or the columns differ in length.
     """
@@ -35,12 +40,13 @@ class PromptPairs:
     foil_text: tuple[str, ...]
     tags: tuple[dict[str, str], ...]
     bos: bool
+    dropped: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         n = self.clean.shape[0]
         if n == 0:
             raise InputError(f"task '{self.name}' has no pairs")
-        columns = {f.name: len(getattr(self, f.name)) for f in fields(self) if f.name not in {"name", "bos"}}
+        columns = {f.name: len(getattr(self, f.name)) for f in fields(self) if f.name not in _OF_ALL}
         if set(columns.values()) != {n}:
             raise InputError(f"the columns of task '{self.name}' differ in length: {columns}")
         if self.clean.shape != self.corrupt.shape:
@@ -88,7 +94,7 @@ class PromptPairs:
             value = getattr(self, field.name)
             if isinstance(value, Tensor):
                 picked[field.name] = value[index]
-            elif isinstance(value, tuple):
+            elif field.name not in _OF_ALL:
                 picked[field.name] = tuple(value[i] for i in index.tolist())
         return replace(self, **picked)
 
@@ -106,11 +112,18 @@ class PromptPairs:
         return sum(a in theirs or b in theirs for a, b in zip(self.clean_text, self.corrupt_text, strict=True))
 
     def deduplicated(self) -> "PromptPairs":
-        """The first of every group of identical pairs."""
+        """The first of every group of identical pairs; the others are counted as dropped."""
         seen: dict[tuple[str, str, str, str], int] = {}
         for i, row in enumerate(zip(self.clean_text, self.corrupt_text, self.answer_text, self.foil_text, strict=True)):
             seen.setdefault(row, i)
-        return self.take(list(seen.values()))
+        repeated = len(self) - len(seen)
+        if not repeated:
+            return self
+        return self.take(list(seen.values())).having_dropped({"the pair is there already": repeated})
+
+    def having_dropped(self, reasons: "Counter[str] | dict[str, int]") -> "PromptPairs":
+        """The same pairs, with these counts added to what was dropped before."""
+        return replace(self, dropped=tuple((Counter(dict(self.dropped)) + Counter(reasons)).items()))
 
     def sample(self, n: int, seed: int) -> "PromptPairs":
         """`n` pairs drawn without replacement, in their original order; all of them when `n` is their number."""
@@ -174,6 +187,24 @@ class PromptPairs:
         raise InputError(f"task '{self.name}' has fewer than {n} pairs to hold out by '{tag}'")
 
 
+@dataclass(frozen=True)
+class Fault:
+    """Why a row is no pair for a tokenizer: the kind of fault, to count, and what to tell the row's author."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A row's token ids: of both prompts, BOS included, and the one that follows each."""
+
+    clean: list[int]
+    corrupt: list[int]
+    answer: int
+    foil: int
+
+
 def build(
     name: str,
     tokenizer: Any,
@@ -181,79 +212,140 @@ def build(
     *,
     prepend_bos: bool = True,
     labels: Sequence[str] | None = None,
+    drop: bool = False,
+    one_length: bool = False,
 ) -> PromptPairs:
     """Tokenize rows of `{clean, corrupt, answer, foil, **tags}`; the answer is tokenized in its context.
 
-    `labels` are what messages call the rows (default: `pair 0`, `pair 1`, ...).
-    Raises `InputError`, naming the row, for prompts of unequal token length, an answer of more or less than one token,
-    answer equal to foil, a BOS token that the text already contains, or a tokenizer without BOS.
+    `drop` leaves out rows with a fault and counts them by reason; `one_length` leaves out pairs of another length than
+    the commonest (of the equally common, the shortest). `labels` are what messages call the rows (default: `pair 0`, ...).
+    Raises `InputError`, naming the row unless faults are dropped, for prompts of unequal token length, an answer of more
+    or less than one token, answer equal to foil, a BOS token that the text already contains, a tokenizer without BOS, and,
+    with the counts, where no row is left.
     """
-    bos = tokenizer.bos_token_id
-    if prepend_bos and bos is None:
-        raise InputError("the tokenizer has no BOS token; pass prepend_bos=False (--no-prepend-bos)")
+    kept: list[tuple[dict[str, Any], Tokens]] = []
+    dropped: Counter[str] = Counter()
+    for i, (row, found) in enumerate(zip(rows, tokenize(tokenizer, rows, prepend_bos=prepend_bos), strict=True)):
+        if isinstance(found, Tokens):
+            kept.append((row, found))
+        elif drop:
+            dropped[found.reason] += 1
+        else:
+            raise InputError(f"{labels[i] if labels else f'pair {i}'} of task '{name}': {found.message}")
+    if one_length and kept:
+        counts = Counter(len(found.clean) for _, found in kept)
+        commonest = min(counts, key=lambda n: (-counts[n], n))
+        dropped["another length than the commonest"] += len(kept) - counts[commonest]
+        kept = [one for one in kept if len(one[1].clean) == commonest]
+    if not kept:
+        raise InputError(f"task '{name}' has no pairs{f': dropped were {listed(dropped.items())}' if dropped else ''}")
+    width = max(len(found.clean) for _, found in kept)
 
-    def encode(text: str) -> list[int]:
-        ids = list(tokenizer(text, add_special_tokens=False).input_ids)
-        if not prepend_bos:
-            return ids
-        if ids and ids[0] == bos:
-            raise InputError(
-                f"the prompt {text!r} already begins with BOS ({tokenizer.bos_token!r}) and one more would be added: "
-                "leave it out of the text, or pass prepend_bos=False (--no-prepend-bos)"
-            )
-        return [bos, *ids]
-
-    def next_token(prompt: str, prompt_ids: list[int], answer: str) -> int:
-        ids = encode(prompt + answer)
-        if ids[: len(prompt_ids)] != prompt_ids or len(ids) != len(prompt_ids) + 1:
-            extra = tokenizer.convert_ids_to_tokens(ids[len(prompt_ids) :])
-            raise InputError(
-                f"the answer {answer!r} is not one token after {prompt!r}: it gives {extra}. "
-                "Use an answer of a single token (most begin with a space), and no trailing space in the prompt"
-            )
-        return ids[-1]
-
-    clean, corrupt, answers, foils = [], [], [], []
-    for i, row in enumerate(rows):
-        try:
-            clean.append(encode(row["clean"]))
-            corrupt.append(encode(row["corrupt"]))
-            if len(clean[-1]) != len(corrupt[-1]):
-                raise InputError(
-                    f"clean and corrupt prompt have {len(clean[-1])} and {len(corrupt[-1])} tokens "
-                    f"({row['clean']!r}, {row['corrupt']!r}); positions can only be compared at equal length: "
-                    "reword one of them or drop the pair"
-                )
-            if not clean[-1]:
-                raise InputError("the prompt is empty")
-            answers.append(next_token(row["clean"], clean[-1], row["answer"]))
-            foils.append(next_token(row["corrupt"], corrupt[-1], row["foil"]))
-            if answers[-1] == foils[-1]:
-                raise InputError(f"answer and foil are the same token ({row['answer']!r}): nothing to tell apart")
-        except InputError as error:
-            raise InputError(f"{labels[i] if labels else f'pair {i}'} of task '{name}': {error}") from None
-    if not rows:
-        raise InputError(f"task '{name}' has no pairs")
-    width = max(len(ids) for ids in clean)
-
-    def padded(prompts: list[list[int]]) -> Tensor:
+    def padded(prompts: Iterable[list[int]]) -> Tensor:
         return torch.tensor([ids + [0] * (width - len(ids)) for ids in prompts], dtype=torch.long)
 
     known = {"clean", "corrupt", "answer", "foil"}
     return PromptPairs(
         name=name,
-        clean=padded(clean),
-        corrupt=padded(corrupt),
-        length=torch.tensor([len(ids) for ids in clean]),
-        answer=torch.tensor(answers),
-        foil=torch.tensor(foils),
-        clean_text=tuple(row["clean"] for row in rows),
-        corrupt_text=tuple(row["corrupt"] for row in rows),
-        answer_text=tuple(row["answer"] for row in rows),
-        foil_text=tuple(row["foil"] for row in rows),
-        tags=tuple({k: str(v) for k, v in row.items() if k not in known} for row in rows),
+        clean=padded(found.clean for _, found in kept),
+        corrupt=padded(found.corrupt for _, found in kept),
+        length=torch.tensor([len(found.clean) for _, found in kept]),
+        answer=torch.tensor([found.answer for _, found in kept]),
+        foil=torch.tensor([found.foil for _, found in kept]),
+        clean_text=tuple(row["clean"] for row, _ in kept),
+        corrupt_text=tuple(row["corrupt"] for row, _ in kept),
+        answer_text=tuple(row["answer"] for row, _ in kept),
+        foil_text=tuple(row["foil"] for row, _ in kept),
+        tags=tuple({k: str(v) for k, v in row.items() if k not in known} for row, _ in kept),
         bos=prepend_bos,
+    ).having_dropped(dropped)
+
+
+def tokenize(tokenizer: Any, rows: Sequence[dict[str, Any]], *, prepend_bos: bool = True) -> list[Tokens | Fault]:
+    """What every row is to this tokenizer: its token ids, or why it is no pair.
+
+    One call of the tokenizer, so that a file of 100,000 rows takes seconds. Raises `InputError` for a model without
+    tokenizer, or a tokenizer without BOS where one is to be put before the prompts.
+    """
+    if tokenizer is None:
+        raise InputError("the model has no tokenizer, so no text can be read for it")
+    bos = tokenizer.bos_token_id
+    if prepend_bos and bos is None:
+        raise InputError("the tokenizer has no BOS token; pass prepend_bos=False (--no-prepend-bos)")
+    followed = [(row["clean"] + row["answer"], row["corrupt"] + row["foil"]) for row in rows]
+    texts = list(
+        dict.fromkeys(t for row, two in zip(rows, followed, strict=True) for t in (row["clean"], row["corrupt"], *two))
     )
+    ids = dict(zip(texts, tokenizer(texts, add_special_tokens=False).input_ids if texts else (), strict=True))
+    before = [bos] if prepend_bos else []
+
+    def doubled(text: str) -> Fault | None:
+        if not (prepend_bos and ids[text][:1] == [bos]):
+            return None
+        return Fault(
+            "the prompt begins with BOS",
+            f"the prompt {text!r} already begins with BOS ({tokenizer.bos_token!r}) and one more would be added: "
+            "leave it out of the text, or pass prepend_bos=False (--no-prepend-bos)",
+        )
+
+    def one_token(prompt: str, answer: str) -> int | Fault:
+        first, both = ids[prompt], ids[prompt + answer]
+        if both[: len(first)] == first and len(both) == len(first) + 1:
+            return both[-1]
+        return Fault(
+            "the answer is not one token",
+            f"the answer {answer!r} is not one token after {prompt!r}: it gives "
+            f"{tokenizer.convert_ids_to_tokens(both[len(first) :])}. Use an answer of a single token (most begin with a "
+            "space), and no trailing space in the prompt",
+        )
+
+    def read(row: dict[str, Any]) -> Tokens | Fault:
+        clean, corrupt = ids[row["clean"]], ids[row["corrupt"]]
+        fault = doubled(row["clean"]) or doubled(row["corrupt"])
+        if fault is not None:
+            return fault
+        if len(clean) != len(corrupt):
+            return Fault(
+                "clean and corrupt prompt differ in length",
+                f"clean and corrupt prompt have {len(before + clean)} and {len(before + corrupt)} tokens "
+                f"({row['clean']!r}, {row['corrupt']!r}); positions can only be compared at equal length: "
+                "reword one of them or drop the pair",
+            )
+        if not before + clean:
+            return Fault("the prompt is empty", "the prompt is empty")
+        answer, foil = one_token(row["clean"], row["answer"]), one_token(row["corrupt"], row["foil"])
+        if isinstance(answer, Fault):
+            return answer
+        if isinstance(foil, Fault):
+            return foil
+        if answer == foil:
+            return Fault(
+                "answer and foil are the same token",
+                f"answer and foil are the same token ({row['answer']!r}): nothing to tell apart",
+            )
+        return Tokens(before + clean, before + corrupt, answer, foil)
+
+    return [read(row) for row in rows]
+
+
+def layouts(tokenizer: Any, texts: Sequence[str]) -> list[tuple[int, ...]]:
+    """The word of every token of each text, words being what spaces part: where two texts agree, so do their positions.
+
+    A tokenizer that does not say where its tokens lie gives the length alone: (0, 0, ...).
+    """
+    if not tokenizer.is_fast:
+        return [(0,) * len(ids) for ids in tokenizer(list(texts), add_special_tokens=False).input_ids]
+    spans = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True).offset_mapping
+    found = []
+    for text, tokens in zip(texts, spans, strict=True):
+        words = [0, *accumulate(map(str.isspace, text))]
+        found.append(tuple(int(words[end]) for _, end in tokens))
+    return found
+
+
+def listed(dropped: Iterable[tuple[str, int]]) -> str:
+    """What was dropped, for messages: `12 (the answer is not one token), 3 (...)`, or `none`."""
+    return ", ".join(f"{count} ({reason})" for reason, count in dropped if count) or "none"
 
 
 def lengths(pairs: PromptPairs) -> str:

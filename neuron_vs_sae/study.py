@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from neuron_vs_sae import default
 from neuron_vs_sae.errors import InputError
-from neuron_vs_sae.lookup import check, parse
+from neuron_vs_sae.lookup import check, known, parse
 
 
 def _listed(value: Any) -> Any:
@@ -125,8 +125,10 @@ class Study(BaseModel):
 
 
 def looks_like_file(task: str) -> bool:
-    """A task given as a path rather than by name."""
-    return Path(task).suffix in {".jsonl", ".json"} or "/" in task.split(",")[0]
+    """A task given as a path rather than by name (`from_file:PATH,option=value` is by name)."""
+    if task.partition(":")[0].replace("-", "_") in known("tasks"):
+        return False
+    return Path(task).suffix in {".jsonl", ".json", ".csv", ".parquet"} or "/" in task.split(",")[0]
 
 
 def with_defaults(settings: dict[str, Any]) -> dict[str, Any]:

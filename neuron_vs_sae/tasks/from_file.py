@@ -1,57 +1,137 @@
-"""Prompt pairs from a JSON-lines file: this project's columns or feature-circuits'."""
+"""Prompt pairs from a file: this project's columns, feature-circuits', auto-circuit's, EAP-IG's or MIB's."""
 
+import csv
+import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from neuron_vs_sae.errors import InputError
 from neuron_vs_sae.pairs import PromptPairs, build
-
-# feature-circuits' names (Marks et al. 2024) to ours.
-_COLUMNS = {"clean_prefix": "clean", "patch_prefix": "corrupt", "clean_answer": "answer", "patch_answer": "foil"}
-_NEEDED = ("clean", "corrupt", "answer", "foil")
+from neuron_vs_sae.tasks._formats import Format, Reading, to_rows
 
 
-def from_file(model: Any, *, path: str | Path, prepend_bos: bool = True) -> PromptPairs:
-    """The pairs of a file of one JSON object per line: `{clean, corrupt, answer, foil}`, any other key being a tag.
+def from_file(
+    model: Any,
+    *,
+    path: str | Path,
+    format: Format = "auto",
+    clean: str | None = None,
+    corrupt: str | None = None,
+    answer: str | None = None,
+    foil: str | None = None,
+    space: bool = False,
+    counterfactual: str | None = None,
+    ids_from: str | None = None,
+    drop: bool = False,
+    one_length: bool = False,
+    prepend_bos: bool = True,
+) -> PromptPairs:
+    """The pairs of a file: `.csv`, `.parquet`, or one JSON object per line, `{clean, corrupt, answer, foil, **tags}`.
 
-    feature-circuits' keys (`clean_prefix, patch_prefix, clean_answer, patch_answer`) mean the same. Answers are written
-    as they follow the prompt, usually with a leading space. Raises `InputError` naming file and row.
+    By their columns are known, or named by `format`: `feature-circuits` (`clean_prefix, patch_prefix, clean_answer,
+    patch_answer`), `auto-circuit` (one JSON document of `prompts`; of several answers the first), `eap-ig` (`clean,
+    corrupted` and token ids of the tokenizer `ids_from`, or greater-than's `label`), `mib` (`counterfactual` chooses
+    what to corrupt with). `clean=`, `corrupt=`, `answer=` and `foil=` name other columns, `a.b` being b inside a.
+    Answers are written as they follow the prompt, usually with a leading space, which `space` puts there.
+    `drop` leaves out, and counts, pairs that do not fit the tokenizer; `one_length` those of another length than most.
+    Raises `InputError` naming file and row: the line, or in Parquet and auto-circuit's form the number of the row.
     """
     file = Path(path)
+    given = {"clean": clean, "corrupt": corrupt, "answer": answer, "foil": foil}
+    reading = Reading(format, {k: v for k, v in given.items() if v is not None}, counterfactual, ids_from, space)
+    records = list(_records(file, format))
+    if not records:
+        raise InputError(f"{file} has no rows: one JSON object per line is expected, with clean, corrupt, answer, foil")
+    rows = to_rows(str(file), records, reading, model.tokenizer)
     try:
-        text = file.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte-order mark
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file} is not UTF-8 text: {error}") from error
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}") from error
-    # Not `splitlines`, which also breaks at characters that JSON strings may hold.
-    lines = {number: line for number, line in enumerate(text.split("\n"), 1) if line.strip()}
-    rows = [_row(file, number, line) for number, line in lines.items()]
-    if not rows:
-        raise InputError(f"{file} has no rows: one JSON object per line is expected, with {', '.join(_NEEDED)}")
-    try:
-        pairs = build(file.stem, model.tokenizer, rows, prepend_bos=prepend_bos, labels=[f"row {n}" for n in lines])
+        pairs = build(
+            file.stem, model.tokenizer, rows, prepend_bos=prepend_bos, labels=[label for label, _ in records], drop=drop,
+            one_length=one_length,
+        )  # fmt: skip
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
     return pairs.to(next(model.parameters()).device)
 
 
-def _row(file: Path, number: int, line: str) -> dict[str, str]:
+def _records(file: Path, format_: Format) -> Iterator[tuple[str, Any]]:
+    """The file's records, each with what to call it (`row 7`)."""
+    if file.suffix == ".parquet":
+        return _parquet(file)
+    text = _text(file)
+    if file.suffix == ".csv":
+        return _csv(file, text)
+    if format_ == "auto-circuit" or (format_ == "auto" and file.suffix == ".json"):
+        prompts = _document(file, text, required=format_ == "auto-circuit")
+        if prompts is not None:
+            return ((f"row {i}", prompt) for i, prompt in enumerate(prompts, 1))
+    return _lines(file, text)
+
+
+def _text(file: Path) -> str:
     try:
-        found = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{file}, row {number}: not JSON ({error}); one object per line is expected") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{file}, row {number}: a JSON object is expected, this is {type(found).__name__}")
-    row = {_COLUMNS.get(str(key), str(key)): value for key, value in found.items()}
-    for key in _NEEDED:
-        if key not in row:
-            raise InputError(f"{file}, row {number}: the column '{key}' is missing; it has {', '.join(found)}")
-        if not isinstance(row[key], str):
-            raise InputError(f"{file}, row {number}: '{key}' must be text, this is {row[key]!r}")
+        data = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}") from error
+    try:
+        return data.decode("utf-8-sig")  # some editors begin a file with a byte-order mark
+    except UnicodeDecodeError as error:
+        row = error.object.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{file}, row {row}: this is not UTF-8 text: {error.reason}; save the file as UTF-8") from error
+
+
+def _lines(file: Path, text: str) -> Iterator[tuple[str, Any]]:
+    # Not `splitlines`, which also breaks at characters that JSON strings may hold.
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                yield f"row {number}", json.loads(line)
+            except (json.JSONDecodeError, RecursionError) as error:
+                raise InputError(f"{file}, row {number}: not JSON ({error}); one object per line is expected") from error
+
+
+def _document(file: Path, text: str, *, required: bool) -> list[Any] | None:
+    """The prompts of auto-circuit's single document; None where it is something else that need not be one."""
+    try:
+        found = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        if required:
+            raise InputError(f"{file} is not JSON ({error}); one document with a list of 'prompts' is expected") from error
+        return None
+    prompts = found.get("prompts") if isinstance(found, dict) else None
+    if not isinstance(prompts, list):
+        if required or prompts is not None:
+            raise InputError(f"{file} has no list of 'prompts', which auto-circuit's form has")
+        return None
+    return prompts
+
+
+def _csv(file: Path, text: str) -> Iterator[tuple[str, Any]]:
+    table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    while True:
+        number = table.line_num + 1
         try:
-            row[key].encode()
-        except UnicodeEncodeError as error:
-            raise InputError(f"{file}, row {number}: '{key}' holds half a character ({error.reason})") from error
-    return row
+            row = next(table, None)
+        except csv.Error as error:
+            raise InputError(f"{file}, row {number}: not CSV ({error})") from error
+        if row is None:
+            return
+        number = max(number, 2)
+        if None in row:
+            raise InputError(f"{file}, row {number}: it has more cells than the header has names; quote text with commas")
+        lacking = [key for key, value in row.items() if value is None]
+        if lacking:
+            raise InputError(f"{file}, row {number}: it ends before the column '{lacking[0]}'")
+        yield f"row {number}", dict(row)
+
+
+def _parquet(file: Path) -> Iterator[tuple[str, Any]]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        table = parquet.read_table(file)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise InputError(f"{file} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+    return ((f"row {i}", record) for i, record in enumerate(table.to_pylist(), 1))

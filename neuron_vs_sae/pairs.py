@@ -276,7 +276,8 @@ def tokenize(tokenizer: Any, rows: Sequence[dict[str, Any]], *, prepend_bos: boo
     texts = list(
         dict.fromkeys(t for row, two in zip(rows, followed, strict=True) for t in (row["clean"], row["corrupt"], *two))
     )
-    ids = dict(zip(texts, tokenizer(texts, add_special_tokens=False).input_ids if texts else (), strict=True))
+    only_ids = {"add_special_tokens": False, "return_attention_mask": False, "return_token_type_ids": False}
+    ids = dict(zip(texts, tokenizer(texts, **only_ids).input_ids if texts else (), strict=True))
     before = [bos] if prepend_bos else []
 
     def doubled(text: str) -> Fault | None:

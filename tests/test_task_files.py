@@ -96,7 +96,9 @@ def test_columns_of_any_name_are_mapped_and_values_inside_others_reached(reader:
     assert pairs.tags == ({"n": "1"}, {"n": "1"})
     options = "".join(f",{key}={value}" for key, value in chosen.items())
     assert texts(bound("tasks", f"from_file:{file},space=true{options}", prepend_bos=True)(reader)) == ROWS
-    assert "row 1: the column 'other.b' is missing" in refused(reader, file, **{**chosen, "foil": "other.b"})
+    assert "row 1: the column 'other.b' is missing; it has other.q, other.a" in refused(
+        reader, file, **{**chosen, "foil": "other.b"}
+    )
 
 
 def test_a_file_with_options_is_a_task_by_name() -> None:
@@ -132,7 +134,12 @@ def auto_circuit() -> dict[str, Any]:
     return {
         "seq_labels": ["who", "saw"],
         "prompts": [
-            {"clean": first["clean"], "corrupt": first["corrupt"], "answers": [" she"], "wrong_answers": [" he", " bob"]},
+            {
+                "clean": first["clean"],
+                "corrupt": first["corrupt"],
+                "answers": [" she"],
+                "wrong_answers": [" he", " bob"],
+            },
             {"clean": second["clean"], "corrupt": second["corrupt"], "answers": [" he"], "wrong_answers": [" she"]},
         ],
     }
@@ -153,7 +160,10 @@ def test_auto_circuits_document(reader: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "part"),
     [
-        (lambda found: found["prompts"][1].update(wrong_answers=[]), "row 2: 'wrong_answers' must be a list of at least"),
+        (
+            lambda found: found["prompts"][1].update(wrong_answers=[]),
+            "row 2: 'wrong_answers' must be a list of at least",
+        ),
         (lambda found: found["prompts"][1].update(wrong_answers=" she"), "row 2: 'wrong_answers' must be a list"),
         (lambda found: found["prompts"][1].update(wrong_answers=[5]), "row 2: 'foil' must be text, this is 5"),
         (lambda found: found["prompts"][0].pop("corrupt"), "row 1: the column 'corrupt' is missing"),
@@ -222,10 +232,8 @@ def test_eap_ig_tables_name_the_tokenizer_of_their_ids(
     hard = from_file(spaced_reader, path=file, ids_from="model", corrupt="corrupted_hard", drop=True)
     assert hard.corrupt_text == ("ann met a cat", "max met a hen")
     # Another tokenizer's ids are that tokenizer's words.
-    swapped = SimpleNamespace(decode=lambda ids: {0: " she", 1: " he"}[ids[0]], __len__=None)
     monkeypatch.setattr("neuron_vs_sae.tasks._formats._tokenizer", lambda name: _Two())
-    del swapped
-    rows = [{**row, "correct_idx": 1 - i, "incorrect_idx": f"[{i}]"} for i, row in enumerate(eap_rows(tokenizer), 0)]
+    rows = [{**row, "correct_idx": 1 - i, "incorrect_idx": f"[{i}]"} for i, row in enumerate(eap_rows(tokenizer))]
     found = from_file(spaced_reader, path=table(tmp_path / "their.csv", rows), ids_from="theirs")
     assert texts(found) == ROWS
 
@@ -328,7 +336,7 @@ def test_mibs_letters_and_numbers(reader: Any, tmp_path: Path) -> None:
     [
         ({"answerKey": 7}, "'answerKey' is 7, and 'choices' are ['he', 'she']"),
         ({"answerKey": None}, "'answerKey' must be a whole number, this is None"),
-        ({"choices": None}, "'choices' are None"),
+        ({"choices": None}, "'answerKey' is 1, and 'choices' are None"),
         ({"s2_io_flip_counterfactual": None}, "'s2_io_flip_counterfactual' must be an object with a prompt"),
         ({"s2_io_flip_counterfactual": {}}, "the column 'prompt' is missing; it has none"),
         ({"prompt": 5}, "'clean' must be text, this is 5"),
@@ -348,8 +356,8 @@ def test_mib_rows_that_are_wrong_are_refused(change: dict[str, Any], part: str, 
         (b"", "has no rows"),
         (b"clean,corrupt,answer,foil\n", "has no rows"),
         (b"clean,corrupt,answer\na,b,c\n", "row 2: the column 'foil' is missing; it has clean, corrupt, answer"),
-        (b"clean,corrupt,answer,foil\na,b,c,d\na,b,c\n", "row 3: it ends before the column 'foil'"),
-        (b"clean,corrupt,answer,foil\na,b,c,d,e\n", "row 2: it has more cells than the header has names; quote text"),
+        (b"clean,corrupt,answer,foil\na,b,c,d\na,b,c\n", "row 3: it has 3 cells, and the header 4; quote text"),
+        (b"clean,corrupt,answer,foil\na,b,c,d,e\n", "row 2: it has 5 cells, and the header 4"),
         (b'clean,corrupt,answer,foil\n"a"b,b,c,d\n', "row 2: not CSV ("),
         (b"clean,corrupt,answer,foil\na,b,c,d\n\xff,b,c,d\n", "row 3: this is not UTF-8 text: invalid start byte"),
     ],
@@ -400,12 +408,9 @@ class Counting:
 def test_a_hundred_thousand_rows_are_one_call_of_the_tokenizer(tokenizer: Any, tmp_path: Path) -> None:
     counting = Counting(tokenizer)
     model = SimpleNamespace(tokenizer=counting, parameters=lambda: iter([torch.zeros(1)]))
-    file = lines(tmp_path / "many.jsonl", ROWS * 50_000)
-    assert len(from_file(model, path=file)) == 100_000
-    assert counting.calls == 1
-    with file.open("a") as stream:
-        stream.write(json.dumps({**ROWS[0], "foil": " he saw"}) + "\n")
+    file = lines(tmp_path / "many.jsonl", [*ROWS * 50_000, {**ROWS[0], "foil": " he saw"}])
     assert "row 100001 of task 'many': the answer ' he saw' is not one token" in refused(model, file)
+    assert counting.calls == 1
 
 
 # Dropping, which a file's author asks for.
@@ -454,9 +459,7 @@ def test_a_dataset_is_read_from_disk(reader: Any, dataset: Path) -> None:
         from_dataset(reader, source=str(dataset), split="test")
 
 
-def test_a_folder_of_data_files_is_a_dataset(
-    reader: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_of_data_files_is_a_dataset(reader: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
@@ -465,8 +468,10 @@ def test_a_folder_of_data_files_is_a_dataset(
     lines(folder / "train.jsonl", mib_rows())
     pairs = from_dataset(reader, source=str(folder), counterfactual="s2_io_flip")
     assert texts(pairs) == ROWS
+    with pytest.raises(InputError, match=r"ioi, row 1: clean= names no column in the format 'mib'; pass format=pairs"):
+        from_dataset(reader, source=str(folder), clean="prompt")
     with pytest.raises(InputError, match=r"ioi, row 1: the column 'prefix' is missing; it has template"):
-        from_dataset(reader, source=str(folder), clean="prefix")
+        from_dataset(reader, source=str(folder), clean="prefix", format="pairs")
 
 
 def test_a_dataset_that_cannot_be_had_says_so(reader: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -476,7 +481,9 @@ def test_a_dataset_that_cannot_be_had_says_so(reader: Any, tmp_path: Path, monke
         raise ConnectionError("Couldn't reach 'nobody/nothing' on the Hub (OfflineModeIsEnabled)\nand so on")
 
     monkeypatch.setattr(datasets, "load_dataset", offline)
-    with pytest.raises(InputError, match=r"dataset 'nobody/nothing' cannot be loaded: Couldn't reach .*Enabled\). It must be"):
+    with pytest.raises(
+        InputError, match=r"dataset 'nobody/nothing' cannot be loaded: Couldn't reach .*Enabled\). It must be"
+    ):
         from_dataset(reader, source="nobody/nothing")
     with pytest.raises(InputError, match=r"is a file: read it with from_file:"):
         from_dataset(reader, source=str(lines(tmp_path / "pairs.jsonl", ROWS)))

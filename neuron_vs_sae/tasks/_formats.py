@@ -43,7 +43,12 @@ def to_rows(source: str, records: Iterable[tuple[str, Any]], reading: Reading, t
         try:
             if not isinstance(record, dict):
                 raise InputError(f"a JSON object is expected, this is {type(record).__name__}")
-            format_ = _format_of(record) if reading.format == "auto" else reading.format
+            format_ = _format_of(record, reading)
+            fixed = [key for key in reading.columns if key not in _MAPPED[format_]]
+            if fixed:
+                raise InputError(
+                    f"{fixed[0]}= names no column in the format '{format_}'; pass format=pairs, and the other columns' names"
+                )
             row = _READERS[format_](record, reading, tokenizer)
             rows.append(_checked(row, reading))
         except InputError as error:
@@ -51,7 +56,11 @@ def to_rows(source: str, records: Iterable[tuple[str, Any]], reading: Reading, t
     return rows
 
 
-def _format_of(record: Record) -> str:
+def _format_of(record: Record, reading: Reading) -> str:
+    if reading.format != "auto":
+        return reading.format
+    if len(reading.columns) == len(_NEEDED):
+        return "pairs"
     if "clean_prefix" in record or "patch_prefix" in record:
         return "feature-circuits"
     if "wrong_answers" in record:
@@ -81,9 +90,12 @@ def _at(record: Record, column: str) -> Any:
     """The value of a column, or of `inner` in `column.inner`."""
     if column in record:
         return record[column]
-    outer, dot, inner = column.partition(".")
-    if dot and isinstance(record.get(outer), dict):
-        return _at(record[outer], inner)
+    outer, _, inner = column.partition(".")
+    inside = record.get(outer)
+    if inner and isinstance(inside, dict):
+        if inner in inside:
+            return inside[inner]
+        record = {f"{outer}.{key}": None for key in inside}
     raise InputError(f"the column '{column}' is missing; it has {', '.join(map(str, record)) or 'none'}")
 
 
@@ -165,10 +177,14 @@ def _token(tokenizer: Any, value: Any, column: str) -> str:
             raise InputError(f"'{column}' must be one token id, this is a list of several ([{value}])")
     id_ = _integer(value, column)
     if not 0 <= id_ < len(tokenizer):
-        raise InputError(f"'{column}' is {id_}, and the tokenizer has {len(tokenizer)} tokens: it is not the one that made it")
+        raise InputError(
+            f"'{column}' is {id_}, and the tokenizer has {len(tokenizer)} tokens: it is not the one that made it"
+        )
     text = tokenizer.decode([id_])
     if "\ufffd" in text:
-        raise InputError(f"'{column}' is {id_}, which is part of a character for this tokenizer: it is not the one that made it")
+        raise InputError(
+            f"'{column}' is {id_}, which is part of a character for this tokenizer: it is not the one that made it"
+        )
     return text
 
 
@@ -230,6 +246,14 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+# Which of the four a caller may find a column for.
+_MAPPED: dict[str, tuple[str, ...]] = {
+    "pairs": _NEEDED,
+    "feature-circuits": _NEEDED,
+    "auto-circuit": ("clean", "corrupt"),
+    "eap-ig": ("clean", "corrupt"),
+    "mib": (),
+}
 _READERS: dict[str, Callable[[Record, Reading, Any], Row]] = {
     "pairs": _pairs,
     "feature-circuits": _feature_circuits,

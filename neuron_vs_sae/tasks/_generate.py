@@ -17,7 +17,7 @@ T = TypeVar("T")
 Row = dict[str, str]
 
 # Candidates per part. Fixed, because discovery and evaluation must choose one layout whatever number of each is asked for.
-CANDIDATES = 1500
+CANDIDATES = 1000
 
 _ELSEWHERE = "its words lie at other tokens than in most pairs"
 

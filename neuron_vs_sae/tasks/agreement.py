@@ -92,9 +92,7 @@ def _rows(structure: Structure, part: Part, seed: int) -> list[Row]:
     return rows
 
 
-def _row(
-    part: Part, number: int, answers: tuple[str, str], noun: tuple[str, str], texts: list[str], case: str
-) -> Row:
+def _row(part: Part, number: int, answers: tuple[str, str], noun: tuple[str, str], texts: list[str], case: str) -> Row:
     return {
         "clean": texts[number], "corrupt": texts[1 - number], "answer": answers[number], "foil": answers[1 - number],
         "part": part, "case": case, "lemma": noun[0], "verb": answers[0].strip(),

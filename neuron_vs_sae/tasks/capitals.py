@@ -54,7 +54,9 @@ def capitals(
     rows: list[Row] = []
     for one in PARTS:
         triples = parted(TRIPLES)[one]
-        for (city, state, capital), (other, _, foil), word in combinations(triples, triples, _CONTAINING, seed=seed, n=6000):
+        for (city, state, capital), (other, _, foil), word in combinations(
+            triples, triples, _CONTAINING, seed=seed, n=6000
+        ):
             if capital != foil:
                 rows.append({
                     "clean": text(city, word), "corrupt": text(other, word), "answer": f" {capital}", "foil": f" {foil}",

@@ -75,7 +75,9 @@ def countries(
 def _rows(hops: str, part: Part, seed: int) -> list[Row]:
     known = [(*one, continent) for continent, some in TRIPLES.items() for one in parted(some)[part]]
     rows = []
-    for (country, capital, continent), (other, its, foil), i in combinations(known, known, range(5), seed=seed, n=10000):
+    for (country, capital, continent), (other, its, foil), i in combinations(
+        known, known, range(5), seed=seed, n=10000
+    ):
         if continent != foil:
             template = _TEMPLATES[hops][i]
             rows.append({

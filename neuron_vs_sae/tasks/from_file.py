@@ -78,7 +78,9 @@ def _text(file: Path) -> str:
         return data.decode("utf-8-sig")  # some editors begin a file with a byte-order mark
     except UnicodeDecodeError as error:
         row = error.object.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{file}, row {row}: this is not UTF-8 text: {error.reason}; save the file as UTF-8") from error
+        raise InputError(
+            f"{file}, row {row}: this is not UTF-8 text: {error.reason}; save the file as UTF-8"
+        ) from error
 
 
 def _lines(file: Path, text: str) -> Iterator[tuple[str, Any]]:
@@ -88,7 +90,9 @@ def _lines(file: Path, text: str) -> Iterator[tuple[str, Any]]:
             try:
                 yield f"row {number}", json.loads(line)
             except (json.JSONDecodeError, RecursionError) as error:
-                raise InputError(f"{file}, row {number}: not JSON ({error}); one object per line is expected") from error
+                raise InputError(
+                    f"{file}, row {number}: not JSON ({error}); one object per line is expected"
+                ) from error
 
 
 def _document(file: Path, text: str, *, required: bool) -> list[Any] | None:
@@ -97,7 +101,9 @@ def _document(file: Path, text: str, *, required: bool) -> list[Any] | None:
         found = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         if required:
-            raise InputError(f"{file} is not JSON ({error}); one document with a list of 'prompts' is expected") from error
+            raise InputError(
+                f"{file} is not JSON ({error}); one document with a list of 'prompts' is expected"
+            ) from error
         return None
     prompts = found.get("prompts") if isinstance(found, dict) else None
     if not isinstance(prompts, list):
@@ -108,22 +114,22 @@ def _document(file: Path, text: str, *, required: bool) -> list[Any] | None:
 
 
 def _csv(file: Path, text: str) -> Iterator[tuple[str, Any]]:
-    table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    while True:
-        number = table.line_num + 1
-        try:
-            row = next(table, None)
-        except csv.Error as error:
-            raise InputError(f"{file}, row {number}: not CSV ({error})") from error
-        if row is None:
-            return
-        number = max(number, 2)
-        if None in row:
-            raise InputError(f"{file}, row {number}: it has more cells than the header has names; quote text with commas")
-        lacking = [key for key, value in row.items() if value is None]
-        if lacking:
-            raise InputError(f"{file}, row {number}: it ends before the column '{lacking[0]}'")
-        yield f"row {number}", dict(row)
+    table = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header: list[str] | None = None
+    number = 1  # of the line on which the next row begins
+    try:
+        for cells in table:
+            if header is None:
+                header = cells
+            elif cells and len(cells) != len(header):
+                raise InputError(
+                    f"{file}, row {number}: it has {len(cells)} cells, and the header {len(header)}; quote text with commas"
+                )
+            elif cells:
+                yield f"row {number}", dict(zip(header, cells, strict=True))
+            number = table.line_num + 1
+    except csv.Error as error:
+        raise InputError(f"{file}, row {number}: not CSV ({error})") from error
 
 
 def _parquet(file: Path) -> Iterator[tuple[str, Any]]:

@@ -6,7 +6,9 @@ from neuron_vs_sae.errors import InputError
 from neuron_vs_sae.pairs import PromptPairs
 from neuron_vs_sae.tasks._generate import PARTS, Part, Row, Wanted, combinations, pick
 
-Kind = Literal["all", "numbers", "number_words", "ordinals", "days", "short_days", "months", "short_months", "letters", "roman"]
+Kind = Literal[
+    "all", "numbers", "number_words", "ordinals", "days", "short_days", "months", "short_months", "letters", "roman"
+]
 
 _MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Int
@@ -187,16 +187,15 @@ class PromptPairs:
         raise InputError(f"task '{self.name}' has fewer than {n} pairs to hold out by '{tag}'")
 
 
-@dataclass(frozen=True)
-class Fault:
+# Tuples, as there may be one for each of 100,000 rows.
+class Fault(NamedTuple):
     """Why a row is no pair for a tokenizer: the kind of fault, to count, and what to tell the row's author."""
 
     reason: str
     message: str
 
 
-@dataclass(frozen=True)
-class Tokens:
+class Tokens(NamedTuple):
     """A row's token ids: of both prompts, BOS included, and the one that follows each."""
 
     clean: list[int]
@@ -280,53 +279,63 @@ def tokenize(tokenizer: Any, rows: Sequence[dict[str, Any]], *, prepend_bos: boo
     ids = dict(zip(texts, tokenizer(texts, **only_ids).input_ids if texts else (), strict=True))
     before = [bos] if prepend_bos else []
 
-    def doubled(text: str) -> Fault | None:
-        if not (prepend_bos and ids[text][:1] == [bos]):
-            return None
-        return Fault(
-            "the prompt begins with BOS",
-            f"the prompt {text!r} already begins with BOS ({tokenizer.bos_token!r}) and one more would be added: "
-            "leave it out of the text, or pass prepend_bos=False (--no-prepend-bos)",
-        )
+    found: list[Tokens | Fault] = []
+    for row, (answered, foiled) in zip(rows, followed, strict=True):
+        clean, corrupt, right, wrong = ids[row["clean"]], ids[row["corrupt"]], ids[answered], ids[foiled]
+        if (
+            len(right) == len(wrong) == len(clean) + 1 == len(corrupt) + 1
+            and before + clean
+            and right[:-1] == clean
+            and wrong[:-1] == corrupt
+            and right[-1] != wrong[-1]
+            and not (before and bos in (*clean[:1], *corrupt[:1]))
+        ):
+            found.append(Tokens(before + clean, before + corrupt, right[-1], wrong[-1]))
+        else:
+            found.append(_fault(tokenizer, row, before, clean, corrupt, right, wrong))
+    return found
 
-    def one_token(prompt: str, answer: str) -> int | Fault:
-        first, both = ids[prompt], ids[prompt + answer]
-        if both[: len(first)] == first and len(both) == len(first) + 1:
-            return both[-1]
-        return Fault(
-            "the answer is not one token",
-            f"the answer {answer!r} is not one token after {prompt!r}: it gives "
-            f"{tokenizer.convert_ids_to_tokens(both[len(first) :])}. Use an answer of a single token (most begin with a "
-            "space), and no trailing space in the prompt",
-        )
 
-    def read(row: dict[str, Any]) -> Tokens | Fault:
-        clean, corrupt = ids[row["clean"]], ids[row["corrupt"]]
-        fault = doubled(row["clean"]) or doubled(row["corrupt"])
-        if fault is not None:
-            return fault
-        if len(clean) != len(corrupt):
+def _fault(
+    tokenizer: Any,
+    row: dict[str, Any],
+    before: list[int],
+    clean: list[int],
+    corrupt: list[int],
+    right: list[int],
+    wrong: list[int],
+) -> Fault:
+    """The first fault of a row that has one: `right` are the ids of clean prompt and answer, `wrong` of corrupt and foil."""
+    for text, ids in ((row["clean"], clean), (row["corrupt"], corrupt)):
+        if before and ids[:1] == before:
             return Fault(
-                "clean and corrupt prompt differ in length",
-                f"clean and corrupt prompt have {len(before + clean)} and {len(before + corrupt)} tokens "
-                f"({row['clean']!r}, {row['corrupt']!r}); positions can only be compared at equal length: "
-                "reword one of them or drop the pair",
+                "the prompt begins with BOS",
+                f"the prompt {text!r} already begins with BOS ({tokenizer.bos_token!r}) and one more would be added: "
+                "leave it out of the text, or pass prepend_bos=False (--no-prepend-bos)",
             )
-        if not before + clean:
-            return Fault("the prompt is empty", "the prompt is empty")
-        answer, foil = one_token(row["clean"], row["answer"]), one_token(row["corrupt"], row["foil"])
-        if isinstance(answer, Fault):
-            return answer
-        if isinstance(foil, Fault):
-            return foil
-        if answer == foil:
+    if len(clean) != len(corrupt):
+        return Fault(
+            "clean and corrupt prompt differ in length",
+            f"clean and corrupt prompt have {len(before + clean)} and {len(before + corrupt)} tokens "
+            f"({row['clean']!r}, {row['corrupt']!r}); positions can only be compared at equal length: "
+            "reword one of them or drop the pair",
+        )
+    if not before + clean:
+        return Fault("the prompt is empty", "the prompt is empty")
+    for prompt, answer, ids, both in (
+        (row["clean"], row["answer"], clean, right), (row["corrupt"], row["foil"], corrupt, wrong)
+    ):  # fmt: skip
+        if both[: len(ids)] != ids or len(both) != len(ids) + 1:
             return Fault(
-                "answer and foil are the same token",
-                f"answer and foil are the same token ({row['answer']!r}): nothing to tell apart",
+                "the answer is not one token",
+                f"the answer {answer!r} is not one token after {prompt!r}: it gives "
+                f"{tokenizer.convert_ids_to_tokens(both[len(ids) :])}. Use an answer of a single token (most begin with a "
+                "space), and no trailing space in the prompt",
             )
-        return Tokens(before + clean, before + corrupt, answer, foil)
-
-    return [read(row) for row in rows]
+    return Fault(
+        "answer and foil are the same token",
+        f"answer and foil are the same token ({row['answer']!r}): nothing to tell apart",
+    )
 
 
 def layouts(tokenizer: Any, texts: Sequence[str]) -> list[tuple[int, ...]]:

@@ -1,5 +1,6 @@
 """Addition of two numbers, as a question, in base or chat form."""
 
+from functools import cache
 from typing import Any, Literal
 
 from neuron_vs_sae.pairs import PromptPairs
@@ -26,6 +27,7 @@ def addition(
     tokenizer = model.tokenizer
     space = " " if tokenizer is not None and _space_is_a_token(tokenizer) else ""
 
+    @cache
     def text(x: int, y: int) -> str:
         question = f"What is {x} + {y}?"
         if form == "chat":
@@ -38,7 +40,7 @@ def addition(
             (x, y) for x in range(largest + 1) for y in range(largest + 1)
             if ((min(x, y) * 31 + max(x, y)) % 4 == 0) == (one == "evaluation")
         ]  # fmt: skip
-        for (x, y), (a, b) in combinations(problems, problems, seed=seed):
+        for (x, y), (a, b) in combinations(problems, problems, seed=seed, n=3000):
             if x + y != a + b:
                 rows.append({
                     "clean": text(x, y), "corrupt": text(a, b), "part": one, "x": str(x), "y": str(y), "sum": str(x + y),

@@ -1,5 +1,6 @@
 """City -> state -> capital: two hops through one state, in base and chat form (50 triples, one for each state of the US)."""
 
+from functools import cache
 from typing import Any, Literal
 
 from neuron_vs_sae.pairs import PromptPairs
@@ -46,6 +47,7 @@ def capitals(
     length, are dropped. Tags: `city`, `state`, `template`. Raises `InputError` where fewer than `n` pairs are left.
     """
 
+    @cache
     def text(city: str, word: str) -> str:
         if form == "chat":
             return rendered(model.tokenizer, f"What is the capital of the state {word} {city}?", "Answer:")

@@ -318,7 +318,7 @@ def test_years_come_after_the_first_and_only_then() -> None:
 
 def test_sums_are_sums_and_no_operands_are_in_both_parts() -> None:
     seen = []
-    for pairs in both(of(Words(PAIRS)), "addition"):
+    for pairs in both(of(Words(PAIRS)), "addition,largest=40"):
         problems = set()
         for texts, sums in ((pairs.clean_text, pairs.answer_text), (pairs.corrupt_text, pairs.foil_text)):
             for text, total in zip(texts, sums, strict=True):
@@ -478,19 +478,21 @@ def test_a_chat_template_that_cannot_be_used_is_refused(tokenizer: Any) -> None:
 
 
 @pytest.mark.assets
-@pytest.mark.parametrize("task", ["capitals", "addition", "antonyms"])
-@pytest.mark.parametrize("written", ["{{ bos_token }}", ""])
+@pytest.mark.parametrize(
+    ("task", "written"),
+    [("capitals", "{{ bos_token }}"), ("capitals", ""), ("addition,largest=12", "{{ bos_token }}"), ("antonyms", "")],
+)
 def test_the_chat_form_has_bos_once_and_its_prompt_in_sight(task: str, written: str, assets: Any) -> None:
     template = LLAMA.replace("{{ bos_token }}", written)
     tokenizer = chatty(published(assets / "tokenizers" / "pythia"), template)
     pairs = bound("tasks", f"{task},form=chat", n=10)(of(tokenizer))
-    assert pairs.name == f"{task}_chat"
+    assert pairs.name == f"{task.split(',')[0]}_chat"
     for text, ids, length in zip(pairs.clean_text, pairs.clean.tolist(), pairs.length.tolist(), strict=True):
         assert re.fullmatch(r"\[26 Jul 2024\]<user>\n.+</><assistant>\n\S+ ?[:：]", text)
         assert ids[0] == tokenizer.bos_token_id
         assert ids[:length].count(tokenizer.bos_token_id) == 1
     bare = bound("tasks", f"{task},form=chat", n=10, prepend_bos=False)(of(tokenizer))
-    assert tokenizer.bos_token_id not in bare.clean
+    assert tokenizer.bos_token_id not in bare.clean[bare.real]
     if task == "capitals":
         tags = pairs.tags[0]
         assert f"What is the capital of the state {tags['template']} {tags['city']}?" in pairs.clean_text[0]

@@ -12,6 +12,7 @@ _EVENTS = (
     "contract", "empire", "monarchy", "regime", "government", "exile", "trade", "festival", "exhibition", "tour", "study",
     "search", "debate", "feud", "rivalry", "epidemic", "depression", "construction", "renovation", "pilgrimage", "unrest",
 )  # fmt: skip
+_TEMPLATE = "The {event} lasted from the year {century}{year:02d} to the year {century}"
 _CENTURIES = tuple(range(11, 19))
 
 
@@ -37,12 +38,10 @@ def _rows(part: Part, seed: int) -> list[Row]:
     ):
         if year - away < 2 or year + away > 99:
             continue
-
-        def text(last: int, event: str = event, century: int = century) -> str:
-            return f"The {event} lasted from the year {century}{last:02d} to the year {century}"
-
         rows.append({
-            "clean": text(year), "corrupt": text(1), "answer": f"{year + away:02d}", "foil": f"{year - away:02d}",
+            "clean": _TEMPLATE.format(event=event, century=century, year=year),
+            "corrupt": _TEMPLATE.format(event=event, century=century, year=1),
+            "answer": f"{year + away:02d}", "foil": f"{year - away:02d}",
             "part": part, "event": event, "century": str(century), "year": f"{year:02d}",
         })  # fmt: skip
     return rows

@@ -20,6 +20,7 @@ _THINGS = (
     "book", "drink", "ring", "ball", "letter", "key", "gift", "cake", "ticket", "pen", "map", "box", "phone", "flower",
     "coat", "card", "camera", "bag",
 )  # fmt: skip
+_TEMPLATE = "{begin} {0} and {1} {went} to the {place}, {2} {gave} a {thing} to"
 _BEGINNINGS = ("When", "After", "Once", "Since")
 _WENT = ("went", "came", "walked", "drove", "got")
 _GAVE = ("gave", "handed", "passed", "sent", "brought")
@@ -55,16 +56,11 @@ def _rows(counterfactual: str, part: Part, seed: int) -> list[Row]:
         if len({io, subject, *three}) < 5:
             continue
         first, second = (io, subject) if order == "ABBA" else (subject, io)
-
-        def text(
-            first: str, second: str, giver: str, place: str = place, thing: str = thing, begin: str = begin,
-            went: str = went, gave: str = gave,
-        ) -> str:  # fmt: skip
-            return f"{begin} {first} and {second} {went} to the {place}, {giver} {gave} a {thing} to"
-
-        corrupt = text(first, second, io) if counterfactual == "swap" else text(*three)
+        words = {"begin": begin, "went": went, "place": place, "gave": gave, "thing": thing}
+        names_in_corrupt = (first, second, io) if counterfactual == "swap" else three
         rows.append({
-            "clean": text(first, second, subject), "corrupt": corrupt, "answer": f" {io}", "foil": f" {subject}",
+            "clean": _TEMPLATE.format(first, second, subject, **words),
+            "corrupt": _TEMPLATE.format(*names_in_corrupt, **words), "answer": f" {io}", "foil": f" {subject}",
             "part": part, "order": order, "template": f"{begin} {went} {gave}", "io": io, "subject": subject,
         })  # fmt: skip
     return rows

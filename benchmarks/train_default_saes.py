@@ -18,21 +18,9 @@ from typing import Any
 import torch
 import train_default
 from jaxtyping import Float
-from sae_lens import (
-    BatchTopKTrainingSAE,
-    BatchTopKTrainingSAEConfig,
-    GatedTrainingSAE,
-    GatedTrainingSAEConfig,
-    JumpReLUTrainingSAE,
-    JumpReLUTrainingSAEConfig,
-    MatryoshkaBatchTopKTrainingSAE,
-    MatryoshkaBatchTopKTrainingSAEConfig,
-    StandardTrainingSAE,
-    StandardTrainingSAEConfig,
-    TopKTrainingSAE,
-    TopKTrainingSAEConfig,
-)
+from sae_lens import GatedTrainingSAE, GatedTrainingSAEConfig
 from sae_lens.config import SAETrainerConfig
+from sae_lens.registry import get_sae_training_class
 from sae_lens.saes.sae import SAEMetadata, TrainStepInput, TrainStepOutput
 from sae_lens.saes.transcoder import JumpReLUTranscoderConfig
 from sae_lens.training.sae_trainer import SAETrainer
@@ -101,28 +89,28 @@ def plans(model: str) -> list[Plan]:
     return found
 
 
+_JUMPRELU = {
+    "jumprelu_sparsity_loss_mode": "quadratic",
+    "target_l0": 16.0,
+    "l0_coefficient": 0.1,
+    "jumprelu_init_threshold": 0.2,
+    "jumprelu_bandwidth": 0.5,
+}
 _ARCHITECTURES: dict[str, tuple[dict[str, Any], float | None]] = {
     "topk": ({"k": 18}, None),
     "batchtopk": ({"k": 18.0}, None),
-    "jumprelu": (
-        {
-            "jumprelu_sparsity_loss_mode": "quadratic",
-            "target_l0": 16.0,
-            "l0_coefficient": 0.1,
-            "jumprelu_init_threshold": 0.2,
-            "jumprelu_bandwidth": 0.5,
-        },
-        None,
-    ),
+    "jumprelu": (_JUMPRELU, None),
     "standard": ({}, 18.0),
     "gated": ({}, 18.0),
     "matryoshka": ({"k": 18.0, "matryoshka_widths": [32, 128, 512]}, None),
     "random_decoder": ({"k": 18.0, "decoder_init_norm": 1.0}, None),
     "random_model": ({}, 18.0),
 }
+# What sae-lens calls these; the other kinds have its names.
+_TRAINED_AS = {"matryoshka": "matryoshka_batchtopk", "random_decoder": "batchtopk", "random_model": "gated"}
 
 
-# --------------------------------------------------------------------------------------------------------- the classes
+# -------------------------------------------------------------------------------------------------------- a transcoder
 
 
 @dataclass(kw_only=True)
@@ -166,19 +154,6 @@ class TranscoderTraining(GatedTrainingSAE):
         state_dict["threshold"] = b_mag - gain * state_dict.pop("b_gate")
 
 
-_CLASSES: dict[str, tuple[Any, Any]] = {
-    "topk": (TopKTrainingSAE, TopKTrainingSAEConfig),
-    "batchtopk": (BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig),
-    "jumprelu": (JumpReLUTrainingSAE, JumpReLUTrainingSAEConfig),
-    "standard": (StandardTrainingSAE, StandardTrainingSAEConfig),
-    "gated": (GatedTrainingSAE, GatedTrainingSAEConfig),
-    "matryoshka": (MatryoshkaBatchTopKTrainingSAE, MatryoshkaBatchTopKTrainingSAEConfig),
-    "random_decoder": (BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig),
-    "random_model": (GatedTrainingSAE, GatedTrainingSAEConfig),
-    "transcoder": (TranscoderTraining, TranscoderTrainingConfig),
-}
-
-
 # --------------------------------------------------------------------------------------------------------- activations
 
 Activations = Mapping[str, Float[Tensor, "tokens d"]]
@@ -190,11 +165,8 @@ def activations(model: Any, hooks: set[str], n_tokens: int, seed: int = 0) -> Ac
 
     BOS, which gives the same vector everywhere, is there once per packed context.
     """
-    half = n_tokens // 2
-    texts = (
-        packed(f"dictionaries {seed}", half),
-        single_sentences(training_sentences(f"dictionaries {seed} single"), half),
-    )
+    single = training_sentences(f"dictionaries {seed} single")
+    texts = packed(f"dictionaries {seed}", n_tokens // 2), single_sentences(single, n_tokens // 2)
     rows: dict[str, list[Tensor]] = {hook: [] for hook in hooks}
     for text, with_bos in zip(texts, (True, False), strict=True):
         for batch in text.batches():
@@ -249,22 +221,21 @@ def train(plan: Plan, found: Activations, metadata: dict[str, Any]) -> Iterator[
         rows = torch.randint(len(x), (n,), generator=draw)
         return x[rows].float() * reads_scale, y[rows].float() * writes_scale
 
-    revivals = {plan.steps * i // 20 for i in range(2, 16)} if plan.kind != "random_decoder" else ()
-    if plan.kind != "random_decoder":
+    revivals = range(plan.steps // 10, 3 * plan.steps // 4 + 1, plan.steps // 20)
+    revived = plan.kind != "random_decoder"  # whose directions are to stay
+    if revived:
         revive(trainer, torch.arange(plan.width), *sample(8 * plan.width))
     began, sums = time.process_time(), {}
     for step in range(1, plan.steps + 1):
         read, written = sample(plan.batch)
         output = trainer.step(torch.cat([read, written], -1) if plan.kind == "transcoder" else written)
         trainer.n_training_steps = step
-        if step in revivals:
+        if revived and step in revivals:
             revive(trainer, trainer.dead_neurons.nonzero()[:, 0], *sample(8 * plan.width))
         curves = _curves(output)
-        if plan.target_l0:
-            # A step's factor is small, since the loss follows it with a delay.
-            trainer.coefficient_schedulers["l1"].final_value *= (
-                min(2.0, max(0.5, curves["l0"] / plan.target_l0)) ** 0.03
-            )
+        if plan.target_l0 and step > plan.steps // 5:  # before that, units that are new fire everywhere
+            wanted = min(2.0, max(0.5, curves["l0"] / plan.target_l0))
+            trainer.coefficient_schedulers["l1"].final_value *= wanted**0.03  # a little, since the units follow slowly
         for name, value in curves.items():
             sums[name] = sums.get(name, 0.0) + value
         if step % _EVERY == 0 or step == plan.steps:
@@ -278,7 +249,12 @@ def train(plan: Plan, found: Activations, metadata: dict[str, Any]) -> Iterator[
 
 
 def _new(plan: Plan, d: int, metadata: dict[str, Any]) -> Any:
-    make, config = _CLASSES[plan.kind]
+    make: Any
+    config: Any
+    if plan.kind == "transcoder":
+        make, config = TranscoderTraining, TranscoderTrainingConfig
+    else:
+        make, config = get_sae_training_class(_TRAINED_AS.get(plan.kind, plan.kind))
     out = {"hook_name_out": plan.writes} if plan.kind == "transcoder" else {}
     about = SAEMetadata(hook_name=plan.reads, **out, context_size=LENGTH, prepend_bos=True, **metadata)
     dictionary = make(config(d_in=d, d_sae=plan.width, metadata=about, **plan.options))
@@ -303,8 +279,11 @@ def revive(trainer: Any, dead: Tensor, x: Float[Tensor, "n d"], y: Float[Tensor,
     missing, towards = missing[rows], x[rows] - centre
     size, length = missing.norm(dim=-1, keepdim=True), towards.norm(dim=-1, keepdim=True)
     sae.W_dec[dead] = missing / size
-    # Weak at first, since many units may have been given similar tokens.
+    # Weak, since many units may have been given similar tokens.
     sae.W_enc.T[dead] = towards / length * (0.3 * size / length).clamp(max=0.3)
+    if not trainer.n_training_steps:  # weaker still, since all of them have: at the norms of sae-lens' own start
+        sae.W_dec[dead] *= 0.1
+        sae.W_enc.T[dead] = 0.1 * towards / length
     bias = 0.0 if sae.cfg.apply_b_dec_to_input else -(centre @ sae.W_enc[:, dead])
     for name, start in {"b_enc": bias, "b_gate": bias, "b_mag": bias, "r_mag": 0.0}.items():
         if hasattr(sae, name):
@@ -403,7 +382,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", type=Path, help="a Hugging Face folder named default or default-gpt2")
     parser.add_argument("--out", type=Path, help="folder of the dictionaries")
-    parser.add_argument("--only", default="", help="train and measure folders that begin so")
+    parser.add_argument(
+        "--only", default="", help="train and measure only folders that contain one of these, between commas"
+    )
     parser.add_argument("--tokens", type=int, default=400_000, help="of activations to train from")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
@@ -419,7 +400,12 @@ def main() -> None:
         parser.error("--model and --out are needed")
     model = load_model(args.model)
     args.out.mkdir(parents=True, exist_ok=True)
-    run([p for p in plans(model.cfg.model_name) if p.folder.startswith(args.only)], model, args.out, args.tokens)
+    run(
+        [p for p in plans(model.cfg.model_name) if any(part in p.folder for part in args.only.split(","))],
+        model,
+        args.out,
+        args.tokens,
+    )
 
 
 if __name__ == "__main__":

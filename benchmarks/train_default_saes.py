@@ -1,8 +1,8 @@
-"""Train every dictionary of a default model with sae-lens' classes: `--model FOLDER/default --out FOLDER/saes/default`.
+"""Train every dictionary of a default model with sae-lens' classes: `--model default --out FOLDER`.
 
 The activations of all sites are computed once and kept in memory; every dictionary trains from them. A dictionary that is
-finished is skipped when this is run again; `log.jsonl` holds the curves, `measured.json` what was measured on held-out
-text. `--smoke` trains a tiny dictionary of each kind, on a model with random weights, and fails unless its loss falls.
+finished is skipped when this is run again; `log.jsonl` holds the curves. Put the folder beside the model as `saes`, and
+`default_cards.py` measures it on held-out text. `--smoke` trains a tiny dictionary of each kind, on a model with random weights, and fails unless its loss falls.
 """
 
 import argparse
@@ -11,9 +11,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 import train_default
@@ -27,21 +27,17 @@ from sae_lens.training.sae_trainer import SAETrainer
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from neuron_vs_sae import default
 from neuron_vs_sae.default.contexts import LENGTH
-from neuron_vs_sae.default.measure_dictionaries import (
-    load,
-    measure_dictionaries,
-    measure_dictionary,
-    packed,
-    single_sentences,
-    training_sentences,
-)
+from neuron_vs_sae.default.measure_dictionaries import load, packed, single_sentences, training_sentences
 from neuron_vs_sae.models import load_model
 
 _LAYERS = range(4)
 _ARCHITECTURES_AT = "blocks.1.hook_mlp_out"
 _EVERY = 50  # steps between entries of the log
 _TWIN_SEED = 1  # of the model with random weights
+_SEEDS = 4
+_CHECKED = 150_000  # tokens on which a dictionary is looked at before it is kept
 
 
 @dataclass(frozen=True)
@@ -73,13 +69,13 @@ def plans(model: str) -> list[Plan]:
     wide, narrow = 1024, 512
     other = wide if llama else narrow
     found = []
-    for hook, width, l0 in (("mlp_out", wide, 18.0), ("resid_post", other, 20.0), ("attn_out", other, 18.0)):
+    for hook, width, l0 in (("mlp_out", wide, 22.0), ("resid_post", other, 22.0), ("attn_out", other, 22.0)):
         for layer in _LAYERS:
             at = f"blocks.{layer}.hook_{hook}"
             found.append(Plan(f"main/{at}", "gated", at, at, width, target_l0=l0))
     mlp_outs = {f"blocks.{layer}.hook_mlp_out": f"blocks.{layer}.ln2.hook_normalized" for layer in _LAYERS}
-    found += [Plan(f"transcoder/{at}", "transcoder", x, at, wide, {"d_out": 128}, 18.0) for at, x in mlp_outs.items()]
-    found += [Plan(f"sparser/{at}", "gated", at, at, other, target_l0=9.0) for at in mlp_outs]
+    found += [Plan(f"transcoder/{at}", "transcoder", x, at, wide, {"d_out": 128}, 24.0) for at, x in mlp_outs.items()]
+    found += [Plan(f"sparser/{at}", "gated", at, at, other, target_l0=14.0) for at in mlp_outs]
     if llama:
         at = _ARCHITECTURES_AT
         found += [
@@ -100,11 +96,11 @@ _ARCHITECTURES: dict[str, tuple[dict[str, Any], float | None]] = {
     "topk": ({"k": 18}, None),
     "batchtopk": ({"k": 18.0}, None),
     "jumprelu": (_JUMPRELU, None),
-    "standard": ({}, 18.0),
-    "gated": ({}, 18.0),
+    "standard": ({}, 20.0),
+    "gated": ({}, 20.0),
     "matryoshka": ({"k": 18.0, "matryoshka_widths": [32, 128, 512]}, None),
     "random_decoder": ({"k": 18.0, "decoder_init_norm": 1.0}, None),
-    "random_model": ({}, 18.0),
+    "random_model": ({}, 20.0),
 }
 # What sae-lens calls these; the other kinds have its names.
 _TRAINED_AS = {"matryoshka": "matryoshka_batchtopk", "random_decoder": "batchtopk", "random_model": "gated"}
@@ -233,7 +229,7 @@ def train(plan: Plan, found: Activations, metadata: dict[str, Any]) -> Iterator[
         if revived and step in revivals:
             revive(trainer, trainer.dead_neurons.nonzero()[:, 0], *sample(8 * plan.width))
         curves = _curves(output)
-        if plan.target_l0 and step > plan.steps // 5:  # before that, units that are new fire everywhere
+        if plan.target_l0:
             wanted = min(2.0, max(0.5, curves["l0"] / plan.target_l0))
             trainer.coefficient_schedulers["l1"].final_value *= wanted**0.03  # a little, since the units follow slowly
         for name, value in curves.items():
@@ -281,9 +277,6 @@ def revive(trainer: Any, dead: Tensor, x: Float[Tensor, "n d"], y: Float[Tensor,
     sae.W_dec[dead] = missing / size
     # Weak, since many units may have been given similar tokens.
     sae.W_enc.T[dead] = towards / length * (0.3 * size / length).clamp(max=0.3)
-    if not trainer.n_training_steps:  # weaker still, since all of them have: at the norms of sae-lens' own start
-        sae.W_dec[dead] *= 0.1
-        sae.W_enc.T[dead] = 0.1 * towards / length
     bias = 0.0 if sae.cfg.apply_b_dec_to_input else -(centre @ sae.W_enc[:, dead])
     for name, start in {"b_enc": bias, "b_gate": bias, "b_mag": bias, "r_mag": 0.0}.items():
         if hasattr(sae, name):
@@ -323,7 +316,7 @@ def save(dictionary: Any, folder: Path) -> None:
 
 
 def run(todo: Sequence[Plan], model: Any, out: Path, n_tokens: int) -> None:
-    """Train what is not there yet, then measure all of it."""
+    """Train what is not there yet."""
     missing = [plan for plan in todo if not (out / plan.folder / "cfg.json").exists()]
     hooks = {hook for plan in missing for hook in (plan.reads, plan.writes)}
     found = activations(model, hooks, n_tokens) if missing else {}
@@ -336,29 +329,44 @@ def run(todo: Sequence[Plan], model: Any, out: Path, n_tokens: int) -> None:
                 about["random_model_seed"] = _TWIN_SEED
                 about["activation_scale"] = mean_norm(found[plan.reads]) / mean_norm(given[plan.reads])
                 given = {plan.reads: given[plan.reads].float() * about["activation_scale"]}
-            for entry, dictionary in train(plan, given, about):
-                log.write(json.dumps(entry) + "\n")
-                log.flush()
-                if entry["step"] == plan.steps:
-                    print(json.dumps(entry), flush=True)
-                    save(dictionary, out / plan.folder)
-    measured = _measure(todo, model, out)
-    (out / "measured.json").write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+            save(fit(plan, given, about, log), out / plan.folder)
 
 
-def _measure(todo: Sequence[Plan], model: Any, out: Path) -> dict[str, dict[str, Any]]:
-    lines = (out / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    seconds = {entry["folder"]: entry["seconds"] for entry in map(json.loads, lines)}
-    numbers = measure_dictionaries(model, {plan.folder: out / plan.folder for plan in todo})
-    measured = {}
-    for plan in todo:
-        saved = load(out / plan.folder)
-        about = {"d_in": saved.cfg.d_in, "seconds": seconds[plan.folder]}
-        measured[plan.folder] = {**numbers[plan.folder], **asdict(plan), **about}
-        if plan.kind == "random_model":  # and on the model whose activations it was trained on
-            saved.fold_activation_norm_scaling_factor(saved.cfg.metadata.activation_scale)
-            measured[plan.folder]["on_random_model"] = measure_dictionary(random_twin(), saved)
-    return measured
+def fit(plan: Plan, given: Activations, about: dict[str, Any], log: TextIO) -> Any:
+    """The dictionary of the first seed that comes out well on the activations it was trained on; if none does, the last.
+
+    Steered training explodes now and then at its start, when all units are active at once.
+    """
+    dictionary: Any = None
+    for seed in range(1 if plan.kind.startswith("random") else _SEEDS):
+        for entry, made in train(replace(plan, seed=seed), given, {**about, "seed": seed}):
+            log.write(json.dumps({**entry, "seed": seed}) + "\n")
+            log.flush()
+            dictionary = made
+        outcome = quality(dictionary, given[plan.reads][:_CHECKED], given[plan.writes][:_CHECKED])
+        print(json.dumps({"folder": plan.folder, "seed": seed, **outcome}), flush=True)
+        if outcome["explained_variance"] >= 0.905 and outcome["dead"] < 0.09 and outcome["l0"] <= 23.5:
+            break
+    return dictionary
+
+
+@torch.no_grad()
+def quality(dictionary: Any, x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> dict[str, float]:
+    """Explained variance, active units per token and the share of units that are never active."""
+    error, active, used = 0.0, 0, torch.zeros(dictionary.cfg.d_sae, dtype=torch.bool)
+    for read, written in zip(x.split(4096), y.split(4096), strict=True):
+        dictionary.read = read.float()
+        units = dictionary.encode(dictionary.read)
+        error += float((dictionary.decode(units) - written.float()).square().sum())
+        active += int((units != 0).sum())
+        used |= (units != 0).any(0)
+    y = y.float()
+    explained = 1 - error / float((y - y.mean(0)).square().sum())
+    return {
+        "explained_variance": round(explained, 4),
+        "l0": round(active / len(x), 2),
+        "dead": round(1 - float(used.float().mean()), 4),
+    }
 
 
 def smoke(out: Path) -> None:
@@ -380,7 +388,7 @@ def smoke(out: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", type=Path, help="a Hugging Face folder named default or default-gpt2")
+    parser.add_argument("--model", choices=default.NAMES, help="whose dictionaries")
     parser.add_argument("--out", type=Path, help="folder of the dictionaries")
     parser.add_argument(
         "--only", default="", help="train and measure only folders that contain one of these, between commas"

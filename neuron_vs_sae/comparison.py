@@ -124,6 +124,8 @@ def load_model_for(study: Study, machine: Machine) -> Any:
         study.model,
         dtype=study.dtype,
         device=machine.device,
+        backend=study.backend,
+        revision=study.revision,
         process_weights=study.process_weights,
         trust_remote_code=machine.trust_remote_code,
     )

@@ -4,20 +4,27 @@ import contextlib
 import io
 import json
 import os
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 from unittest.mock import patch
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from neuron_vs_sae.errors import InputError
+from neuron_vs_sae.architectures import settings
+from neuron_vs_sae.errors import InputError, check_choice
 from neuron_vs_sae.presets import located, presets
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+Backend = Literal["hooked", "bridge"]
+"""transformer-lens' own implementation of a model, or its hooks around transformers'."""
 
 # Their loaders in transformer-lens unpickle files, which can run code.
 _UNPICKLED = ("NeelNanda/", "ArthurConmy/", "Baidicoot/")
@@ -28,11 +35,15 @@ def load_model(
     *,
     dtype: str = "float32",
     device: str | None = None,
+    backend: Backend = "hooked",
+    revision: str | None = None,
     process_weights: bool = False,
     trust_remote_code: bool = False,
 ) -> Any:
-    """A `HookedTransformer` by preset, hub name or from a local Hugging Face folder, parameters frozen, ready for use.
+    """A model by preset, hub name or from a local Hugging Face folder, parameters frozen, ready for evaluation.
 
+    `backend` is transformer-lens' `HookedTransformer` (hooked) or its `TransformerBridge`, which runs transformers' own
+    code behind the same hooks: they differ by rounding. `revision` is a branch, tag or commit of the hub.
     Weights are taken as they are unless `process_weights` (fold_ln, centring): SAEs are trained on raw activations.
     `device` defaults to CUDA where there is one. Nothing is downloaded for a local folder; no remote code is run unless
     `trust_remote_code`. Raises `InputError` for an unknown name, an incomplete or damaged folder, weights that are not
@@ -40,6 +51,7 @@ def load_model(
     """
     if dtype not in DTYPES:
         raise InputError(f"no dtype {dtype!r}; there are: {', '.join(DTYPES)}")
+    check_choice("backend", backend, Backend)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.empty(0, device=device)
@@ -50,12 +62,14 @@ def load_model(
     name = known.model if known else name
     folder = located(name)
     if folder.is_dir():
+        if revision is not None:
+            raise InputError(f"{folder} is a folder, which has no revision {revision!r}: only models of the hub have")
         build = partial(_from_folder, folder.resolve())
     else:
-        build = partial(_from_hub, _official_name(str(name), trust_remote_code))
+        build = partial(_from_hub, _official_name(str(name), trust_remote_code, backend), revision)
     try:
         with _quiet():
-            model = build(process_weights, options)
+            model = build(backend, process_weights, options)
     except InputError:
         raise
     except Exception as error:  # transformers and transformer-lens raise of every kind on files they make no sense of
@@ -63,15 +77,20 @@ def load_model(
     return prepare(model)
 
 
-def _from_hub(name: str, process_weights: bool, options: dict[str, Any]) -> Any:
+def _from_hub(name: str, revision: str | None, backend: Backend, process_weights: bool, options: dict[str, Any]) -> Any:
     from transformer_lens import loading_from_pretrained as loading
+    from transformers import AutoTokenizer
 
+    if revision is not None:
+        trust = options["trust_remote_code"]
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust)
+        options = {**options, "revision": revision, "tokenizer": tokenizer}
     # transformer-lens turns remote code on by itself for the names on this list.
     with patch.object(loading, "NEED_REMOTE_CODE_MODELS", ()):
-        return _builder(process_weights)(name, **options)
+        return _builder(backend, process_weights)(name, **options)
 
 
-def _from_folder(folder: Path, process_weights: bool, options: dict[str, Any]) -> Any:
+def _from_folder(folder: Path, backend: Backend, process_weights: bool, options: dict[str, Any]) -> Any:
     from transformer_lens import loading_from_pretrained as loading
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -79,7 +98,12 @@ def _from_folder(folder: Path, process_weights: bool, options: dict[str, Any]) -
     local = {"local_files_only": True, "trust_remote_code": options["trust_remote_code"]}
     auto: Any = AutoModelForCausalLM  # annotated as if it never returned the loading information
     theirs, found = auto.from_pretrained(
-        folder, dtype=options["dtype"], use_safetensors=True, output_loading_info=True, **local
+        folder,
+        dtype=options["dtype"],
+        use_safetensors=True,
+        output_loading_info=True,
+        attn_implementation="eager",  # the only one whose patterns the bridge can show
+        **local,
     )
     lacking = sorted([*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])])
     if lacking:
@@ -88,75 +112,75 @@ def _from_folder(folder: Path, process_weights: bool, options: dict[str, Any]) -
             f"{' and others' if len(lacking) > 3 else ''}; they would be random"
         )
     config = theirs.config
+    size = config.get_text_config().vocab_size
+    # Before the bridge, which works inside `theirs`, has touched it.
+    expected = _log_probabilities(theirs, size) if options["dtype"] in (torch.float32, torch.float64) else None
     if config.model_type == "gpt2":
         config.n_ctx = config.n_positions  # transformers 5 no longer saves it, and transformer-lens asks for it
-    # transformer-lens guesses a model's family from its path ("llama", "bert", "t5" anywhere in it), and Gemma 2's shape
-    # too. It is given a name of which it makes nothing, and the folder's own configuration when it looks that up.
-    read = SimpleNamespace(from_pretrained=lambda *_, **__: config)
-    convert = (lambda *_, **__: _gemma2(config)) if config.model_type == "gemma2" else loading.convert_hf_model_config
+    # transformer-lens guesses a model's family from its path ("llama", "bert", "t5" anywhere in it), and some families'
+    # shape too. It is given a name of which it makes nothing, and the folder's own configuration when it looks that up.
+    read, own = SimpleNamespace(from_pretrained=lambda *_, **__: config), loading.convert_hf_model_config
+
+    def convert(*given: Any, **options: Any) -> dict[str, Any]:
+        return settings(config, lambda: own(*given, **options))
+
     tokenizer = AutoTokenizer.from_pretrained(folder, **local)
     with patch.multiple(loading, AutoConfig=read, convert_hf_model_config=convert):
-        model = _builder(process_weights)("gpt2", hf_model=theirs, tokenizer=tokenizer, **options)
+        name = str(folder) if backend == "bridge" else "gpt2"
+        model = _builder(backend, process_weights)(name, hf_model=theirs, tokenizer=tokenizer, **options)
     model.cfg.model_name, model.cfg.tokenizer_name = folder.name, str(folder)
-    if options["dtype"] in (torch.float32, torch.float64):
-        _check_logits(model, theirs, folder)
+    if expected is not None:
+        _check(_log_probabilities(model, size), expected, folder)
     return model
 
 
-def _builder(process_weights: bool) -> Any:
+def _builder(backend: Backend, process_weights: bool) -> Callable[..., Any]:
     from transformer_lens import HookedTransformer
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformer_lens.model_bridge.generalized_components.normalization import NormalizationBridge
 
-    return HookedTransformer.from_pretrained if process_weights else HookedTransformer.from_pretrained_no_processing
+    if backend == "hooked":
+        return HookedTransformer.from_pretrained if process_weights else HookedTransformer.from_pretrained_no_processing
 
+    def boot(name: str, **options: Any) -> Any:
+        model = TransformerBridge.boot_transformers(name, **options)
+        model.cfg.model_name = name.split("/")[-1]
+        if process_weights:
+            model.enable_compatibility_mode(disable_warnings=True)
+        for norm in model.modules():
+            if isinstance(norm, NormalizationBridge):
+                # Or a norm would be computed in one way with hooks on it and in another without.
+                norm.use_native_layernorm_autograd = False
+                own = norm.original_component
+                if own is not None and getattr(own, "weight", None) is None:  # OLMo's; the bridge multiplies by it
+                    own.register_buffer("weight", torch.ones(()), persistent=False)
+        return model
 
-def _gemma2(config: Any) -> dict[str, Any]:
-    """What transformer-lens has for the published Gemma 2 models by name, for any size."""
-    return {
-        "original_architecture": "Gemma2ForCausalLM",
-        "d_model": config.hidden_size,
-        "d_head": config.head_dim,
-        "n_heads": config.num_attention_heads,
-        "n_key_value_heads": config.num_key_value_heads,
-        "d_mlp": config.intermediate_size,
-        "n_layers": config.num_hidden_layers,
-        "n_ctx": config.max_position_embeddings,
-        "d_vocab": config.vocab_size,
-        "eps": config.rms_norm_eps,
-        "act_fn": config.hidden_activation,
-        "normalization_type": "RMS",
-        "final_rms": True,
-        "use_normalization_before_and_after": True,
-        "gated_mlp": True,
-        "positional_embedding_type": "rotary",
-        "rotary_base": config.rope_parameters["rope_theta"],
-        "attn_scale": config.query_pre_attn_scalar**0.5,
-        "use_local_attn": True,
-        "window_size": config.sliding_window,
-        "attn_types": ["local" if kind == "sliding_attention" else "global" for kind in config.layer_types],
-        "attn_scores_soft_cap": config.attn_logit_softcapping or -1.0,
-        "output_logits_soft_cap": config.final_logit_softcapping or -1.0,
-    }
+    return boot
 
 
-def _check_logits(model: Any, theirs: Any, folder: Path) -> None:
-    """transformer-lens passes over settings that it does not know (kinds of rope scaling, biases): the numbers tell."""
-    generator = torch.Generator().manual_seed(0)
-    length = min(16, model.cfg.n_ctx)
-    tokens = torch.randint(model.cfg.d_vocab, (1, length), generator=generator)
+def _log_probabilities(model: Any, size: int) -> Float[Tensor, "1 pos vocab"]:
+    """Of random tokens."""
+    tokens = torch.randint(size, (1, 16), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        ours = model(tokens.to(model.cfg.device)).cpu().log_softmax(-1)
-        expected = theirs.eval()(tokens.to(theirs.device)).logits.cpu().log_softmax(-1)
+        found = model.eval()(tokens.to(next(model.parameters()).device))
+    return getattr(found, "logits", found).cpu().log_softmax(-1)
+
+
+def _check(ours: Float[Tensor, "1 pos vocab"], expected: Float[Tensor, "1 pos vocab"], folder: Path) -> None:
+    """transformer-lens passes over settings that it does not know (kinds of rope scaling, biases): the numbers tell."""
     difference = float((ours - expected).abs().max())
     if difference > 1e-2:
         raise InputError(
             f"{folder} computes other numbers in transformer-lens than in transformers (log probabilities differ by "
-            f"{difference:.2g}): its config.json has a setting that transformer-lens does not know"
+            f"{difference:.2g}): its config.json has a setting that transformer-lens does not know. Try --backend bridge, "
+            "which runs transformers' own code"
         )
 
 
 def prepare(model: Any) -> Any:
-    """Any HookedTransformer made ready: parameters frozen, dropout off. Raises `InputError` for weights not finite."""
-    bad = [n for n, p in model.named_parameters() if not bool(p.isfinite().all())]
+    """Any HookedTransformer or TransformerBridge made ready: parameters frozen, dropout off. Raises `InputError` for weights not finite."""
+    bad = [n.replace("._original_component", "") for n, p in model.named_parameters() if not bool(p.isfinite().all())]
     if bad:
         raise InputError(
             f"model '{model.cfg.model_name}' has NaN or infinite weights in {', '.join(bad[:3])}"
@@ -195,11 +219,16 @@ def _check_folder(folder: Path) -> None:
         raise InputError(f"{folder} has no tokenizer: save it with tokenizer.save_pretrained(folder)")
 
 
-def _official_name(name: str, trust_remote_code: bool) -> str:
-    """The name on the hub. Raises `InputError` for one that is not known, and for a pickle that is not trusted."""
+def _official_name(name: str, trust_remote_code: bool, backend: Backend) -> str:
+    """The name on the hub. Raises `InputError` for one that is not known, and for a pickle that is not trusted.
+
+    The bridge runs what transformers runs, so to it any `OWNER/NAME` may be one.
+    """
     from transformer_lens.loading_from_pretrained import make_model_alias_map
 
     names = make_model_alias_map()
+    if backend == "bridge" and name.lower() not in names and re.fullmatch(r"[\w-]+/[\w.-]+", name):
+        return name
     if name.lower() not in names:
         from difflib import get_close_matches
 

@@ -2,8 +2,8 @@
 
 Layer-wise relevance propagation as a gradient (Jafari et al. 2025, arXiv 2508.21258): a normalisation's scale counts as
 constant (its centring stays linear), an activation as the chord `act(g) / g` instead of its slope, a product of two
-branches gives each of them half, an attention pattern counts as constant. Each rule is a function on one activation
-that returns the same value with another path for the gradient; nothing in the model is changed.
+branches gives each of them half, an attention pattern and a router's weights count as constant. Each rule is a function
+on one activation that returns the same value with another path for the gradient; nothing in the model is changed.
 """
 
 from dataclasses import dataclass
@@ -36,9 +36,9 @@ def rules(model: Any, *, gate: Gate = "half", freeze_attention: bool = False) ->
         if freeze_attention:
             edits.append((f"blocks.{layer}.attn.hook_pattern", _detach))
         if hasattr(block, "mlp"):
-            watch, product = _mlp(model, layer, gate)
-            observers += watch
-            edits.append(product)
+            products = _mlp(model, layer, gate)
+            edits += products.edits
+            observers += products.observers
     cap = getattr(model.cfg, "output_logits_soft_cap", None)
     if cap is not None and cap > 0:
         edits.append(("unembed.hook_out", lambda logits: _chord_through_cap(logits, cap)))
@@ -54,15 +54,37 @@ def _detach(x: Tensor) -> Tensor:
     return x.detach()
 
 
-def _mlp(model: Any, layer: int, gate: Gate) -> tuple[list[Edit], Edit]:
-    """(what to watch: the branches before they meet; what to change: their product)."""
+def _mlp(model: Any, layer: int, gate: Gate) -> Rules:
+    """An MLP, or every expert of a mixture, whose router's choice and weights count as constant."""
     mlp, prefix = model.blocks[layer].mlp, f"blocks.{layer}.mlp"
-    if f"{prefix}.hook_post" not in model.hook_dict or getattr(mlp, "hook_mid", None) is not None:
+    if f"{prefix}.experts.0.hook_post" in model.hook_dict:
+        act = _activation(model)
+        parts = [
+            _product(act, f"{prefix}.experts.{expert}", gate, "hook_gate", "hook_pre")
+            for expert in range(len(mlp.experts))
+        ]
+        router: Edit = (f"{prefix}.hook_expert_weights", _detach)
+        return Rules((router, *(e for part in parts for e in part.edits)), tuple(o for p in parts for o in p.observers))
+    experts = getattr(model.cfg, "num_experts", None)
+    if f"{prefix}.hook_post" not in model.hook_dict or experts or getattr(mlp, "hook_mid", None) is not None:
         raise InputError(
             f"RelP has no rule for the MLP of layer {layer} ({type(mlp).__name__}, activation {model.cfg.act_fn}): "
-            "it covers elementwise activations in plain and gated MLPs. Use attribution_patching or integrated_gradients"
+            "it covers elementwise activations in plain and gated MLPs, and experts that have hooks (not the bridge's). "
+            "Use attribution_patching or integrated_gradients"
         )
     gated = f"{prefix}.hook_pre_linear" in model.hook_dict
+    return _product(_activation(model), prefix, gate, "hook_pre", "hook_pre_linear" if gated else None)
+
+
+def _activation(model: Any) -> Any:
+    """The elementwise function of the model's MLPs, by its name."""
+    from transformer_lens.factories.activation_function_factory import ActivationFunctionFactory
+
+    return ActivationFunctionFactory.pick_activation_function(model.cfg)
+
+
+def _product(act: Any, prefix: str, gate: Gate, before: str, linear: str | None) -> Rules:
+    """`hook_post` of an MLP: the activation of `before`, times the branch `linear` if there is one."""
     branch: dict[str, Tensor] = {}
 
     def keep(name: str) -> Edit:
@@ -72,18 +94,18 @@ def _mlp(model: Any, layer: int, gate: Gate) -> tuple[list[Edit], Edit]:
         return f"{prefix}.{name}", remember
 
     def post(value: Tensor) -> Tensor:
-        pre = branch.pop("hook_pre")
-        activated = pre * _chord(mlp.act_fn, pre.detach())
-        if not gated:
+        pre = branch.pop(before)
+        activated = pre * _chord(act, pre.detach())
+        if linear is None:
             return with_slope_of(value, activated)
-        up = branch.pop("hook_pre_linear")
+        up = branch.pop(linear)
         to_gate = activated * up.detach()
         to_up = activated.detach() * up
         paths = {"half": 0.5 * (to_gate + to_up), "full": to_gate + to_up, "up_only": to_up}
         return with_slope_of(value, paths[gate])
 
-    branches = ["hook_pre", "hook_pre_linear"] if gated else ["hook_pre"]
-    return [keep(name) for name in branches], (f"{prefix}.hook_post", post)
+    observers = tuple(keep(name) for name in (before, linear) if name)
+    return Rules(((f"{prefix}.hook_post", post),), observers)
 
 
 def _chord(act: Any, x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:

@@ -170,11 +170,12 @@ def _record(hook: str, into: dict[str, Tensor], dtype: torch.dtype) -> Edit:
 @contextmanager
 def _installed(model: Any, edits: Sequence[Edit]) -> Iterator[None]:
     """The edits as hooks, gone afterwards whatever happens; each must have been reached."""
-    unknown = [name for name, _ in edits if name not in model.hook_dict]
+    known = model.hook_dict  # the bridge makes it anew each time
+    unknown = [name for name, _ in edits if name not in known]
     if unknown:
         raise InputError(
             f"the model has no hook {unknown[0]!r}; hooks of its first block: "
-            f"{', '.join(name for name in model.hook_dict if name.startswith('blocks.0.'))}"
+            f"{', '.join(name for name in known if name.startswith('blocks.0.'))}"
         )
     reached = [False] * len(edits)
 

@@ -62,6 +62,10 @@ class Study(BaseModel):
     dtype: Literal["float32", "float64", "bfloat16", "float16"] = Field(
         "float32", description="the model's; scores and metrics are in float32 or better"
     )
+    backend: Literal["hooked", "bridge"] = Field(
+        "hooked", description="transformer-lens' HookedTransformer, or its TransformerBridge around transformers' code"
+    )
+    revision: str | None = Field(None, description="branch, tag or commit of a hub model [the main branch]")
     process_weights: bool = Field(False, description="fold norms and centre weights (SAEs expect raw activations)")
     prepend_bos: bool = Field(True, description="put one BOS token before every prompt")
     task: Tasks = Field(min_length=1, description="task name or JSON-lines file of pairs; several allowed")

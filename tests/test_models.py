@@ -10,84 +10,16 @@ from typing import Any
 
 import pytest
 import torch
+from checkpoints import CONFIGS, VARIANTS, VOCAB, checkpoint
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
 from transformer_lens import loading_from_pretrained
 from transformer_lens.supported_models import OFFICIAL_MODEL_NAMES
-from transformers import (
-    AutoModelForCausalLM,
-    Gemma2Config,
-    GPT2Config,
-    GPTNeoXConfig,
-    LlamaConfig,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
 import neuron_vs_sae as nvs
 from neuron_vs_sae.errors import InputError
 from neuron_vs_sae.models import known_models, load_model, prepare, same_model
-
-VOCAB = 23
-_LLAMA_SHAPE = {
-    "vocab_size": VOCAB, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "max_position_embeddings": 32, "bos_token_id": 0, "eos_token_id": 1,
-}  # fmt: skip
-
-CONFIGS: dict[str, Callable[[], Any]] = {
-    "llama": lambda: LlamaConfig(**_LLAMA_SHAPE, num_key_value_heads=2, rms_norm_eps=1e-4),
-    "llama without shared keys": lambda: LlamaConfig(**_LLAMA_SHAPE, num_key_value_heads=4),
-    "llama 3 scaled": lambda: LlamaConfig(
-        **_LLAMA_SHAPE,
-        num_key_value_heads=2,
-        rope_parameters={
-            "rope_type": "llama3",
-            "rope_theta": 500.0,
-            "factor": 8.0,
-            "low_freq_factor": 1.0,
-            "high_freq_factor": 4.0,
-            "original_max_position_embeddings": 16,
-        },
-    ),
-    "gpt2": lambda: GPT2Config(
-        vocab_size=VOCAB, n_embd=16, n_layer=2, n_head=4, n_positions=32, bos_token_id=0, eos_token_id=1
-    ),
-    "gemma2": lambda: Gemma2Config(
-        **_LLAMA_SHAPE,
-        num_key_value_heads=2,
-        head_dim=6,
-        query_pre_attn_scalar=9,
-        sliding_window=3,
-        attn_logit_softcapping=2.0,
-        final_logit_softcapping=3.0,
-        pad_token_id=1,
-    ),
-    "gemma2 without caps": lambda: Gemma2Config(
-        **_LLAMA_SHAPE,
-        num_key_value_heads=1,
-        head_dim=4,
-        attn_logit_softcapping=None,
-        final_logit_softcapping=None,
-        pad_token_id=1,
-    ),
-    "pythia": lambda: GPTNeoXConfig(**_LLAMA_SHAPE, rotary_pct=0.5),
-}
-
-
-def checkpoint(folder: Path, kind: str = "llama") -> Path:
-    """A small random checkpoint with biases and norms off their starting values, and a tokenizer of words."""
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(CONFIGS[kind]())
-    for name, p in model.named_parameters():
-        with torch.no_grad():
-            p.add_(torch.randn_like(p) * (0.3 if "norm" not in name and "ln_" not in name else 0.1))
-    model.save_pretrained(folder)
-    words = Tokenizer(WordLevel({"<s>": 0, "</s>": 1, **{f"w{i}": i for i in range(2, VOCAB)}}, unk_token="</s>"))
-    words.pre_tokenizer = Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>", eos_token="</s>").save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture
@@ -114,7 +46,7 @@ def expected_logits(folder: Path) -> torch.Tensor:
 # What a folder holds is what runs
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", [*CONFIGS, *VARIANTS])
 def test_a_folders_logits_are_transformers(kind: str, tmp_path: Path) -> None:
     model = load_model(checkpoint(tmp_path / "toy", kind))
     assert torch.allclose(model(TOKENS), expected_logits(tmp_path / "toy"), atol=1e-4)  # float32, other order of sums
@@ -164,6 +96,22 @@ def test_processed_weights_keep_every_difference_of_logits(tmp_path: Path) -> No
         differences = [logits - logits[..., :1] for logits in (raw, processed)]
         assert torch.allclose(*differences, atol=1e-6), kind  # rotary angles and norms are float32 inside
     assert not torch.allclose(raw, processed)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "pythia"])
+def test_the_bridge_processes_weights_as_transformer_lens_does(kind: str, tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / kind, kind)
+    hooked, bridge = (load_model(folder, backend=backend, process_weights=True) for backend in ("hooked", "bridge"))
+    assert torch.allclose(hooked(TOKENS), bridge(TOKENS), atol=1e-4)
+    hook = "blocks.1.hook_resid_post"
+    values = [model.run_with_cache(TOKENS, names_filter=hook)[1][hook] for model in (hooked, bridge)]
+    assert torch.allclose(*values, atol=1e-4)
+    assert hooked.cfg.model_name == bridge.cfg.model_name == kind
+
+
+def test_a_folder_has_no_revision(folder: Path) -> None:
+    with pytest.raises(InputError, match="is a folder, which has no revision 'main': only models of the hub have"):
+        load_model(folder, revision="main")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])

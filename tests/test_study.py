@@ -17,6 +17,8 @@ BASE: dict[str, Any] = {"model": "gpt2", "task": ["pairs.jsonl"], "basis": ["mlp
 OTHER: dict[str, Any] = {
     "model": "gpt2-medium",
     "dtype": "float64",
+    "backend": "bridge",
+    "revision": "main",
     "process_weights": True,
     "prepend_bos": False,
     "task": ["others.jsonl"],

@@ -51,7 +51,7 @@ def constant_after(model: Any, site: Site) -> tuple[str, Float[Tensor, " d"]] | 
     vector = getattr(module, name, None)
     if vector is None or not bool(vector.any()):
         return None
-    normed = getattr(model.cfg, "use_normalization_before_and_after", False)
+    normed = f"blocks.{site.layer}.ln2_post.hook_scale" in model.hook_dict
     if site.head is not None or normed:
         reason = "its heads share one b_O" if site.head is not None else "a norm follows it"
         raise InputError(f"ablation 'zero_site' cannot remove {name} after {site.name}: {reason}. Use 'mean'")

@@ -1,0 +1,157 @@
+"""Every architecture on both of transformer-lens' backends: transformers' numbers, and whole studies."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import toys
+from checkpoints import CONFIGS, D_MODEL, VOCAB, checkpoint
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import neuron_vs_sae as nvs
+from neuron_vs_sae import replacement
+from neuron_vs_sae.models import load_model
+from neuron_vs_sae.splice import gradients, run
+
+BACKENDS = ("hooked", "bridge")
+every_kind = pytest.mark.parametrize("kind", CONFIGS)
+both = pytest.mark.parametrize("backend", BACKENDS)
+
+ROUNDING = 1e-4  # float32, other order of sums
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    root = tmp_path_factory.mktemp("models")
+    return functools.cache(lambda kind: checkpoint(root / kind, kind))
+
+
+@pytest.fixture(scope="module")
+def models(folders: Any) -> Any:
+    return functools.cache(lambda kind, backend: load_model(folders(kind), backend=backend))
+
+
+def pairs(n: int = 4) -> nvs.PromptPairs:
+    """Prompts of lengths 7, 6, 5, ...: padded on the right, and the padding is not a token of its own."""
+    return toys.pairs(n, positions=7, lengths=[7 - i for i in range(n)])
+
+
+def theirs(folder: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(folder).eval()
+
+
+@both
+@every_kind
+def test_the_logits_of_padded_prompts_are_transformers_with_and_without_padding(
+    kind: str, backend: str, folders: Any, models: Any
+) -> None:
+    prompts, hf = pairs(), theirs(folders(kind))
+    ours = run(models(kind, backend), prompts.clean, prompts.length)
+    mask = prompts.real.long()
+    with torch.no_grad():
+        padded = hf(prompts.clean, attention_mask=mask).logits
+        for i, length in enumerate(prompts.length.tolist()):
+            alone = hf(prompts.clean[i : i + 1, :length]).logits[0, -1]
+            assert torch.allclose(ours[i], alone, atol=ROUNDING)
+            assert torch.allclose(ours[i], padded[i, length - 1], atol=ROUNDING)
+
+
+@both
+@every_kind
+def test_relps_forward_pass_is_the_models(kind: str, backend: str, models: Any) -> None:
+    model, prompts = models(kind, backend), pairs()
+    if (kind, backend) == ("mixtral", "bridge"):  # which has no hooks inside the experts
+        with pytest.raises(nvs.InputError, match="RelP has no rule for the MLP of layer 0"):
+            replacement.rules(model)
+        return
+    rules = replacement.rules(model)
+    replaced = run(model, prompts.clean, prompts.length, [*rules.edits, *rules.observers])
+    assert torch.equal(replaced, run(model, prompts.clean, prompts.length))
+
+
+@every_kind
+def test_both_backends_give_the_same_scores_and_curves(kind: str, models: Any) -> None:
+    """Scores are of about 0.1 to 1, in float32."""
+    prompts, (hooked, bridge) = toys.pairs(2), (models(kind, backend) for backend in BACKENDS)
+    method = nvs.attribution.attribution_patching if kind == "mixtral" else nvs.attribution.relp
+    for basis in (nvs.bases.residual, nvs.bases.attention, nvs.bases.mlp_neurons):
+        if (kind, basis) == ("mixtral", nvs.bases.mlp_neurons):
+            continue
+        one, other = (method(model, basis(model, layers="1"), prompts) for model in (hooked, bridge))
+        assert float(one.values.abs().max()) > 0.01
+        assert torch.allclose(one.values, other.values, atol=ROUNDING)
+        one, other = (
+            nvs.evaluate(model, basis(model, layers="1"), one, prompts, sizes=[5], ablation="zero_site")
+            for model in (hooked, bridge)
+        )
+        assert torch.allclose(one.circuit, other.circuit, atol=ROUNDING)
+
+
+def test_with_attention_and_router_frozen_the_metric_is_conserved_on_a_mixture_of_experts(models: Any) -> None:
+    """I12: the sum over positions of <gradient, embedding> is the logit, where no part of the model has a bias."""
+    model, prompts = models("mixtral", "hooked"), pairs()
+
+    def answer(logits: torch.Tensor) -> torch.Tensor:
+        return logits.gather(1, prompts.answer[:, None])[:, 0]
+
+    rules = replacement.rules(model, freeze_attention=True)
+    values, slopes = gradients(
+        model, prompts.clean, prompts.length, ["hook_embed"], answer, rules.edits, rules.observers
+    )
+    total = (values["hook_embed"] * slopes["hook_embed"]).sum((1, 2))
+    assert torch.allclose(total, answer(run(model, prompts.clean, prompts.length)), atol=1e-4)  # float32
+    routed = replacement.Rules(tuple(e for e in rules.edits if "expert_weights" not in e[0]), rules.observers)
+    values, slopes = gradients(
+        model, prompts.clean, prompts.length, ["hook_embed"], answer, routed.edits, routed.observers
+    )
+    assert not torch.allclose((values["hook_embed"] * slopes["hook_embed"]).sum((1, 2)), total, atol=1e-2)
+
+
+@both
+def test_a_mixture_of_experts_has_no_neurons_of_a_site(backend: str, models: Any) -> None:
+    with pytest.raises(nvs.InputError, match=r"is a mixture of experts: .*Use mlp_outputs"):
+        nvs.bases.mlp_neurons(models("mixtral", backend))
+
+
+@both
+@every_kind
+def test_a_whole_study_runs(kind: str, backend: str, folders: Any, tmp_path: Path) -> None:
+    layers = CONFIGS[kind]().num_hidden_layers
+    for site in ("hook_mlp_out", "attn.hook_z"):
+        d = D_MODEL if site == "hook_mlp_out" or kind not in ("gemma2", "gemma3", "qwen3") else 24
+        for layer in range(layers):
+            hook = f"blocks.{layer}.{site}"
+            one = toys.sae(hook, d=d, width=20, seed=layer, model_name=kind, dtype="float32")
+            one.float().save_model(tmp_path / "saes" / hook)
+    rows = [
+        f'{{"clean": "w{a} w{b} w3 w4", "corrupt": "w{a + 9} w{b} w3 w4", "answer": " w5", "foil": " w6"}}\n'
+        for a in range(2, 9) for b in range(2, 9)
+    ]  # fmt: skip
+    (tmp_path / "pairs.jsonl").write_text("".join(rows))
+    study = nvs.Study(
+        model=str(folders(kind)), backend=backend, task=(str(tmp_path / "pairs.jsonl"),),
+        basis=("mlp_outputs", f"sae:{tmp_path}/saes"),
+        method=("relp",) if (kind, backend) != ("mixtral", "bridge") else ("attribution_patching",),
+        errors=("nodes", "ablate"), examples=4, eval_examples=3, sizes=(0, 10, "all"), resamples=100,
+    )  # fmt: skip
+    found = nvs.compare(study, tmp_path / "results").summary
+    scores = found[["faithfulness", "completeness"]].to_numpy()
+    assert bool(np.isfinite(scores).all())
+    everything = found[(found["size"] == found["n_total"]) & (found["errors"] == "nodes")]
+    assert len(everything) == 2
+    assert everything["faithfulness"].to_numpy() == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.assets
+@pytest.mark.parametrize("name", ["gpt2", "pythia"])
+def test_a_checkpoint_with_a_published_tokenizer_is_loaded_with_it(name: str, assets: Path, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(assets / "tokenizers" / name)
+    folder = checkpoint(tmp_path / name, name, tokenizer)
+    text = "The keys to the cabinet"
+    for backend in BACKENDS:
+        found = load_model(folder, backend=backend).tokenizer(text, add_special_tokens=False).input_ids
+        assert found == tokenizer(text, add_special_tokens=False).input_ids
+    assert len(tokenizer) > VOCAB

@@ -213,7 +213,7 @@ def list_(
             *known_models(),
         ]
     elif what == "saes":
-        from neuron_vs_sae.bases.sae import known_releases
+        from neuron_vs_sae.bases._sources import known_releases
 
         rows = known_releases(model)
     else:

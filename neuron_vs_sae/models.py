@@ -19,7 +19,7 @@ from torch import Tensor
 
 from neuron_vs_sae.architectures import settings
 from neuron_vs_sae.errors import InputError, check_choice
-from neuron_vs_sae.presets import located, presets
+from neuron_vs_sae.presets import hub_name, located, presets
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -58,15 +58,14 @@ def load_model(
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {device!r} (--device) cannot be used: {str(error).splitlines()[0]}") from error
     options = {"dtype": DTYPES[dtype], "device": device, "trust_remote_code": trust_remote_code}
-    known = presets().get(str(name))
-    name = known.model if known else name
+    name = hub_name(str(name))
     folder = located(name)
     if folder.is_dir():
         if revision is not None:
             raise InputError(f"{folder} is a folder, which has no revision {revision!r}: only models of the hub have")
         build = partial(_from_folder, folder.resolve())
     else:
-        build = partial(_from_hub, _official_name(str(name), trust_remote_code, backend), revision)
+        build = partial(_from_hub, _official_name(name, trust_remote_code, backend), revision)
     try:
         with _quiet():
             model = build(backend, process_weights, options)
@@ -196,6 +195,7 @@ def same_model(a: str, b: str) -> bool:
     aliases = make_model_alias_map()
 
     def canonical(name: str) -> str:
+        name = hub_name(name)
         known = aliases.get(name.lower(), name)
         return known.split("/")[-1].lower()
 
@@ -263,7 +263,8 @@ def _quiet() -> Iterator[None]:
 
 
 def known_models() -> list[tuple[str, str]]:
-    """(hub name, aliases) of every model that can be loaded by name."""
+    """(name, what it is) of every model that can be loaded by name: presets, and transformer-lens' with their aliases."""
     from transformer_lens.supported_models import MODEL_ALIASES, OFFICIAL_MODEL_NAMES
 
-    return [(name, ", ".join(MODEL_ALIASES.get(name, ()))) for name in OFFICIAL_MODEL_NAMES]
+    ours = [(name, preset.summary) for name, preset in presets().items()]
+    return ours + [(name, ", ".join(MODEL_ALIASES.get(name, ()))) for name in OFFICIAL_MODEL_NAMES]

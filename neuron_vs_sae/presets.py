@@ -3,22 +3,46 @@
 import tomllib
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from neuron_vs_sae import default
 from neuron_vs_sae.errors import InputError
 
+_Sources = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)]
+_DECIDES = ("dtype", "prepend_bos", "backend")
+
 
 class Preset(BaseModel):
-    """A model, and the source of its dictionaries for each kind of site (the first is the usual one)."""
+    """A model, how to run it, and the sources of its dictionaries for each kind of site (the first is the usual one)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str
-    saes: dict[str, str] = {}
-    transcoders: dict[str, str] = {}
+    dtype: str = "float32"
+    prepend_bos: bool = True
+    backend: str = "hooked"
+    any_model: bool = False
+    """The dictionaries were trained on another model: a chat model's on its base."""
+    memory_gib: float | None = None
+    """The model's weights in its dtype, and the first source's at every layer in float32."""
+    reference: str = ""
+    saes: dict[str, _Sources] = {}
+    transcoders: dict[str, _Sources] = {}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The study's fields that it decides where the user does not."""
+        return {name: getattr(self, name) for name in _DECIDES if name in self.model_fields_set}
+
+    @property
+    def summary(self) -> str:
+        """`google/gemma-2-2b, bfloat16, about 13.3 GiB; saes at hook_mlp_out, attn.hook_z; transcoders at hook_mlp_out`."""
+        size = f", about {self.memory_gib} GiB with dictionaries" if self.memory_gib else ""
+        parts = [f"{self.model}, {self.dtype}{size}"]
+        parts += [f"{what} at {', '.join(getattr(self, what))}" for what in ("saes", "transcoders") if getattr(self, what)]
+        return "; ".join(parts)
 
 
 @cache
@@ -28,14 +52,26 @@ def presets() -> dict[str, Preset]:
     return {name: Preset(**table) for name, table in tomllib.loads(text).items()}
 
 
-def source_for(model: str, kind: Literal["saes", "transcoders"], site: str | None) -> tuple[str, str]:
-    """(source, kind of site) of a model's dictionaries at `site`, or at their usual one.
+def hub_name(name: str) -> str:
+    """The model of a preset; any other name as it is."""
+    return presets()[name].model if name in presets() else name
+
+
+def preset_of(model: str) -> Preset | None:
+    """The preset of a model under any of the names that it has on the hub or here."""
+    from neuron_vs_sae.models import same_model  # which knows the names, and resolves presets'
+
+    return next((preset for preset in presets().values() if same_model(preset.model, model)), None)
+
+
+def source_for(model: str, kind: Literal["saes", "transcoders"], site: str | None) -> tuple[str, str, bool]:
+    """(source, kind of site, whether they are another model's) of a model's dictionaries at `site`, or their usual one.
 
     Raises `InputError` for a model without a preset, or a site that its preset has none for.
     """
-    found = presets().get(model)
+    found = preset_of(model)
     sources = getattr(found, kind) if found else {}
-    if not sources:
+    if found is None or not sources:
         name = {"saes": "sae", "transcoders": "transcoder"}[kind]
         raise InputError(
             f"there is no preset with {kind} of model '{model}': say which (write {name}:FOLDER or {name}:RELEASE; "
@@ -44,7 +80,7 @@ def source_for(model: str, kind: Literal["saes", "transcoders"], site: str | Non
     chosen = site or next(iter(sources))
     if chosen not in sources:
         raise InputError(f"the preset of model '{model}' has no {kind} at {chosen}; it has: {', '.join(sources)}")
-    return sources[chosen], chosen
+    return sources[chosen][0], chosen, found.any_model
 
 
 def located(text: str | Path) -> Path:

@@ -120,9 +120,6 @@ def _chord_through_cap(logits: Float[Tensor, "*s"], cap: float) -> Float[Tensor,
 
     The cap's own slope 1 - tanh^2 = 1 / cosh^2 is divided out and the chord put in its place.
     """
-    logits = (
-        logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
-    )  # 1 - tanh^2 rounds to 0 there
     ratio = logits.detach() / cap
     chord = torch.where(ratio == 0, torch.ones_like(ratio), torch.tanh(ratio) / ratio)
     return with_slope_of(logits, logits * chord * torch.cosh(ratio) ** 2)

@@ -150,12 +150,20 @@ def _logits(
     model: Any, tokens: Int[Tensor, "batch pos"], length: Int[Tensor, " batch"], edits: Sequence[Edit]
 ) -> Float[Tensor, "batch vocab"]:
     rows = torch.arange(tokens.shape[0], device=tokens.device)
+    last: list[Tensor] = []
 
     def last_only(x: Tensor) -> Tensor:
-        return x[rows.to(x.device), length.to(x.device) - 1][:, None]
+        last.append(x[rows.to(x.device), length.to(x.device) - 1][:, None])
+        return last[0]
+
+    def unrounded(logits: Tensor) -> Tensor | None:
+        """A model of half precision rounds a logit to three digits: its difference of logits would have one or two."""
+        if logits.dtype not in (torch.float16, torch.bfloat16):
+            return None
+        return last[0].float() @ model.W_U.float() + model.b_U.float()
 
     # Only the answer position is unembedded.
-    with _installed(model, [*edits, ("unembed.hook_in", last_only)]):
+    with _installed(model, [("unembed.hook_out", unrounded), *edits, ("unembed.hook_in", last_only)]):
         # The side only matters to transformer-lens when it guesses a mask from pad tokens; prompts here need none.
         return model(tokens, padding_side="right")[:, 0].to(precision(model))
 

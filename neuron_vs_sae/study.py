@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from neuron_vs_sae import default
 from neuron_vs_sae.errors import InputError
 from neuron_vs_sae.lookup import check, known, parse
+from neuron_vs_sae.presets import presets
 
 
 def _listed(value: Any) -> Any:
@@ -58,7 +59,7 @@ class Study(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str = Field(min_length=1, description="hub name or local folder of the model")
+    model: str = Field(min_length=1, description="preset, hub name or local folder of the model")
     dtype: Literal["float32", "float64", "bfloat16", "float16"] = Field(
         "float32", description="the model's; scores and metrics are in float32 or better"
     )
@@ -99,6 +100,12 @@ class Study(BaseModel):
     seed: int = Field(0, ge=0, description="of splits, resampling, random scores and bootstrap")
     confidence: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
     resamples: int = Field(2000, ge=100, description="bootstrap resamples per interval")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_preset(cls, given: Any) -> Any:
+        preset = presets().get(given.get("model")) if isinstance(given, dict) else None
+        return {**preset.settings, **given} if preset else given
 
     @model_validator(mode="after")
     def _is_one_product(self) -> "Study":

@@ -12,12 +12,13 @@ import pytest
 import torch
 import toys
 from sae_lens import SAE, StandardSAE, TrainingSAE
-from sae_lens.loading import pretrained_saes_directory
+from sae_lens.loading import pretrained_sae_loaders, pretrained_saes_directory
 from sae_lens.loading.pretrained_saes_directory import PretrainedSAELookup
 from tables import BASES, BasisCase, identity_sae
+from transformer_lens.components import LayerNormPre
 
 import neuron_vs_sae as nvs
-from neuron_vs_sae.bases.sae import known_releases
+from neuron_vs_sae.bases._sources import known_releases
 from neuron_vs_sae.basis import Affine, split
 from neuron_vs_sae.checks import explained_variance
 from neuron_vs_sae.errors import InputError
@@ -278,9 +279,7 @@ def test_a_site_and_layers_choose_among_what_a_folder_holds(llama: Any, tmp_path
     assert len(names(f"sae:{tmp_path}")) == 4
     assert names(f"sae:{tmp_path}@hook_mlp_out") == ["blocks.0.hook_mlp_out", "blocks.1.hook_mlp_out"]
     assert names(f"sae:{tmp_path}@hook_attn_out,layers=1") == ["blocks.1.hook_attn_out"]
-    with pytest.raises(
-        InputError, match="no autoencoders at hook_resid_post among 4 loaded; kinds of site there: hook_a"
-    ):
+    with pytest.raises(InputError, match="no autoencoders at hook_resid_post among the 4 there; kinds of site: hook_a"):
         names(f"sae:{tmp_path}@hook_resid_post")
     with pytest.raises(InputError, match="layers='5': the model has layers 0-1"):
         names(f"sae:{tmp_path},layers=5")
@@ -307,6 +306,8 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> dict[str, SAE]:
         norm_scaling_factor={}, config_overrides=None,
     )  # fmt: skip
     monkeypatch.setattr(pretrained_saes_directory, "get_pretrained_saes_directory", lambda: {"toy-llama-mlp": release})
+    described = {name: one.cfg.to_dict() for name, one in saes.items()}
+    monkeypatch.setattr(pretrained_sae_loaders, "load_sae_config_from_huggingface", lambda _, sae_id: described[sae_id])
     monkeypatch.setattr(SAE, "from_pretrained", staticmethod(lambda release, sae_id: saes[sae_id]))
     return saes
 
@@ -318,6 +319,62 @@ def test_a_release_gives_all_its_saes_and_an_id_gives_one(llama: Any, registry: 
     one = bound("bases", "sae:toy-llama-mlp/layer_1/width_10@hook_mlp_out")(llama)
     assert one.hooks == ("blocks.1.hook_mlp_out",)
     assert one.provenance["saes"][0]["release"] == "toy-llama-mlp"
+
+
+def test_an_id_with_a_star_is_every_id_that_fits(llama: Any, registry: dict[str, SAE]) -> None:
+    assert len(nvs.bases.sae(llama, source="toy-llama-mlp/layer_*/width_10").sites) == len(registry)
+    assert nvs.bases.sae(llama, source="toy-llama-mlp/*_1/*").hooks == ("blocks.1.hook_mlp_out",)
+    with pytest.raises(InputError, match=r"has no SAE 'layer_\*/width_20'; it has layer_0/width_10, layer_1/width_10$"):
+        nvs.bases.sae(llama, source="toy-llama-mlp/layer_*/width_20")
+
+
+def test_only_the_weights_that_a_site_and_layers_ask_for_are_read(
+    llama: Any, registry: dict[str, SAE], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_ids: list[str] = []
+
+    def load(release: str, sae_id: str) -> SAE:
+        read_ids.append(sae_id)
+        return registry[sae_id]
+
+    monkeypatch.setattr(SAE, "from_pretrained", staticmethod(load))
+    one = nvs.bases.sae(llama, source="toy-llama-mlp", site="hook_mlp_out", layers="1")
+    assert read_ids == ["layer_1/width_10"]
+    with pytest.raises(InputError, match="no autoencoders at hook_attn_out among the 2 there"):
+        nvs.bases.sae(llama, source="toy-llama-mlp", site="hook_attn_out")
+    both = nvs.bases.sae(llama, source="toy-llama-mlp")
+    assert read_ids == ["layer_1/width_10", "layer_0/width_10"]  # the other is in use
+    assert both.dictionaries[1] is one.dictionaries[0]
+    assert both.provenance["saes"][1] == one.provenance["saes"][0]
+
+
+def test_an_sae_of_a_folder_is_loaded_once_while_it_is_in_use_and_again_when_its_file_has_changed(
+    llama: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[Path] = []
+    load = SAE.load_from_disk
+    monkeypatch.setattr(SAE, "load_from_disk", lambda folder: loaded.append(folder) or load(folder))
+    folder = save(make("standard"), tmp_path / "sae")
+    bases = [bound("bases", text, prompts=toys.pairs())(llama) for text in (f"sae:{folder}", f"random_sae:{tmp_path}")]
+    assert loaded == [folder]
+    save(make("standard", seed=1), folder)
+    again = nvs.bases.sae(llama, source=folder)
+    assert loaded == [folder, folder]
+    assert again.provenance["saes"][0]["sha256"] != bases[0].provenance["saes"][0]["sha256"]
+
+
+def test_sources_are_listed_with_a_plus_or_in_a_list(llama: Any, tmp_path: Path) -> None:
+    for site in ("hook_mlp_out", "hook_attn_out"):
+        save(toys.sae(f"blocks.0.{site}"), tmp_path / site)
+    mlp, attention = tmp_path / "hook_mlp_out", tmp_path / "hook_attn_out" / "sae_weights.safetensors"
+    expected = ("blocks.0.hook_attn_out", "blocks.0.hook_mlp_out")
+    assert bound("bases", f"sae:{mlp}+{attention}")(llama).hooks == expected
+    assert nvs.bases.sae(llama, source=[mlp, str(attention)]).hooks == expected
+    assert nvs.bases.sae(llama, source=[toys.sae("blocks.0.hook_attn_out"), mlp]).hooks == expected
+    with pytest.raises(
+        InputError, match=rf"more than one dictionary at {HOOK}: name one SAE per site .*there are hook_"
+    ):
+        nvs.bases.sae(llama, source=[mlp, mlp])
 
 
 @pytest.mark.usefixtures("registry")
@@ -369,6 +426,40 @@ def test_keeping_all_of_a_transcoder_and_its_errors_is_the_model(architecture: s
     assert not torch.allclose(curve.circuit[0], curve.whole, atol=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma2"])
+@pytest.mark.parametrize(
+    "hook", [{"hook": "blocks.1.mlp.hook_in"},
+             {"hook": "blocks.1.hook_mlp_in", "hf_hook_name": "model.layers.1.pre_feedforward_layernorm.output"}],
+    ids=["mwhanna's", "Gemma Scope 2's"],
+)  # fmt: skip
+def test_a_transcoder_of_what_enters_the_mlp_reads_the_norms_output_with_its_weights(
+    kind: str, hook: dict[str, str]
+) -> None:
+    model, pairs = toys.model(kind), toys.pairs()
+    metadata = {"hook_name_out": "blocks.1.hook_mlp_out", **{k: v for k, v in hook.items() if k != "hook"}}
+    theirs = toys.sae(hook["hook"], architecture="transcoder", metadata=metadata)
+    basis = nvs.bases.transcoder(model, source=[theirs])
+    entered: dict[str, torch.Tensor] = {}
+    module = model.blocks[1].mlp
+    handle = module.register_forward_pre_hook(lambda _, given: entered.update(x=given[0]))
+    values = read(model, pairs.clean, pairs.length, basis.hooks)
+    handle.remove()
+    features = basis.features(values)
+    assert close(features.units[0], theirs.encode(entered["x"]).detach())
+    assert close(values["blocks.1.hook_mlp_out"] - features.errors[0], theirs(entered["x"]).detach())
+
+
+def test_such_a_transcoder_needs_the_norms_weights(gpt2: Any) -> None:
+    model = copy.deepcopy(gpt2)
+    model.blocks[1].ln2 = LayerNormPre(model.cfg)
+    model.setup()
+    theirs = toys.sae(
+        "blocks.1.mlp.hook_in", architecture="transcoder", metadata={"hook_name_out": "blocks.1.hook_mlp_out"}
+    )
+    with pytest.raises(InputError, match=r"a transcoder at blocks\.1\.mlp\.hook_in needs the weights of the norm"):
+        nvs.bases.transcoder(model, source=[theirs])
+
+
 def test_a_per_token_normalisation_of_a_transcoders_input_leaves_its_output_alone(llama: Any) -> None:
     theirs = toys.sae(
         "blocks.0.ln2.hook_normalized", architecture="transcoder", normalize_activations="layer_norm",
@@ -391,9 +482,11 @@ def test_a_hook_that_the_model_does_not_run_is_refused_until_it_does(llama: Any)
 
 
 def test_a_transcoder_is_no_autoencoder_and_the_other_way_round(llama: Any) -> None:
-    with pytest.raises(InputError, match="no autoencoders among 2 loaded; for what is there the basis is 'transcoder'"):
+    with pytest.raises(
+        InputError, match="no autoencoders among the 2 there; for what is there the basis is 'transcoder'"
+    ):
         nvs.bases.sae(llama, source=toys.transcoders())
-    with pytest.raises(InputError, match="no transcoders among 2 loaded; for what is there the basis is 'sae'"):
+    with pytest.raises(InputError, match="no transcoders among the 2 there; for what is there the basis is 'sae'"):
         nvs.bases.transcoder(llama, source=toys.saes())
 
 
@@ -480,8 +573,8 @@ def test_an_sae_that_is_still_in_training_is_refused(llama: Any) -> None:
     training = TrainingSAE.from_dict({"architecture": "batchtopk", "d_in": 8, "d_sae": 10, "k": 3})
     with pytest.raises(InputError, match="BatchTopKTrainingSAE is no SAE to use: give sae-lens' inference SAEs"):
         nvs.bases.sae(llama, source=[training])
-    with pytest.raises(InputError, match="a str is no SAE to use"):
-        nvs.bases.sae(llama, source=["toy"])
+    with pytest.raises(InputError, match="a int is no SAE to use"):
+        nvs.bases.sae(llama, source=[3])
 
 
 def test_nan_in_an_saes_weights_is_refused_by_the_parameters_name(llama: Any, tmp_path: Path) -> None:

@@ -246,6 +246,8 @@ def test_options_of_the_whole_study_cannot_be_set_for_a_part_of_it() -> None:
 def test_what_a_function_needs_is_asked_for() -> None:
     with pytest.raises(InputError, match="task 'world' needs source"):
         bound("tasks", "world")
+    with pytest.raises(InputError, match=r"basis 'random_sae' needs prompts"):
+        bound("bases", "random_sae:DIR")
     with pytest.raises(InputError, match="task 'from_file' needs path"):
         bound("tasks", "from_file")
 

@@ -1,13 +1,12 @@
 """Control: an untrained SAE of the same shape and sparsity as a trained one."""
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from neuron_vs_sae.bases._sources import Source
 from neuron_vs_sae.bases.sae import sae
 from neuron_vs_sae.basis import Affine, Basis, Dictionary
 from neuron_vs_sae.pairs import PromptPairs
@@ -18,7 +17,7 @@ def random_sae(
     model: Any,
     *,
     prompts: PromptPairs,
-    source: str | Path | torch.nn.Module | Sequence[Any] | None = None,
+    source: Source | None = None,
     site: str | None = None,
     layers: str | None = None,
     any_model: bool = False,

@@ -1,83 +1,123 @@
-"""SAEs of sae-lens: the only file that knows it. Sites come from each SAE's own configuration, never from its name."""
+"""SAEs of sae-lens as a basis. Sites come from each SAE's own configuration, never from its name."""
 
-import contextlib
-import hashlib
-import warnings
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from neuron_vs_sae.bases._sites import layer_numbers, widths
+from neuron_vs_sae.bases._sources import Candidate, Source, candidates, quiet
 from neuron_vs_sae.basis import Affine, Basis, Site
-from neuron_vs_sae.default import MODELS
 from neuron_vs_sae.errors import InputError
 from neuron_vs_sae.models import same_model
-from neuron_vs_sae.presets import located, source_for
+from neuron_vs_sae.presets import source_for
 from neuron_vs_sae.splice import precision
 
 # The scale that these put on each token is folded into the units; the shift and the scaled bias go to the error.
 _PER_TOKEN = ("layer_norm", "constant_norm_rescale")
 
 
+# Every SAE in use, and where it came from: bases that share one (`sae:DIR` and `random_sae:DIR`) load it once.
+_IN_USE: WeakValueDictionary[Any, Affine] = WeakValueDictionary()
+_FROM: WeakKeyDictionary[Affine, dict[str, Any]] = WeakKeyDictionary()
+
+
 def sae(
     model: Any,
     *,
-    source: str | Path | torch.nn.Module | Sequence[Any] | None = None,
+    source: Source | None = None,
     site: str | None = None,
     layers: str | None = None,
     any_model: bool = False,
 ) -> Basis:
     """Autoencoders at any number of sites.
 
-    `source` is a folder (every sae-lens folder below it), `RELEASE` or `RELEASE/ID` of sae-lens' registry, or one or
-    more loaded `sae_lens.SAE` objects; without one, the model's preset says which. `site` keeps one kind (`hook_mlp_out`), `layers` some layers. An SAE trained with a per-token
+    `source` is a folder (every sae-lens folder below it), `RELEASE` or `RELEASE/ID` of sae-lens' registry (`*` in an ID
+    stands for anything), several of these joined by `+`, a list of them, or loaded `sae_lens.SAE` objects; without one,
+    the model's preset has it, at `hook_mlp_out` or `site`. `site` keeps one kind (`hook_mlp_out`), `layers` some layers:
+    weights are read of those alone. An SAE trained with a per-token
     normalisation (`layer_norm`, `constant_norm_rescale`) has that token's scale folded into its units; what else the
     normalisation adds is in the error. `any_model=True` accepts SAEs trained on another model (a base model's SAEs
     on its chat version).
     Raises `InputError` for an SAE whose model, hook or width is not this model's, whose normalisation was not folded,
     whose weights are not finite, or whose decoder is not affine in its units alone.
     """
-    if source is None:
-        source, site = source_for(model.cfg.model_name, "saes", site)
-    return from_saes(model, "sae", load(source), site, layers, any_model, transcoders=False)
+    return from_saes(model, "sae", source, site, layers, any_model, transcoders=False)
 
 
 def from_saes(
     model: Any,
     name: str,
-    found: Sequence[tuple[Any, dict[str, Any]]],
+    source: Source | None,
     site: str | None,
     layers: str | None,
     any_model: bool,
     *,
     transcoders: bool,
 ) -> Basis:
-    """The basis of loaded SAEs (or transcoders), each with its provenance, in the order in which the model runs."""
+    """The basis of the SAEs (or transcoders) that `source` names, in the order in which the model runs."""
+    if source is None:
+        source, site, others = source_for(model.cfg.model_name, "transcoders" if transcoders else "saes", site)
+        any_model = any_model or others
+    found = candidates(source)
+    of_type = [one for one in found if _is_transcoder(one.cfg) == transcoders]
     wanted = layer_numbers(model, layers)
-    of_type = [(_site(s, where, model), s, where) for s, where in found if _is_transcoder(s) == transcoders]
-    chosen = [one for one in of_type if one[0].layer in wanted and site in (None, one[0].kind)]
+    chosen = [
+        (_site(one, model), one)
+        for one in of_type
+        if site in (None, _kind(one.cfg)) and (layers is None or _layer(_writes(one.cfg)) in wanted)
+    ]
     if not chosen:
         what, other = ("transcoders", "sae") if transcoders else ("autoencoders", "transcoder")
-        kinds = ", ".join(sorted({at.kind for at, _, _ in of_type}))
+        kinds = ", ".join(sorted({_kind(one.cfg) for one in of_type}))
         raise InputError(
-            f"no {what}{f' at {site}' if site else ''}{f' in layers {layers}' if layers else ''} among {len(found)} loaded; "
-            + (f"kinds of site there: {kinds}" if kinds else f"for what is there the basis is '{other}'")
+            f"no {what}{f' at {site}' if site else ''}{f' in layers {layers}' if layers else ''} among the {len(found)} there; "
+            + (f"kinds of site: {kinds}" if kinds else f"for what is there the basis is '{other}'")
         )
-    width = widths(model, (hook for at, _, _ in chosen for hook in (at.reads, at.writes)))
-    for at, s, where in chosen:
-        _check(s, where["name"], at, width, model, any_model)
+    _check_one_per_site(name, chosen)
+    width = widths(model, (hook for at, _ in chosen for hook in (at.reads, at.writes)))
+    for at, one in chosen:
+        _check(one, at, width, model, any_model)
     reached = list(width)
-    chosen.sort(key=lambda one: (reached.index(one[0].writes), one[0].head or 0))
+    chosen.sort(key=lambda found: (reached.index(found[0].writes), found[0].head or 0))
+    loaded = [_load(one, model) for _, one in chosen]
     return Basis(
         name=name,
-        sites=tuple(at for at, _, _ in chosen),
-        dictionaries=tuple(dictionary(s, model) for _, s, _ in chosen),
-        provenance={"saes": [where for _, _, where in chosen]},
+        sites=tuple(at for at, _ in chosen),
+        dictionaries=tuple(_reading(made, at, one.cfg, model) for made, (at, one) in zip(loaded, chosen, strict=True)),
+        provenance={"saes": [_FROM[made] for made in loaded]},
     )
+
+
+def _check_one_per_site(basis: str, chosen: Sequence[tuple[Site, Candidate]]) -> None:
+    by_site = defaultdict(list)
+    for at, one in chosen:
+        by_site[at.name].append(one.name)
+    for name, several in by_site.items():
+        if len(several) > 1:
+            raise InputError(
+                f"basis '{basis}' has more than one dictionary at {name}: name one SAE per site (sae:DIR/SUBFOLDER, "
+                f"sae:RELEASE/ID, or a pattern such as sae:RELEASE/layer_*_width_16k); there are {', '.join(several[:4])}"
+                f"{' and others' if len(several) > 4 else ''}"
+            )
+
+
+def _load(one: Candidate, model: Any) -> Affine:
+    """Its `Dictionary`: the one in use, if there is one."""
+    key = one.key and (one.key, precision(model), next(model.parameters()).device)
+    made = _IN_USE.get(key)
+    if made is None:
+        theirs, where = one.load()
+        _check_weights(theirs, one.name)
+        made = dictionary(theirs, model)
+        _FROM[made] = where
+        if key is not None:
+            _IN_USE[key] = made
+    return made
 
 
 def dictionary(sae: Any, model: Any) -> Affine:
@@ -95,7 +135,7 @@ def dictionary(sae: Any, model: Any) -> Affine:
                 f"the decoder of {type(sae).__name__} is not units @ W_dec + b_dec, so a unit has no fixed direction: "
                 "this kind of SAE cannot be a basis"
             )
-    normalised = module.cfg.normalize_activations in _PER_TOKEN and not _is_transcoder(sae)
+    normalised = module.cfg.normalize_activations in _PER_TOKEN and not _is_transcoder(sae.cfg)
 
     def encode(y: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch width"]:
         with torch.no_grad():
@@ -105,7 +145,7 @@ def dictionary(sae: Any, model: Any) -> Affine:
             return units * scale if normalised else units
 
     made = Affine(encode, decoder, torch.zeros_like(bias) if normalised else bias)
-    made.lossless = _gives_back(made, dtype, device)
+    made.lossless = not _is_transcoder(sae.cfg) and _gives_back(made, dtype, device)
     return made
 
 
@@ -116,7 +156,7 @@ def _own(sae: Any, dtype: torch.dtype, device: torch.device) -> Any:
     normalisations are closures over the module that they were made for, and in a copy would go on writing to the original.
     """
     cfg = type(sae.cfg).from_dict({**sae.cfg.to_dict(), "device": "meta", "reshape_activations": "none"})
-    with _quiet():
+    with quiet():
         made = type(sae)(cfg)
     made.load_state_dict(sae.state_dict(), assign=True)
     made.run_time_activation_norm_fn_out = lambda x: x
@@ -145,31 +185,72 @@ def _gives_back(made: Affine, dtype: torch.dtype, device: torch.device) -> bool:
     return made.width == made.d and torch.equal(made.decode(made.encode(x)), x)
 
 
-def _is_transcoder(sae: Any) -> bool:
-    return hasattr(sae.cfg, "d_out") or bool(sae.cfg.metadata.hook_name_out)
+def _is_transcoder(cfg: Any) -> bool:
+    return hasattr(cfg, "d_out") or bool(cfg.metadata.hook_name_out)
 
 
-def _site(sae: Any, where: dict[str, Any], model: Any) -> Site:
-    metadata = sae.cfg.metadata
-    transcoder = _is_transcoder(sae)
-    reads, writes = metadata.hook_name, metadata.hook_name_out if transcoder else metadata.hook_name
+def _writes(cfg: Any) -> str | None:
+    return cfg.metadata.hook_name_out if _is_transcoder(cfg) else cfg.metadata.hook_name
+
+
+def _layer(hook: str | None) -> int:
+    return int(hook.split(".")[1]) if hook and hook.startswith("blocks.") else 0
+
+
+def _kind(cfg: Any) -> str:
+    hook = _writes(cfg)
+    return Site(_layer(hook), hook, hook).kind if hook else "unknown"
+
+
+def _site(one: Candidate, model: Any) -> Site:
+    metadata, transcoder, known = one.cfg.metadata, _is_transcoder(one.cfg), model.hook_dict
+    reads, writes = _reads(one.cfg), _writes(one.cfg)
     if not reads or not writes:
         raise InputError(
-            f"the configuration of SAE {where['name']} has no metadata.{'hook_name_out' if reads else 'hook_name'}, so its site "
+            f"the configuration of SAE {one.name} has no metadata.{'hook_name_out' if reads else 'hook_name'}, so its site "
             "is unknown; add it to its cfg.json"
         )
+    if reads.endswith(_MLP_INPUT) and reads not in known:
+        reads = reads.replace(_MLP_INPUT, ".ln2.hook_normalized")
     for hook in (reads, writes):
-        if hook not in model.hook_dict:
+        if hook not in known:
             raise InputError(
-                f"SAE {where['name']} is for hook {hook!r}, which model '{model.cfg.model_name}' ({model.cfg.n_layers} layers) "
+                f"SAE {one.name} is for hook {hook!r}, which model '{model.cfg.model_name}' ({model.cfg.n_layers} layers) "
                 f"does not have: it is for {metadata.model_name or 'another model'}"
             )
-    layer = int(writes.split(".")[1]) if writes.startswith("blocks.") else 0
-    return Site(layer, reads, writes, metadata.hook_head_index_out if transcoder else metadata.hook_head_index)
+    return Site(_layer(writes), reads, writes, metadata.hook_head_index_out if transcoder else metadata.hook_head_index)
 
 
-def _check(sae: Any, label: str, site: Site, width: dict[str, int], model: Any, any_model: bool) -> None:
-    cfg = sae.cfg
+# What enters the MLP: a hook of the bridge. HookedTransformer has one just before the norm's weights are applied.
+_MLP_INPUT = ".mlp.hook_in"
+
+
+def _reads(cfg: Any) -> str | None:
+    """sae-lens gives Gemma Scope 2's transcoders a hook before the norm; by its own note of their place they read after."""
+    metadata = cfg.metadata
+    if str(metadata.hf_hook_name).endswith("pre_feedforward_layernorm.output"):
+        return str(metadata.hook_name).replace(".hook_mlp_in", _MLP_INPUT)
+    return metadata.hook_name
+
+
+def _reading(made: Affine, site: Site, cfg: Any, model: Any) -> Affine:
+    """The dictionary, of what is read at the site: a norm's weights are put on first where the hook is before them."""
+    reads = _reads(cfg)
+    if reads == site.reads:
+        return made
+    norm = model.blocks[site.layer].ln2
+    if not hasattr(norm, "w"):
+        raise InputError(
+            f"a transcoder at {reads} needs the weights of the norm before the MLP, which process_weights folded away: load "
+            "the model without it"
+        )
+    weight = norm.w.detach().to(made.decoder.dtype)
+    bias = norm.b.detach().to(made.decoder.dtype) if hasattr(norm, "b") else torch.zeros_like(weight)
+    return Affine(lambda y: made.encode(y * weight + bias), made.decoder, made.offset)
+
+
+def _check(one: Candidate, site: Site, width: dict[str, int], model: Any, any_model: bool) -> None:
+    label, cfg = one.name, one.cfg
     theirs = cfg.metadata.model_name
     if theirs and not any_model and not same_model(theirs, model.cfg.model_name):
         raise InputError(
@@ -189,11 +270,6 @@ def _check(sae: Any, label: str, site: Site, width: dict[str, int], model: Any, 
             f"SAE {label} takes {cfg.d_in} and writes {d_out} dimensions, but {site.reads} of the model has {read_width} and "
             f"{site.writes} {written_width}: it is an SAE of another model or another site"
         )
-    if cfg.normalize_activations not in ("none", *_PER_TOKEN):
-        raise InputError(
-            f"SAE {label} has normalize_activations='{cfg.normalize_activations}', which is not in its weights: fold it first "
-            "(sae.fold_activation_norm_scaling_factor or sae.fold_activation_whitening of sae-lens) and save it again"
-        )
     kwargs = cfg.metadata.model_from_pretrained_kwargs or {}
     if _is_centred(model) and not kwargs.get("center_writing_weights") and not any_model:
         raise InputError(
@@ -205,6 +281,16 @@ def _check(sae: Any, label: str, site: Site, width: dict[str, int], model: Any, 
             f"SAE {label} was trained on a model loaded with {kwargs}, and this one's weights are not centred, so their "
             "activations differ: load the model with process_weights=True (--process-weights)"
         )
+
+
+def _check_weights(sae: Any, label: str) -> None:
+    """What is known only when it is loaded: sae-lens folds some normalisations then."""
+    cfg = sae.cfg
+    if cfg.normalize_activations not in ("none", *_PER_TOKEN):
+        raise InputError(
+            f"SAE {label} has normalize_activations='{cfg.normalize_activations}', which is not in its weights: fold it first "
+            "(sae.fold_activation_norm_scaling_factor or sae.fold_activation_whitening of sae-lens) and save it again"
+        )
     bad = [n for n, p in sae.named_parameters() if not bool(p.isfinite().all())]
     if bad:
         raise InputError(f"SAE {label} has NaN or infinite values in {', '.join(bad)}: its file is damaged")
@@ -214,114 +300,3 @@ def _is_centred(model: Any) -> bool:
     """What writes to the residual stream has mean 0 over its coordinates."""
     written = model.W_E.double()
     return bool(written.mean(-1).abs().max() < 1e-4 * written.abs().max())
-
-
-def load(source: str | Path | torch.nn.Module | Sequence[Any]) -> list[tuple[Any, dict[str, Any]]]:
-    """(SAE, provenance) of a folder, of a release of sae-lens' registry (`RELEASE`, `RELEASE/ID`), or of SAE objects."""
-    from sae_lens import SAE, TrainingSAE
-
-    if isinstance(source, (str, Path)):
-        folder = located(source)
-        return [_from_folder(f) for f in _folders(folder)] if folder.is_dir() else _from_registry(str(source))
-    given: Sequence[Any] = [source] if isinstance(source, torch.nn.Module) else source
-    for one in given:
-        if not isinstance(one, SAE) or isinstance(one, TrainingSAE):
-            raise InputError(
-                f"a {type(one).__name__} is no SAE to use: give sae-lens' inference SAEs (save a training SAE with "
-                "save_inference_model, and load that)"
-            )
-    return [(s, {"name": str(s.cfg.metadata.hook_name), "given": "as an object", **_described(s)}) for s in given]
-
-
-def _folders(folder: Path) -> list[Path]:
-    found = sorted(f.parent for f in folder.rglob("cfg.json") if (f.parent / "sae_weights.safetensors").exists())
-    if not found:
-        raise InputError(
-            f"no SAE in {folder}: a sae-lens folder holds cfg.json and sae_weights.safetensors, and there is none below it"
-        )
-    return found
-
-
-def _from_folder(folder: Path) -> tuple[Any, dict[str, Any]]:
-    from sae_lens import SAE
-    from safetensors import SafetensorError
-
-    try:
-        with _quiet():
-            loaded = SAE.load_from_disk(folder)
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        raise InputError(
-            f"the SAE in {folder} cannot be loaded by sae-lens: {type(error).__name__}: {error}. Its files are damaged, or "
-            "not of sae-lens"
-        ) from error
-    digest = hashlib.sha256()
-    for file in ("cfg.json", "sae_weights.safetensors"):
-        with (folder / file).open("rb") as stream:
-            hashlib.file_digest(stream, lambda: digest)
-    packaged = folder.is_relative_to(MODELS)
-    path = f"this package's {folder.relative_to(MODELS)}" if packaged else str(folder)
-    return loaded, {"name": folder.name, "path": path, "sha256": digest.hexdigest(), **_described(loaded)}
-
-
-def _from_registry(source: str) -> list[tuple[Any, dict[str, Any]]]:
-    from sae_lens import SAE
-    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
-
-    directory = get_pretrained_saes_directory()
-    release, _, sae_id = source.partition("/")
-    if release not in directory:
-        from difflib import get_close_matches
-
-        near = get_close_matches(release, directory, n=5, cutoff=0.4)
-        raise InputError(
-            f"{source!r} is neither a folder nor a release of sae-lens' registry; nearest releases: {', '.join(near) or 'none'}"
-            " (`nvs list saes`)"
-        )
-    ids = list(directory[release].saes_map)
-    if sae_id and sae_id not in ids:
-        raise InputError(
-            f"release {release} has no SAE {sae_id!r}; it has {', '.join(ids[:8])}{' ...' if len(ids) > 8 else ''}"
-        )
-    found = []
-    for one in [sae_id] if sae_id else ids:
-        try:
-            with _quiet():
-                loaded = SAE.from_pretrained(release, one)
-        except Exception as error:  # a hub and its loaders raise of every kind
-            raise InputError(
-                f"SAE {release}/{one} cannot be loaded: {str(error).splitlines()[0]}. It must be in the local cache, or the hub "
-                "in reach"
-            ) from error
-        found.append((loaded, {"name": f"{release}/{one}", "release": release, "id": one, **_described(loaded)}))
-    return found
-
-
-def _described(sae: Any) -> dict[str, Any]:
-    cfg = sae.cfg
-    return {
-        "architecture": cfg.architecture(),
-        "hook": cfg.metadata.hook_name,
-        "hook_out": cfg.metadata.hook_name_out,
-        "width": cfg.d_sae,
-        "normalize_activations": cfg.normalize_activations,
-        "sae_lens_version": cfg.metadata.sae_lens_version,
-    }
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences the one warning that says how the model should have been loaded; `_check` compares that itself."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from_pretrained_kwargs")
-        yield
-
-
-def known_releases(model: str | None = None) -> list[tuple[str, str]]:
-    """(release, what it is) of sae-lens' registry; with `model`, those trained on it. Offline."""
-    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
-
-    return [
-        (name, f"{release.model}, {len(release.saes_map)} SAEs")
-        for name, release in sorted(get_pretrained_saes_directory().items())
-        if model is None or same_model(model, release.model)
-    ]

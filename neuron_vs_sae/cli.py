@@ -205,13 +205,8 @@ def list_(
             rows += [(f"world:{name}", family.about) for name, family in FAMILIES.items()]
     elif what == "models":
         from neuron_vs_sae.models import known_models
-        from neuron_vs_sae.presets import presets
 
-        rows = [(name, "preset, with dictionaries") for name in presets()]
-        rows += [
-            ("FOLDER", "any local Hugging Face checkpoint with config, safetensors and tokenizer"),
-            *known_models(),
-        ]
+        rows = [("FOLDER", "any local Hugging Face checkpoint with config, safetensors and tokenizer"), *known_models()]
     elif what == "saes":
         from neuron_vs_sae.bases._sources import known_releases
 

@@ -20,6 +20,7 @@ from transformers.utils import logging
 import neuron_vs_sae as nvs
 from neuron_vs_sae.errors import InputError
 from neuron_vs_sae.models import known_models, load_model, prepare, same_model
+from neuron_vs_sae.presets import presets
 
 
 @pytest.fixture
@@ -335,9 +336,9 @@ def test_aliases_and_organisations_name_the_same_model() -> None:
     assert not same_model("gemma-2-2b", "gemma-2-2b-it")
 
 
-def test_known_models_are_those_of_transformer_lens() -> None:
+def test_known_models_are_presets_and_transformer_lens_own() -> None:
     found = dict(known_models())
-    assert set(found) == set(OFFICIAL_MODEL_NAMES)
+    assert set(found) == set(OFFICIAL_MODEL_NAMES) | set(presets())
     assert "gpt2-small" in found["gpt2"]
 
 

@@ -14,14 +14,14 @@ from transformer_lens import loading_from_pretrained
 from transformers import GPT2Config
 
 import neuron_vs_sae as nvs
-from neuron_vs_sae import presets
-from neuron_vs_sae.bases._sources import ids
+from neuron_vs_sae import default, presets
+from neuron_vs_sae.bases._sources import ids, known_releases
 from neuron_vs_sae.errors import InputError
 from neuron_vs_sae.lookup import bound
 from neuron_vs_sae.models import known_models, same_model
 from neuron_vs_sae.study import Study
 
-PRESETS = presets.known()
+PRESETS = {name: preset for name, preset in presets.presets().items() if name not in default.NAMES}
 every_preset = pytest.mark.parametrize("name", PRESETS)
 
 # Layers, width of the residual stream, heads times their size: of each model's own configuration on the hub.
@@ -68,8 +68,8 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def sources() -> list[Any]:
     """(preset, saes or transcoders, kind of site, source) of all presets."""
     return [
-        pytest.param(preset, what, site, source, id=f"{preset.name}-{what}-{site}-{source}")
-        for preset in PRESETS.values()
+        pytest.param(name, what, site, source, id=f"{name}-{what}-{site}-{source}")
+        for name, preset in PRESETS.items()
         for what in ("saes", "transcoders")
         for site, several in getattr(preset, what).items()
         for source in several
@@ -88,18 +88,23 @@ def layer(text: str) -> int:
     return int(re.search(r"(?:layer_?|blocks\.|^[lL])(\d+)", text)[1])  # pyright: ignore[reportOptionalSubscript]
 
 
-@pytest.mark.parametrize(("preset", "what", "site", "source"), sources())
+@pytest.mark.parametrize(("name", "what", "site", "source"), sources())
 def test_a_source_is_of_that_model_and_has_one_sae_per_layer(
-    preset: presets.Preset, what: str, site: str, source: str
+    name: str, what: str, site: str, source: str
 ) -> None:
+    preset = PRESETS[name]
     release = get_pretrained_saes_directory()[source.split("/")[0]]
     assert preset.any_model or same_model(release.model, preset.model)
     found = chosen(source)
     at_site = [one for one in found if hook_of(source, one).endswith(f".{site}")]
     layers = [layer(hook_of(source, one)) for one in at_site]
-    n_layers = SHAPES[preset.name][0]
+    n_layers = SHAPES[name][0]
     assert len(set(layers)) == len(layers) == PARTIAL.get(source, n_layers)
     assert max(layers) < n_layers
+
+
+def written(cfg: dict[str, Any]) -> str:
+    return cfg["metadata"].get("hook_name_out") or cfg["metadata"]["hook_name"]
 
 
 def hook_of(source: str, one: str) -> str:
@@ -107,8 +112,7 @@ def hook_of(source: str, one: str) -> str:
     release = get_pretrained_saes_directory()[source.split("/")[0]]
     path, known = release.saes_map[one], release.conversion_func
     if known in ("gemma_2", "gemma_2_transcoder", "qwen_scope"):
-        found = loaders.load_sae_config_from_huggingface(release.release, one)
-        return found.get("hook_name_out") or found["hook_name"]
+        return written(loaders.load_sae_config_from_huggingface(release.release, one))
     kinds = {
         "gemma_3": {"mlp_out": "hook_mlp_out", "attn_out": "attn.hook_z", "resid_post": "hook_resid_post", "transcoder": "hook_mlp_out"},
         "llama_scope": {"M-": "hook_mlp_out", "A-": "hook_attn_out", "R-": "hook_resid_post"},
@@ -124,35 +128,30 @@ def hook_of(source: str, one: str) -> str:
     return f"blocks.{next(part for part in number.groups() if part)}.{kind}"
 
 
-@pytest.mark.parametrize(("preset", "what", "site", "source"), sources())
+@pytest.mark.parametrize(("name", "what", "site", "source"), sources())
 def test_the_widths_that_the_registry_knows_are_those_of_the_model(
-    preset: presets.Preset, what: str, site: str, source: str, monkeypatch: pytest.MonkeyPatch
+    name: str, what: str, site: str, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, d_model, d_heads = SHAPES[preset.name]
+    preset, (_, d_model, d_heads) = PRESETS[name], SHAPES[name]
     release = get_pretrained_saes_directory()[source.split("/")[0]]
     expected = d_heads if site == "attn.hook_z" else d_model
     if release.conversion_func in ("gemma_2", "gemma_2_transcoder", "qwen_scope"):
         cfg = loaders.load_sae_config_from_huggingface(release.release, chosen(source)[0])
         assert cfg["d_in"] == expected
         width = re.search(r"width_(\d+)k|w(\d+)k", source)
-        assert width is None or cfg["d_sae"] == 1024 * int(width[1] or width[2]) or width[1] == "131"
+        assert width is None or int(width[1] or width[2]) in (cfg["d_sae"] // 1000, cfg["d_sae"] // 1024)
     elif release.conversion_func == "gemma_3":
         # What it makes of a repository without configurations, but for the shapes, which are in the weights.
         monkeypatch.setattr(loaders, "hf_hub_download", _no_entry)
         shapes = {"w_enc": [expected, 16384], "w_dec": [16384, expected]}
         monkeypatch.setattr(loaders, "get_safetensors_tensor_shapes", lambda *_: shapes)
         cfg = loaders.load_sae_config_from_huggingface(release.release, chosen(source)[0])
-        assert same_model(cfg["model_name"], preset.model)
-        assert (cfg.get("hook_name_out") or cfg["hook_name"]) == hook_of(source, chosen(source)[0])
+        assert same_model(cfg["metadata"]["model_name"], preset.model)
+        assert written(cfg) == hook_of(source, chosen(source)[0])
 
 
 def _no_entry(*_: Any, **__: Any) -> str:
-    raise EntryNotFoundError("no such file", response=_Response())  # pyright: ignore[reportArgumentType]
-
-
-class _Response:
-    headers: dict[str, str] = {}  # noqa: RUF012
-    request = None
+    raise EntryNotFoundError("no such file")
 
 
 @every_preset
@@ -178,27 +177,27 @@ def test_a_preset_decides_what_the_study_leaves_open(name: str) -> None:
     other = Study(model=name, task=("a.jsonl",), basis=("sae",), dtype="float64")
     assert other.dtype == "float64"
     assert preset.reference
-    assert 0.5 < preset.memory_gib < 300
+    assert 0.5 < (preset.memory_gib or 0) < 300
 
 
 @every_preset
 def test_a_model_under_any_of_its_names_has_its_presets_saes(name: str) -> None:
     preset = PRESETS[name]
     for model in (name, preset.model, preset.model.split("/")[-1]):
-        assert presets.of(model) is preset
+        assert presets.preset_of(model) is preset
     if preset.saes:
-        source, site, others = presets.source(preset.model, None, transcoders=False)
+        source, site, others = presets.source_for(preset.model, "saes", None)
         assert source == preset.saes[site][0]
         assert site == ("hook_mlp_out" if "hook_mlp_out" in preset.saes else "hook_resid_post")
         assert others == name.endswith("-instruct")
-        with pytest.raises(InputError, match=f"preset '{re.escape(name)}' has no saes at hook_q; it has them at hook_"):
-            presets.source(preset.model, "hook_q", transcoders=False)
+        with pytest.raises(InputError, match="has no saes at hook_q; it has: hook_"):
+            presets.source_for(preset.model, "saes", "hook_q")
 
 
 def test_a_model_without_a_preset_needs_a_source(llama: Any) -> None:
-    with pytest.raises(InputError, match="no saes of model 'toy-llama' are preset: name a source"):
+    with pytest.raises(InputError, match="there is no preset with saes of model 'toy-llama': say which"):
         bound("bases", "sae")(llama)
-    with pytest.raises(InputError, match="no transcoders of model 'toy-llama' are preset: name a source"):
+    with pytest.raises(InputError, match="there is no preset with transcoders of model 'toy-llama'"):
         nvs.bases.transcoder(llama)
 
 
@@ -207,18 +206,25 @@ def test_a_presets_saes_are_its_default(monkeypatch: pytest.MonkeyPatch, tmp_pat
     for site in ("hook_mlp_out", "hook_resid_post"):
         for number, one in enumerate(toys.saes(site)):
             one.save_model(tmp_path / f"{site}-{number}")
-    mine = presets.Preset(
-        "toy", "toys/toy-llama", "float64", True, 0.1, "nobody",
-        saes={site: (str(tmp_path),) for site in ("hook_mlp_out", "hook_resid_post")},
-    )  # fmt: skip
-    monkeypatch.setattr(presets, "known", lambda: {"toy": mine})
+    saes = {site: (str(tmp_path),) for site in ("hook_mlp_out", "hook_resid_post")}
+    mine = presets.Preset(model="toys/toy-llama", saes=saes)
+    monkeypatch.setattr(presets, "presets", lambda: {"toy": mine})
     assert nvs.bases.sae(model).kind == "hook_mlp_out"
     assert bound("bases", "sae@hook_resid_post,layers=1")(model).hooks == ("blocks.1.hook_resid_post",)
 
 
 def test_models_that_are_preset_are_listed_first_with_what_there_is() -> None:
     listed = known_models()
-    assert [name for name, _ in listed[: len(PRESETS)]] == list(PRESETS)
+    assert [name for name, _ in listed[: len(PRESETS) + 2]] == [*default.NAMES, *PRESETS]
     text = dict(listed)["gemma-2-2b"]
     assert "google/gemma-2-2b, bfloat16" in text
     assert "transcoders at hook_mlp_out" in text
+
+
+def test_saes_that_fit_a_model_are_listed_with_what_its_preset_takes() -> None:
+    listed = known_releases("gemma-2-2b")
+    assert dict(listed)["gemma-scope-2b-pt-transcoders"].endswith("; preset gemma-scope-2b-pt-transcoders@hook_mlp_out")
+    assert ["preset" in text for _, text in listed] == sorted(["preset" in text for _, text in listed], reverse=True)
+    assert dict(known_releases("google/gemma-2-2b")) == dict(listed)
+    assert "llama_scope_lxm_8x" in dict(known_releases("llama-3.1-8b-instruct"))  # its base model's
+    assert not known_releases("a model that nobody knows")

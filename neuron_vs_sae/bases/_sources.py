@@ -15,7 +15,7 @@ from neuron_vs_sae.default import MODELS
 from neuron_vs_sae.errors import InputError
 from neuron_vs_sae.hub import commit
 from neuron_vs_sae.models import same_model
-from neuron_vs_sae.presets import located
+from neuron_vs_sae.presets import located, preset_of
 
 Source = str | Path | torch.nn.Module | Sequence[Any]
 """A folder, `RELEASE`, `RELEASE/ID`, an SAE, several of these joined by `+`, or a list of them."""
@@ -193,11 +193,23 @@ def ids(release: str, source: str | None = None) -> list[str]:
 
 
 def known_releases(model: str | None = None) -> list[tuple[str, str]]:
-    """(release, what it is) of sae-lens' registry; with `model`, those trained on it. Offline."""
+    """(release, what it is) of sae-lens' registry; with `model`, those that fit it, its preset's first. Offline."""
     from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
+    preset = None if model is None else preset_of(model)
+    at: dict[str, list[str]] = {}
+    for by_site in (preset.saes, preset.transcoders) if preset else ():
+        for site, sources in by_site.items():
+            for source in sources:
+                at.setdefault(source.split("/")[0], []).append(f"{source}@{site}")
+    directory = sorted(get_pretrained_saes_directory().items())
+    fitting = [one for one in directory if model is None or one[0] in at or same_model(model, one[1].model)]
     return [
-        (name, f"{release.model}, {len(release.saes_map)} SAEs")
-        for name, release in sorted(get_pretrained_saes_directory().items())
-        if model is None or same_model(model, release.model)
+        (
+            name,
+            "; ".join(
+                [f"{release.model}, {len(release.saes_map)} SAEs", *(f"preset {one}" for one in at.get(name, ()))]
+            ),
+        )
+        for name, release in sorted(fitting, key=lambda one: one[0] not in at)
     ]

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from neuron_vs_sae.comparison import Cell, Machine, Task, load_model_for, load_tasks, plan, sizes_of
+from neuron_vs_sae.diagnosis import explained_variance, refuse_what_does_not_belong
 from neuron_vs_sae.evaluation import evaluate, roles
 from neuron_vs_sae.lookup import bound, find, parse
 from neuron_vs_sae.metric import Target, resolve
@@ -95,6 +96,7 @@ def describe_basis(model: Any, cell: Cell) -> dict[str, Any]:
         explained_variance(site.view(values[site.writes]), error, pairs)
         for site, error in zip(basis.sites, features.errors, strict=True)
     ]
+    refuse_what_does_not_belong(model, basis, explained, pairs)
     active = [float((units != 0).sum(-1).double().mean()) for units in features.units]
     return {
         "task": cell.task.name,
@@ -104,15 +106,6 @@ def describe_basis(model: Any, cell: Cell) -> dict[str, Any]:
         "active": active,
         "explained_variance": explained,
     }
-
-
-def explained_variance(x: torch.Tensor, error: torch.Tensor, pairs: PromptPairs) -> float:
-    """`1 - |error|^2 / |x - mean|^2` over all real tokens but BOS."""
-    real = pairs.real
-    if pairs.bos:
-        real[:, 0] = False
-    x, error = x[real].double(), error[real].double()
-    return float(1 - (error**2).sum() / ((x - x.mean(0)) ** 2).sum())
 
 
 def estimate(study: Study, model: Any, cell: Cell, machine: Machine) -> float:

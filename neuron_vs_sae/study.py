@@ -59,7 +59,7 @@ class Study(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str = Field(min_length=1, description="preset, hub name or local folder of the model")
+    model: str = Field(min_length=1, description="hub name, preset or local folder of the model")
     dtype: Literal["float32", "float64", "bfloat16", "float16"] = Field(
         "float32", description="the model's; scores and metrics are in float32 or better"
     )

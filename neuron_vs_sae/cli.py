@@ -300,6 +300,8 @@ def _show_check(report: dict[str, Any]) -> None:
             f"{'one BOS' if task['bos'] else 'no BOS'}; right on both prompts {task['accuracy']:.0%}, logit difference "
             f"{task['clean']:.2f} clean, {task['corrupt']:.2f} corrupt"
         )
+        if task["accuracy"] < 0.5:
+            _out.print("  warning: the model fails at this task, so a circuit for it has little to explain")
     for basis in report["bases"]:
         _out.print(f"basis {basis['basis']} on {basis['task']}:")
         for site, width, active, explained in zip(

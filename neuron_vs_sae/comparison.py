@@ -23,7 +23,7 @@ from neuron_vs_sae.curve import Curve
 from neuron_vs_sae.errors import FolderError, InputError, NothingToExplainError
 from neuron_vs_sae.evaluation import evaluate, roles
 from neuron_vs_sae.lookup import bound, parse, takes
-from neuron_vs_sae.models import load_model, prepare, same_model
+from neuron_vs_sae.models import load_model, model_commit, prepare, same_model
 from neuron_vs_sae.nodes import NodeScores, log_sizes, mib_sizes
 from neuron_vs_sae.pairs import PromptPairs
 from neuron_vs_sae.plots import write_curves_html
@@ -78,7 +78,7 @@ def compare(
                 "key": study.key,
                 "inputs": inputs,
                 "finished": False,
-                "provenance": provenance(model, machine),
+                "provenance": provenance(study, model, machine),
             }
             result.write_json(folder / "study.json", record)
             record["bases"] = _run(study, folder, model, cells, machine)
@@ -422,12 +422,13 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def provenance(model: Any, machine: Machine) -> dict[str, Any]:
-    """What runs it: versions, code revision, device, dtype, threads."""
+def provenance(study: Study, model: Any, machine: Machine) -> dict[str, Any]:
+    """What runs it: versions, code revision, the hub's commit of the model where it is known, device, dtype, threads."""
     packages = (*_NUMBERS_COME_FROM, "transformers", "numpy", "scipy")
     return {
         "versions": {p: version(p) for p in packages},
         "code": _revision(),
+        "model_commit": model_commit(study.model, study.revision),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": str(next(model.parameters()).device),

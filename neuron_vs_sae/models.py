@@ -19,6 +19,7 @@ from torch import Tensor
 
 from neuron_vs_sae.architectures import settings
 from neuron_vs_sae.errors import InputError, check_choice
+from neuron_vs_sae.hub import commit
 from neuron_vs_sae.presets import hub_name, located, presets
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -186,6 +187,14 @@ def prepare(model: Any) -> Any:
             f"{' and others' if len(bad) > 3 else ''}: its file is damaged, or its dtype too narrow"
         )
     return model.eval().requires_grad_(False)
+
+
+def model_commit(name: str, revision: str | None = None) -> str | None:
+    """The hub's commit of a model that has been loaded by name, from the local cache; None of a folder."""
+    from transformer_lens.loading_from_pretrained import make_model_alias_map
+
+    name = hub_name(name)
+    return None if located(name).is_dir() else commit(make_model_alias_map().get(name.lower(), name), revision)
 
 
 def same_model(a: str, b: str) -> bool:

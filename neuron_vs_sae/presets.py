@@ -41,7 +41,9 @@ class Preset(BaseModel):
         """`google/gemma-2-2b, bfloat16, about 13.3 GiB; saes at hook_mlp_out, attn.hook_z; transcoders at hook_mlp_out`."""
         size = f", about {self.memory_gib} GiB with dictionaries" if self.memory_gib else ""
         parts = [f"{self.model}, {self.dtype}{size}"]
-        parts += [f"{what} at {', '.join(getattr(self, what))}" for what in ("saes", "transcoders") if getattr(self, what)]
+        parts += [
+            f"{what} at {', '.join(getattr(self, what))}" for what in ("saes", "transcoders") if getattr(self, what)
+        ]
         return "; ".join(parts)
 
 

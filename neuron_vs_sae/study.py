@@ -104,7 +104,7 @@ class Study(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _as_preset(cls, given: Any) -> Any:
-        preset = presets().get(given.get("model")) if isinstance(given, dict) else None
+        preset = presets().get(str(given.get("model"))) if isinstance(given, dict) else None
         return {**preset.settings, **given} if preset else given
 
     @model_validator(mode="after")

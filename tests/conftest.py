@@ -111,9 +111,14 @@ def task_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="session")
 def sae_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random SAEs for `checkpoint`, at the MLP output of each layer, in sae-lens' own format."""
+    """SAEs for `checkpoint`, at the MLP output of each layer, in sae-lens' own format: ten of its sixteen coordinates, each
+    by a unit for its positive and one for its negative values."""
     folder = tmp_path_factory.mktemp("saes") / "mlp_out"
+    some = torch.cat([torch.eye(16)[:, :10], -torch.eye(16)[:, :10]], 1)
     for layer in range(2):
         hook = f"blocks.{layer}.hook_mlp_out"
-        toys.sae(hook, d=16, width=20, seed=layer, dtype="float32").float().save_model(folder / hook)
+        made = toys.sae(hook, d=16, width=20, seed=layer, dtype="float32").float()
+        made.W_enc.data, made.W_dec.data = some.clone(), some.T.clone()
+        made.b_enc.data.zero_()
+        made.save_model(folder / hook)
     return folder

@@ -89,9 +89,7 @@ def layer(text: str) -> int:
 
 
 @pytest.mark.parametrize(("name", "what", "site", "source"), sources())
-def test_a_source_is_of_that_model_and_has_one_sae_per_layer(
-    name: str, what: str, site: str, source: str
-) -> None:
+def test_a_source_is_of_that_model_and_has_one_sae_per_layer(name: str, what: str, site: str, source: str) -> None:
     preset = PRESETS[name]
     release = get_pretrained_saes_directory()[source.split("/")[0]]
     assert preset.any_model or same_model(release.model, preset.model)

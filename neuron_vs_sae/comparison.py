@@ -407,7 +407,8 @@ def identify(study: Study) -> dict[str, str]:
         value for spec in (*named, *(parse("bases", text) for text in study.basis)) for value in spec.options.values()
     ]
     found = {package: version(package) for package in _NUMBERS_COME_FROM}
-    places = {text: located(text) for text in (study.model, *files, *options)}
+    named_here = [part for text in options for part in dict.fromkeys((text, *text.split("+")))]  # sources joined by +
+    places = {text: located(text) for text in (study.model, *files, *named_here)}
     return found | {text: _digest(place) for text, place in places.items() if place.exists()}
 
 

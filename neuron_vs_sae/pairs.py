@@ -288,7 +288,7 @@ def tokenize(tokenizer: Any, rows: Sequence[dict[str, Any]], *, prepend_bos: boo
             and right[:-1] == clean
             and wrong[:-1] == corrupt
             and right[-1] != wrong[-1]
-            and not (before and bos in (*clean[:1], *corrupt[:1]))
+            and not (before and bos in clean[:1] + corrupt[:1])
         ):
             found.append(Tokens(before + clean, before + corrupt, right[-1], wrong[-1]))
         else:

@@ -108,7 +108,9 @@ def test_a_file_with_options_is_a_task_by_name() -> None:
     assert not looks_like_file("from_dataset:mib-bench/ioi,split=validation")
     with pytest.raises(InputError, match=r"task 'from_file' needs path \(write from_file:FILE; `nvs list tasks`\)"):
         bound("tasks", "from_file")
-    with pytest.raises(InputError, match=r"task 'from_dataset' needs source \(write from_dataset:NAME; `nvs list tasks`\)"):
+    with pytest.raises(
+        InputError, match=r"task 'from_dataset' needs source \(write from_dataset:NAME; `nvs list tasks`\)"
+    ):
         bound("tasks", "from_dataset")
     with pytest.raises(InputError, match="no option 'seed' of its own"):
         bound("tasks", "ioi,seed=3")

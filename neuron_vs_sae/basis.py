@@ -35,8 +35,16 @@ class Dictionary(ABC):
     @abstractmethod
     def encode(self, y: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch {self.width}"]: ...
 
+    def encode_some(self, y: Float[Tensor, "*batch d_in"], units: Int[Tensor, " k"]) -> Float[Tensor, "*batch k"]:
+        """`encode(y)` at `units`: at their cost where units do not look at each other, else at the cost of all."""
+        return self.encode(y)[..., units]
+
     @abstractmethod
     def decode(self, units: Float[Tensor, "*batch {self.width}"]) -> Float[Tensor, "*batch {self.d}"]: ...
+
+    def at_zero(self, like: Tensor) -> Float[Tensor, " {self.d}"]:
+        """`decode(0)`, what is written when every unit is zero, on the device of `like` and in its dtype."""
+        return self.decode(torch.zeros(self.width).to(like))
 
     @abstractmethod
     def directions(self, units: Int[Tensor, " k"]) -> Float[Tensor, "k {self.d}"]:
@@ -59,6 +67,9 @@ class Coordinates(Dictionary):
     def encode(self, y: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch {self.width}"]:
         return y
 
+    def encode_some(self, y: Float[Tensor, "*batch d_in"], units: Int[Tensor, " k"]) -> Float[Tensor, "*batch k"]:
+        return y[..., units]
+
     def decode(self, units: Float[Tensor, "*batch {self.width}"]) -> Float[Tensor, "*batch {self.d}"]:
         return units
 
@@ -70,7 +81,10 @@ class Coordinates(Dictionary):
 
 
 class Affine(Dictionary):
-    """Any encoder with a matrix for a decoder: `decode(units) = units @ decoder + offset`."""
+    """Any encoder with a matrix for a decoder: `decode(units) = units @ decoder + offset`.
+
+    `some(y, units)` encodes those units alone, for encoders in which units do not look at each other.
+    """
 
     def __init__(
         self,
@@ -78,9 +92,11 @@ class Affine(Dictionary):
         decoder: Float[Tensor, "width d"],
         offset: Float[Tensor, " d"],
         *,
+        some: Callable[[Tensor, Tensor], Tensor] | None = None,
         lossless: bool = False,
     ):
         self.encoder = encoder
+        self.some = some
         self.decoder = decoder
         self.offset = offset
         self.lossless = lossless
@@ -89,14 +105,42 @@ class Affine(Dictionary):
     def encode(self, y: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch {self.width}"]:
         return self.encoder(y)
 
+    def encode_some(self, y: Float[Tensor, "*batch d_in"], units: Int[Tensor, " k"]) -> Float[Tensor, "*batch k"]:
+        return super().encode_some(y, units) if self.some is None else self.some(y, units)
+
     def decode(self, units: Float[Tensor, "*batch {self.width}"]) -> Float[Tensor, "*batch {self.d}"]:
         return units @ self.decoder + self.offset
+
+    def at_zero(self, like: Tensor) -> Float[Tensor, " {self.d}"]:
+        return self.offset.to(like)
 
     def directions(self, units: Int[Tensor, " k"]) -> Float[Tensor, "k {self.d}"]:
         return self.decoder[units]
 
     def pull_back(self, gradient: Float[Tensor, "*batch {self.d}"]) -> Float[Tensor, "*batch {self.width}"]:
         return gradient @ self.decoder.T
+
+
+class Some(Dictionary):
+    """Some units of a dictionary: what all its others write is error, so its mean (or value) is never taken apart."""
+
+    def __init__(self, whole: Dictionary, units: Int[Tensor, " k"], like: Tensor):
+        self.whole, self.units = whole, units
+        self.rows = whole.directions(units)
+        self.offset = whole.at_zero(like)
+        self.width, self.d = self.rows.shape
+
+    def encode(self, y: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch {self.width}"]:
+        return self.whole.encode_some(y, self.units)
+
+    def decode(self, units: Float[Tensor, "*batch {self.width}"]) -> Float[Tensor, "*batch {self.d}"]:
+        return units @ self.rows + self.offset
+
+    def directions(self, units: Int[Tensor, " k"]) -> Float[Tensor, "k {self.d}"]:
+        return self.rows[units]
+
+    def pull_back(self, gradient: Float[Tensor, "*batch {self.d}"]) -> Float[Tensor, "*batch {self.width}"]:
+        return gradient @ self.rows.T
 
 
 def split(
@@ -215,4 +259,4 @@ class Basis:
 
     def constants(self, like: Tensor) -> tuple[Float[Tensor, " _"], ...]:
         """Per site what is written when every unit and the error are zero: `decode(0)`."""
-        return tuple(d.decode(torch.zeros(d.width).to(like)) for d in self.dictionaries)
+        return tuple(d.at_zero(like) for d in self.dictionaries)

@@ -4,18 +4,22 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from neuron_vs_sae.ablation._corrupt import Ablation
+from neuron_vs_sae.ablation._corrupt import constants as constants_of
 from neuron_vs_sae.basis import Basis
+from neuron_vs_sae.cells import ErrorNode, Run
 from neuron_vs_sae.curve import Curve
+from neuron_vs_sae.engine import evaluate_runs, unsupported
 from neuron_vs_sae.errors import InputError, check_choice
 from neuron_vs_sae.lookup import find
 from neuron_vs_sae.metric import Metric, Target, resolve
 from neuron_vs_sae.nodes import NodeIndex, NodeScores, RankBy, log_sizes
 from neuron_vs_sae.pairs import PromptPairs
-from neuron_vs_sae.splice import Kept, Reference, edit, run
+from neuron_vs_sae.splice import Kept, edit, run
 
 Errors = Literal["nodes", "keep", "ablate", "resid_only"]
 """What happens to the error nodes of bases that have them, in the circuit, complement and empty runs alike.
@@ -24,6 +28,9 @@ nodes: they are ranked, counted, kept and ablated like units. keep: always kept,
 counted, so the whole dictionary's faithfulness is its reconstruction's, not 1. resid_only: always ablated at sites
 outside the residual stream, like `nodes` in it.
 """
+
+Engine = Literal["fast", "exact"]
+"""How circuits are run: `engine.py`, at the circuit's cost, or `splice.py`, every dictionary whole; equal up to rounding."""
 
 _RESIDUAL = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post")
 
@@ -42,12 +49,15 @@ def evaluate(
     source: PromptPairs | None = None,
     seed: int = 0,
     batch_size: int = 64,
+    engine: Engine = "fast",
 ) -> Curve:
     """The curve of the circuits that `scores` rank first, judged on `pairs`.
 
     `sizes` counts nodes, or makes them from how many there are (default: `log_sizes`); `source` are the pairs whose corrupt prompts give the mean ablations'
     values (default: `pairs`); `seed` draws the resample ablation's. Always the model itself runs, never RelP's.
-    Cost: two forward passes per size and prompt. `batch_size` is pairs per pass; it changes no number.
+    `engine` and `batch_size` (pairs per pass) say how it is computed and change numbers by rounding only: "fast" falls
+    back to "exact" for what it does not know (`engine_for`).
+    Cost: at most two forward passes per size and prompt; with the fast engine, less the smaller the circuit.
     Raises `InputError` for sizes beyond the number of nodes and for a metric that is not finite.
     """
     pooled = scores.index.positions is None
@@ -57,8 +67,8 @@ def evaluate(
             f"the scores are those of {_shape(scores.index)}, and basis '{basis.name}' on these prompts is "
             f"{_shape(expected)}: discover and evaluate with one basis and one prompt length"
         )
-    make = find("ablation", ablation)(model, basis, pairs, source or pairs, seed, batch_size)
-    constants = make(torch.arange(1)).constants
+    check_choice("engine", engine, Engine)
+    constants = constants_of(ablation, model, basis)
     candidates, fixed = roles(basis, scores.index, errors, constants)
     total = int(candidates.sum())
     grid = tuple(sorted(set(sizes(total) if callable(sizes) else sizes)))
@@ -67,12 +77,25 @@ def evaluate(
             f"the sizes {list(grid)} go beyond the {total} nodes of basis '{basis.name}' with errors='{errors}': "
             f"sizes lie between 0 and {total}"
         )
+
+    def ablate(of: Basis) -> Ablation:
+        return find("ablation", ablation)(model, of, pairs, source or pairs, seed, batch_size)
+
     order = scores.order(rank_by=rank_by, among=candidates)
-    masks = [_mask(scores.index, order[:k]) for k in grid]
-    runs: list[Bool[Tensor, " nodes"]] = [fixed]
-    runs += [mask | fixed for mask in masks]
-    runs += [(candidates & ~mask) | fixed for mask in masks]
-    values = _run_all(model, basis, scores.index, pairs, runs, make, resolve(metric), batch_size)
+    runs = [Run(False, order[:0])]
+    runs += [_run(False, order, k) for k in grid]
+    runs += [_run(True, order, k) for k in grid]
+    if engine_for(model, basis, engine) == "fast":
+        nodes = _error_nodes(basis, scores.index, candidates, fixed, constants)
+        values = evaluate_runs(model, basis, scores.index, pairs, runs, nodes, ablate, resolve(metric), batch_size)
+    else:
+        masks = [_mask(run, candidates, fixed) for run in runs]
+        values = _run_exactly(model, basis, scores.index, pairs, masks, ablate(basis), resolve(metric), batch_size)
+    if not bool(values.isfinite().all()):
+        raise InputError(
+            f"the metric is NaN or infinite on {int((~values.isfinite()).any(0).sum())} of {len(pairs)} prompts: look for "
+            "NaN in the model's or the SAE's weights (`nvs check`), or use a wider dtype"
+        )
     is_error = scores.index.is_error
     n = len(grid)
     return Curve(
@@ -113,45 +136,67 @@ def roles(
     return spread(True, chosen), spread(False, kept)
 
 
-def _run_all(
+def engine_for(model: Any, basis: Basis, engine: Engine) -> str:
+    """What runs the circuits: `fast`, `exact`, or `exact: ` and why the fast engine is not for this model or basis."""
+    if engine == "exact":
+        return engine
+    reason = unsupported(model, basis)
+    return "fast" if reason is None else f"exact: {reason}"
+
+
+def _run(full: bool, order: Int[Tensor, " nodes"], k: int) -> Run:
+    """The run that keeps (`full`: ablates) the first k nodes, told from the base that it is nearer to."""
+    return Run(full, order[:k]) if 2 * k <= len(order) else Run(not full, order[k:])
+
+
+def _error_nodes(
+    basis: Basis,
+    index: NodeIndex,
+    candidates: Bool[Tensor, " nodes"],
+    fixed: Bool[Tensor, " nodes"],
+    constants: tuple[tuple[str, Tensor] | None, ...],
+) -> list[ErrorNode]:
+    found = []
+    parts = zip(basis.dictionaries, index.unflatten(candidates), index.unflatten(fixed), constants, strict=True)
+    for dictionary, (_, chosen), (_, kept), constant in parts:
+        exact = dictionary.lossless and (constant is None or not bool(dictionary.at_zero(constant[1]).any()))
+        found.append(ErrorNode(empty=bool(kept[0]), full=bool(kept[0] | chosen[0]), exact=exact))
+    return found
+
+
+def _mask(run: Run, candidates: Bool[Tensor, " nodes"], fixed: Bool[Tensor, " nodes"]) -> Bool[Tensor, " nodes"]:
+    mask = candidates | fixed if run.full else fixed.clone()
+    mask[run.flipped] = not run.full
+    return mask
+
+
+def _run_exactly(
     model: Any,
     basis: Basis,
     index: NodeIndex,
     pairs: PromptPairs,
-    runs: list[Bool[Tensor, " nodes"]],
-    reference: Any,
+    masks: list[Bool[Tensor, " nodes"]],
+    reference: Ablation,
     metric: Metric,
     batch_size: int,
 ) -> Float[Tensor, "runs batch"]:
     """The metric per run and prompt: first the model itself, then with all nodes ablated but those of each mask."""
-    kept = [_kept(index, mask) for mask in runs]
+    kept = [_kept(index, mask) for mask in masks]
     columns = []
     for rows in tqdm(torch.arange(len(pairs)).split(batch_size), desc="evaluate", leave=False, delay=2):
         batch = pairs.batch(rows)
         model_logits = run(model, batch.clean, batch.length)
         target = Target(batch.answer, batch.foil, lambda logits=model_logits: logits)
-        values: Reference = reference(rows)
+        values = reference(rows)
         found = [metric(model_logits, target)]
         found += [metric(edit(model, basis, batch.clean, batch.length, k, values), target) for k in kept]
         columns.append(torch.stack(found).double().cpu())
-    table = torch.cat(columns, 1)
-    if not bool(table.isfinite().all()):
-        raise InputError(
-            f"the metric is NaN or infinite on {int((~table.isfinite()).any(0).sum())} of {len(pairs)} prompts: look for "
-            "NaN in the model's or the SAE's weights (`nvs check`), or use a wider dtype"
-        )
-    return table
+    return torch.cat(columns, 1)
 
 
 def _kept(index: NodeIndex, mask: Bool[Tensor, " nodes"]) -> Kept:
     parts = index.unflatten(mask)
     return Kept(tuple(units for units, _ in parts), tuple(error for _, error in parts))
-
-
-def _mask(index: NodeIndex, nodes: Tensor) -> Bool[Tensor, " nodes"]:
-    mask = torch.zeros(len(index), dtype=torch.bool)
-    mask[nodes] = True
-    return mask
 
 
 def _shape(index: NodeIndex) -> str:

@@ -26,6 +26,19 @@ Pairing = Literal["paired", "unpaired"]
 Metric = Callable[[Float[Tensor, "batch vocab"], Target], Float[Tensor, " batch"]]
 
 
+def of_targets_only(metric: Metric) -> Metric:
+    """Marks a metric that reads the logits of answer and foil and no others, so that no others need be computed.
+
+    It may then be called with the logits of some tokens, and a `Target` that counts in those.
+    """
+    metric.__dict__["of_targets_only"] = True
+    return metric
+
+
+def reads_targets_only(metric: Metric) -> bool:
+    return getattr(metric, "of_targets_only", False)
+
+
 def resolve(metric: str | Metric) -> Metric:
     """The metric of that name (`metrics/`), or the function itself."""
     return find("metrics", metric) if isinstance(metric, str) else metric

@@ -27,8 +27,13 @@ def zero_site(
     nothing = zeros(model, basis, pairs)
     offsets = basis.constants(nothing.units[0])
     errors = tuple(-offset.expand(1, 1, -1) for offset in offsets)
-    constants = tuple(constant_after(model, site) for site in basis.sites)
-    return lambda rows: Reference(Features(nothing.units, errors), constants)
+    after = constants(model, basis)
+    return lambda rows: Reference(Features(nothing.units, errors), after)
+
+
+def constants(model: Any, basis: Basis) -> tuple[tuple[str, Float[Tensor, " d"]] | None, ...]:
+    """Per site `constant_after`."""
+    return tuple(constant_after(model, site) for site in basis.sites)
 
 
 def constant_after(model: Any, site: Site) -> tuple[str, Float[Tensor, " d"]] | None:

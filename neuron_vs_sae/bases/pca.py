@@ -47,7 +47,9 @@ def pca(
         # All components together span the mean too, so nothing is left to add; fewer leave the part outside them.
         outside = torch.zeros_like(mean) if lossless else mean - (mean @ v.T.double()) @ v.double()
         offset = outside.to(precision(model))
-        dictionaries.append(Affine(lambda x, v=v: x @ v.T, v, offset, lossless=lossless))
+        dictionaries.append(
+            Affine(lambda x, v=v: x @ v.T, v, offset, some=lambda x, units, v=v: x @ v[units].T, lossless=lossless)
+        )
     provenance = {"site": site, "components": components, "fitted_on": prompts.name, "prompts": len(prompts)}
     sites = tuple(Site(layer, hook, hook) for layer, hook in hooks)
     return Basis("pca", sites, tuple(dictionaries), provenance)

@@ -58,12 +58,16 @@ def _calibrated(directions: Float[Tensor, "width d"], x: Float[Tensor, "n d"], l
     mean = x.mean(0)
     pre = (x - mean) @ directions.T
     rank = max(1, min(round(l0 * len(x)), pre.numel() - 1))
-    threshold = pre.flatten().topk(rank + 1).values[-1]
+    # Between two values seen, so that rounding decides about none of them.
+    threshold = pre.flatten().topk(rank + 1).values[-2:].mean()
+
+    def along(y: Float[Tensor, "*batch d"], rows: Float[Tensor, "k d"]) -> Float[Tensor, "*batch k"]:
+        pre = (y - mean) @ rows.T
+        return pre * (pre > threshold)
 
     def encode(y: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch width"]:
-        pre = (y - mean) @ directions.T
-        return pre * (pre > threshold)
+        return along(y, directions)
 
     made = encode(x) @ directions
     scale = (made * (x - mean)).sum() / (made * made).sum().clamp(min=1e-12)
-    return Affine(encode, scale * directions, mean)
+    return Affine(encode, scale * directions, mean, some=lambda y, units: along(y, directions[units]))

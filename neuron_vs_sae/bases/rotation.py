@@ -24,6 +24,8 @@ def rotation(model: Any, *, site: str = "hook_mlp_out", seed: int = 0, layers: s
         q, r = torch.linalg.qr(torch.randn(d, d, generator=generator, dtype=torch.float64))
         q = (q * r.diagonal().sign()).T.to(like.device, precision(model))
         offset = torch.zeros(d, device=like.device, dtype=precision(model))
-        dictionaries.append(Affine(lambda x, q=q: x @ q.T, q, offset, lossless=True))
+        dictionaries.append(
+            Affine(lambda x, q=q: x @ q.T, q, offset, some=lambda x, units, q=q: x @ q[units].T, lossless=True)
+        )
     sites = tuple(Site(layer, hook, hook) for layer, hook in hooks)
     return Basis("rotation", sites, tuple(dictionaries), {"site": site, "seed": seed})

@@ -6,7 +6,7 @@ from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from neuron_vs_sae.bases._sites import layer_numbers, widths
@@ -19,6 +19,9 @@ from neuron_vs_sae.splice import precision
 
 # The scale that these put on each token is folded into the units; the shift and the scaled bias go to the error.
 _PER_TOKEN = ("layer_norm", "constant_norm_rescale")
+# Architectures whose units do not look at each other, and the encoder's parameters that have a column per unit.
+_UNIT_WISE = ("standard", "jumprelu", "gated", "transcoder", "skip_transcoder", "jumprelu_transcoder")
+_PER_UNIT = ("W_enc", "b_enc", "threshold", "b_gate", "b_mag", "r_mag")
 
 
 # Every SAE in use, and where it came from: bases that share one (`sae:DIR` and `random_sae:DIR`) load it once.
@@ -137,16 +140,37 @@ def dictionary(sae: Any, model: Any) -> Affine:
             )
     normalised = module.cfg.normalize_activations in _PER_TOKEN and not _is_transcoder(sae.cfg)
 
-    def encode(y: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch width"]:
+    def scaled(encoder: Any, y: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch k"]:
         with torch.no_grad():
-            units = module.encode(y)
+            units = type(module).encode(encoder, y)
             # Taken off the module at once: sae-lens would keep the scale there until the next decode.
             scale = _take_scale(module)
             return units * scale if normalised else units
 
-    made = Affine(encode, decoder, torch.zeros_like(bias) if normalised else bias)
+    def encode(y: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch width"]:
+        return scaled(module, y)
+
+    def encode_some(y: Float[Tensor, "*batch d_in"], units: Int[Tensor, " k"]) -> Float[Tensor, "*batch k"]:
+        return scaled(_UnitsOf(module, units), y)
+
+    unit_wise = module.cfg.architecture() in _UNIT_WISE
+    offset = torch.zeros_like(bias) if normalised else bias
+    made = Affine(encode, decoder, offset, some=encode_some if unit_wise else None)
     made.lossless = not _is_transcoder(sae.cfg) and _gives_back(made, dtype, device)
     return made
+
+
+class _UnitsOf:
+    """Stands in for an SAE in its own `encode`, with only some of its units: sae-lens' code, on fewer columns."""
+
+    def __init__(self, module: Any, units: Int[Tensor, " k"]):
+        self._module = module
+        for name, parameter in module.named_parameters():
+            if name in _PER_UNIT:
+                setattr(self, name, parameter[..., units])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
 
 
 def _own(sae: Any, dtype: torch.dtype, device: torch.device) -> Any:

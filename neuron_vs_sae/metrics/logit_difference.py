@@ -3,9 +3,10 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from neuron_vs_sae.metric import Target
+from neuron_vs_sae.metric import Target, of_targets_only
 
 
+@of_targets_only
 def logit_difference(logits: Float[Tensor, "batch vocab"], target: Target) -> Float[Tensor, " batch"]:
     """`logit[answer] - logit[foil]`, in logits."""
     answer = logits.gather(1, target.answer[:, None])

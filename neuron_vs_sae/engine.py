@@ -144,9 +144,9 @@ class _Reference:
 
     written: Float[Tensor, "_ _ d"]
     units: Float[Tensor, "_ _ w"]
-    error: Float[Tensor, "_ _ d"]
+    error: Float[Tensor, "_ _ _"]
     columns: Int[Tensor, " w"] | None
-    constant: tuple[str, Float[Tensor, " d"]] | None
+    constant: tuple[str, Float[Tensor, " _"]] | None
 
     def of(self, units: Int[Tensor, " k"], positions: Int[Tensor, " n"]) -> Float[Tensor, "n _ k"]:
         """The reference values of some units at some positions, by cell and prompt."""

@@ -7,7 +7,7 @@ a site serves every basis there. Nothing outside a basis's own file asks which b
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from neuron_vs_sae.errors import InputError
-from neuron_vs_sae.nodes import NodeIndex
+from neuron_vs_sae.nodes import NodeIndex, NodeScores
 
 
 class Dictionary(ABC):
@@ -230,6 +230,11 @@ class Basis:
             )
 
     @property
+    def parts(self) -> "tuple[Basis, ...]":
+        """The bases that it is made of: itself alone, but for `together`."""
+        return (self,)
+
+    @property
     def hooks(self) -> tuple[str, ...]:
         """Every hook that it reads or writes, once, in order."""
         return tuple(dict.fromkeys(hook for site in self.sites for hook in (site.reads, site.writes)))
@@ -260,3 +265,32 @@ class Basis:
     def constants(self, like: Tensor) -> tuple[Float[Tensor, " _"], ...]:
         """Per site what is written when every unit and the error are zero: `decode(0)`."""
         return tuple(d.at_zero(like) for d in self.dictionaries)
+
+
+@dataclass(frozen=True, eq=False)
+class _Together(Basis):
+    members: tuple[Basis, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Two bases may share a site: nothing is written here."""
+
+    @property
+    def parts(self) -> tuple[Basis, ...]:
+        return self.members
+
+
+def together(bases: Sequence[Basis]) -> Basis:
+    """The sites of several bases one after another, to be discovered on in the same passes; not to be written to."""
+    return _Together(
+        name="+".join(basis.name for basis in bases),
+        sites=tuple(site for basis in bases for site in basis.sites),
+        dictionaries=tuple(d for basis in bases for d in basis.dictionaries),
+        members=tuple(bases),
+    )
+
+
+def apart(scores: NodeScores, basis: Basis) -> list[NodeScores]:
+    """The scores of each part of a basis made by `together`."""
+    indices = [part.index(scores.index.positions) for part in basis.parts]
+    values = scores.values.split([len(index) for index in indices])
+    return [NodeScores(index, part) for index, part in zip(indices, values, strict=True)]

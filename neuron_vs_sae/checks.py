@@ -137,7 +137,7 @@ def estimate(study: Study, model: Any, cell: Cell, machine: Machine) -> float:
             total = int(roles(basis, scores.index, errors, (None,) * len(basis.sites))[0].sum())
             judge = partial(
                 evaluate, model, basis, scores, part, sizes=[1], metric=study.metric, ablation=ablation, errors=errors,
-                seed=study.seed, batch_size=machine.batch_size,
+                seed=study.seed, batch_size=machine.batch_size, engine=machine.engine,
             )  # fmt: skip
             # One size is two runs, beside the model's, the empty one and the ablation's values: five passes.
             passes = 2 * len(sizes_of(study, total, cell.basis_text)) + 3

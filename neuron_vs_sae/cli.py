@@ -91,6 +91,9 @@ Out = Annotated[Path, typer.Option(help="folder for the results")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ... [default: cuda where there is one]")]
 BatchSize = Annotated[int, typer.Option(min=1, help="pairs per pass; changes no number")]
 Trust = Annotated[bool, typer.Option("--trust-remote-code", help="let a model's own code or pickles run")]
+EngineName = Annotated[
+    str, typer.Option("--engine", help="fast, or exact: every dictionary whole (slow; numbers differ by rounding)")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="no progress, no summary")]
 Json = Annotated[bool, typer.Option("--json", help="print the outcome as JSON on standard output")]
 
@@ -109,6 +112,15 @@ def _say(text: str, quiet: bool) -> None:
         os.environ["TQDM_DISABLE"] = "1"
     if not quiet:
         _err.print(text, soft_wrap=True)
+
+
+def _machine(device: str | None, batch_size: int, trust_remote_code: bool, engine: str) -> Any:
+    from neuron_vs_sae.comparison import Machine
+    from neuron_vs_sae.errors import check_choice
+    from neuron_vs_sae.evaluation import Engine
+
+    check_choice("engine", engine, Engine)
+    return Machine(device, batch_size, trust_remote_code, engine)  # type: ignore[arg-type]
 
 
 def _size(study: Study) -> str:
@@ -140,17 +152,17 @@ def compare(
     device: Device = None,
     batch_size: BatchSize = 64,
     trust_remote_code: Trust = False,
+    engine: EngineName = "fast",
     quiet: Quiet = False,
     json_output: Json = False,
 ) -> None:
     """Run a study: every task x basis x method x ablation x error policy. Interrupted, it goes on where it stopped."""
     study = _study(settings, config)
     _say(f"{_size(study)}, into {out}", quiet or json_output)
-    from neuron_vs_sae.comparison import Machine
     from neuron_vs_sae.comparison import compare as run
 
     try:
-        found = run(study, out, machine=Machine(device, batch_size, trust_remote_code), overwrite=overwrite)
+        found = run(study, out, machine=_machine(device, batch_size, trust_remote_code, engine), overwrite=overwrite)
     except KeyboardInterrupt:
         _fail("interrupted; what is finished is kept, and the same command goes on from there", 1)
     if json_output:
@@ -168,6 +180,7 @@ def check(
     device: Device = None,
     batch_size: BatchSize = 64,
     trust_remote_code: Trust = False,
+    engine: EngineName = "fast",
     quiet: Quiet = False,
     json_output: Json = False,
 ) -> None:
@@ -177,9 +190,8 @@ def check(
     from dataclasses import asdict
 
     from neuron_vs_sae.checks import check as look
-    from neuron_vs_sae.comparison import Machine
 
-    report = asdict(look(study, Machine(device, batch_size, trust_remote_code)))
+    report = asdict(look(study, _machine(device, batch_size, trust_remote_code, engine)))
     if json_output:
         print(json.dumps(report))
     elif not quiet:

@@ -18,10 +18,10 @@ from tqdm.auto import tqdm
 
 from neuron_vs_sae import result
 from neuron_vs_sae.attribution._contraction import check_positions
-from neuron_vs_sae.basis import Basis
+from neuron_vs_sae.basis import Basis, apart, together
 from neuron_vs_sae.curve import Curve
 from neuron_vs_sae.errors import FolderError, InputError, NothingToExplainError
-from neuron_vs_sae.evaluation import evaluate, roles
+from neuron_vs_sae.evaluation import Engine, engine_for, evaluate, roles
 from neuron_vs_sae.lookup import bound, parse, takes
 from neuron_vs_sae.models import load_model, model_commit, prepare, same_model
 from neuron_vs_sae.nodes import NodeScores, log_sizes, mib_sizes
@@ -36,11 +36,12 @@ _NUMBERS_COME_FROM = ("neuron_vs_sae", "torch", "transformer-lens", "sae-lens")
 
 @dataclass(frozen=True)
 class Machine:
-    """What runs a study without changing its numbers beyond rounding: device, pairs per pass, and permission."""
+    """What runs a study without changing its numbers beyond rounding: device, pairs per pass, permission, and engine."""
 
     device: str | None = None
     batch_size: int = 64
     trust_remote_code: bool = False
+    engine: Engine = "fast"
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,11 +247,12 @@ def _run(study: Study, folder: Path, model: Any, cells: list[Cell], machine: Mac
         done[f"{cell.task.name}/{cell.basis_text}"] = {
             "sites": [site.name for site in cell.basis.sites],
             "widths": [d.width for d in cell.basis.dictionaries],
+            "engine": engine_for(model, cell.basis, machine.engine),
             **cell.basis.provenance,
         }
         curves_file = folder / result.UNFINISHED / study.key / f"{cell.file}.parquet"
         if not curves_file.exists():
-            scores = _scores(study, folder, model, cell, machine)
+            scores = _scores(study, folder, model, cell, cells, machine)
             rows = [
                 result.to_rows(curve, _labels(study, model, cell, ablation, errors))
                 for ablation, errors, curve in _curves(study, model, cell, scores, machine)
@@ -259,20 +261,34 @@ def _run(study: Study, folder: Path, model: Any, cells: list[Cell], machine: Mac
     return done
 
 
-def _scores(study: Study, folder: Path, model: Any, cell: Cell, machine: Machine) -> NodeScores:
-    file = folder / result.UNFINISHED / study.key / f"{cell.file}.safetensors"
-    if file.exists():
-        positions = None if study.positions == "pooled" else cell.task.discovery.positions
-        return NodeScores(cell.basis.index(positions), result.read_tensors(file)[cell.label])
-    scores = bound("attribution", cell.method, seed=study.seed)(
-        model,
-        cell.basis,
-        cell.task.discovery,
-        study.explained_metric,
-        pairing=study.pairing,
-        positions=study.positions,
-        batch_size=machine.batch_size,
-    )
+def _scores(study: Study, folder: Path, model: Any, cell: Cell, cells: list[Cell], machine: Machine) -> NodeScores:
+    """The cell's scores, read from its file; where there is none yet, every basis's of this task and method are made.
+
+    They share their passes: a unit's gradient is its site's times its decoder row.
+    """
+    unfinished = folder / result.UNFINISHED / study.key
+    file = unfinished / f"{cell.file}.safetensors"
+    if not file.exists():
+        alike = [c for c in cells if c.task is cell.task and c.method == cell.method]
+        alike = [c for c in alike if not (unfinished / f"{c.file}.safetensors").exists()]
+        bases = together([c.basis for c in alike])
+        found = bound("attribution", cell.method, seed=study.seed)(
+            model,
+            bases,
+            cell.task.discovery,
+            study.explained_metric,
+            pairing=study.pairing,
+            positions=study.positions,
+            batch_size=machine.batch_size,
+        )
+        for one, scores in zip(alike, apart(found, bases), strict=True):
+            _keep(study, unfinished / f"{one.file}.safetensors", one, scores)
+    positions = None if study.positions == "pooled" else cell.task.discovery.positions
+    return NodeScores(cell.basis.index(positions), result.read_tensors(file)[cell.label])
+
+
+def _keep(study: Study, file: Path, cell: Cell, scores: NodeScores) -> None:
+    """Write a cell's scores. Raises `InputError` where they rank nothing."""
     if not bool(scores.values.any()):
         raise InputError(
             f"{cell.label}: every score is 0, so nothing can be ranked. The metric '{study.explained_metric}' may not depend on "
@@ -280,7 +296,6 @@ def _scores(study: Study, folder: Path, model: Any, cell: Cell, machine: Machine
         )
     shape = {"sites": scores.index.sites, "widths": scores.index.widths, "positions": scores.index.positions}
     result.write_tensors(file, {cell.label: scores.values}, {"index": json.dumps({cell.label: shape})})
-    return scores
 
 
 def _curves(
@@ -302,6 +317,7 @@ def _curves(
                 source=source,
                 seed=study.seed,
                 batch_size=machine.batch_size,
+                engine=machine.engine,
             )
             try:
                 _ = curve.denominator  # found out now, not when all the others have run

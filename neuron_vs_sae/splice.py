@@ -68,9 +68,22 @@ def read(
     edits: Sequence[Edit] = (),
 ) -> dict[str, Float[Tensor, "batch pos *d"]]:
     """The activations at `hooks`, after `edits`, in the precision of scores."""
+    del length  # nothing is read off at an answer
     values: dict[str, Tensor] = {}
-    run(model, tokens, length, [*edits, *(_record(hook, values, precision(model)) for hook in hooks)])
+    watched = [*edits, *(_record(hook, values, precision(model)) for hook in hooks)]
+    # The model is run no further than the last hook: unembedding is a large part of a small model.
+    layers = [_layer(hook) for hook, _ in watched]
+    stop = None if None in layers or not layers else 1 + max(layer for layer in layers if layer is not None)
+    with torch.no_grad(), _installed(model, watched):
+        model(tokens, padding_side="right", stop_at_layer=stop)
     return values
+
+
+def _layer(hook: str) -> int | None:
+    """The block that a hook is in, -1 before the first, None after the last."""
+    if hook.startswith("blocks."):
+        return int(hook.split(".")[1])
+    return -1 if hook in ("hook_embed", "hook_pos_embed") else None
 
 
 def gradients(

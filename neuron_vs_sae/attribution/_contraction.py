@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from neuron_vs_sae.basis import Basis, Features
+from neuron_vs_sae.basis import Basis, Dictionary, Site
 from neuron_vs_sae.errors import InputError, check_choice
 from neuron_vs_sae.metric import Metric, Pairing, Target, for_attribution, resolve
 from neuron_vs_sae.nodes import NodeIndex, NodeScores
@@ -20,11 +20,20 @@ Positions = Literal["separate", "pooled"]
 Activations = Mapping[str, Tensor]
 
 
+# Elements of a table of tokens x units that are held at a time, 64 MiB in float32: wider dictionaries take fewer tokens.
+_HELD = 1 << 24
+
+
 @dataclass(frozen=True, eq=False)
 class Term:
-    """One summand of a method: what changes (`before - after`, units and errors) times the gradient at each site."""
+    """One summand of a method: the activations that change, from `before` to `after`, and the gradient at each site.
 
-    change: Features
+    `after` is None where units and errors change to zero. Units are encoded only when the term is contracted, a site at
+    a time, so that no more than one dictionary's are held.
+    """
+
+    before: Activations
+    after: Activations | None
     gradient: tuple[Float[Tensor, "batch pos _"], ...]
 
 
@@ -62,14 +71,43 @@ def accumulate(
 
 
 def contract(basis: Basis, term: Term) -> list[tuple[Float[Tensor, "pos _"], Float[Tensor, " pos"]]]:
-    """Per site the scores of units and of the error vector (one number per position), summed over prompts, float64."""
-    found = []
-    for s, (dictionary, gradient) in enumerate(zip(basis.dictionaries, term.gradient, strict=True)):
-        units = (term.change.units[s] * dictionary.pull_back(gradient)).double().sum(0)
-        error = (term.change.errors[s] * gradient).double().sum((0, 2))
-        # What a lossless dictionary leaves over is rounding, not a node.
-        found.append((units, torch.zeros_like(error) if dictionary.lossless else error))
-    return found
+    """Per site the scores of units and of the error vector (one number per position), summed over prompts, float64.
+
+    Since `decode` is affine, a site's change times its gradient is the units' scores and the error's: so the error's is
+    what they leave, and nothing is decoded. Tokens at which nothing changes (those before the two prompts differ) are
+    not encoded. Cost: per site two encodes (one when unpaired) and as much again for the units' gradients.
+    """
+    return [
+        _contract_site(site, dictionary, term, gradient)
+        for site, dictionary, gradient in zip(basis.sites, basis.dictionaries, term.gradient, strict=True)
+    ]
+
+
+def _contract_site(
+    site: Site, dictionary: Dictionary, term: Term, gradient: Float[Tensor, "batch pos d"]
+) -> tuple[Float[Tensor, "pos {dictionary.width}"], Float[Tensor, " pos"]]:
+    y, x = (site.view(term.before[hook]) for hook in (site.reads, site.writes))
+    if term.after is None:
+        to_y, to_x = None, dictionary.at_zero(x).expand_as(x)
+        moved = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+    else:
+        to_y, to_x = (site.view(term.after[hook]) for hook in (site.reads, site.writes))
+        moved = (y != to_y).any(2) | (x != to_x).any(2)
+    total = ((x - to_x) * gradient).double().sum((0, 2))
+    units = torch.zeros(x.shape[1], dictionary.width, dtype=torch.float64, device=x.device)
+    position, prompt = moved.T.nonzero(as_tuple=True)  # position by position
+    for rows in torch.arange(len(position)).split(max(1, _HELD // dictionary.width)):
+        p, b = position[rows], prompt[rows]
+        change = dictionary.encode(y[b, p])
+        if to_y is not None:
+            change = change - dictionary.encode(to_y[b, p])
+        scores = change * dictionary.pull_back(gradient[b, p])
+        counts = p.bincount(minlength=x.shape[1]).tolist()
+        for at, part in enumerate(scores.split(counts)):
+            units[at] += part.sum(0, dtype=torch.float64)
+    # What a lossless dictionary leaves over is rounding, not a node.
+    error = torch.zeros_like(total) if dictionary.lossless else total - units.sum(1)
+    return units, error
 
 
 def as_scores(
@@ -96,10 +134,7 @@ def at_sites(basis: Basis, activations: Activations) -> tuple[Float[Tensor, "bat
     return tuple(site.view(activations[site.writes]) for site in basis.sites)
 
 
-def change(model: Any, basis: Basis, batch: PromptPairs, clean: Activations, pairing: Pairing) -> Features:
-    """What ablating each node alone would take away: clean minus corrupt, or minus zero when unpaired."""
+def ends(model: Any, basis: Basis, batch: PromptPairs, pairing: Pairing) -> Activations | None:
+    """What ablating each node alone would bring it to: the corrupt prompt's activations, or None (zero) when unpaired."""
     check_choice("pairing", pairing, Pairing)
-    features = basis.features(clean)
-    if pairing == "unpaired":
-        return features
-    return features - basis.features(read(model, batch.corrupt, batch.length, basis.hooks))
+    return None if pairing == "unpaired" else read(model, batch.corrupt, batch.length, basis.hooks)

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from neuron_vs_sae.attribution._contraction import Pairing, Positions, Term, accumulate, at_sites, change, objective
+from neuron_vs_sae.attribution._contraction import Pairing, Positions, Term, accumulate, at_sites, ends, objective
 from neuron_vs_sae.basis import Basis
 from neuron_vs_sae.errors import InputError, check_choice
 from neuron_vs_sae.metric import Metric, check_slope_at_clean
@@ -42,6 +42,6 @@ def attribution_patching(
         tokens = batch.clean if grad_at == "clean" else batch.corrupt
         values, slope = gradients(model, tokens, batch.length, basis.hooks, objective(model, metric, pairing, batch))
         clean = values if grad_at == "clean" else read(model, batch.clean, batch.length, basis.hooks)
-        return [Term(change(model, basis, batch, clean, pairing), at_sites(basis, slope))]
+        return [Term(clean, ends(model, basis, batch, pairing), at_sites(basis, slope))]
 
     return accumulate(basis, pairs, positions, batch_size, terms, "attribution_patching")

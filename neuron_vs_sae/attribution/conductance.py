@@ -34,11 +34,10 @@ def conductance(
     def terms(batch: PromptPairs) -> Iterator[Term]:
         target = objective(model, metric, pairing, batch)
         move = embeddings(model, batch, pairing)
-        before = basis.features(read(model, batch.clean, batch.length, basis.hooks))
+        before = read(model, batch.clean, batch.length, basis.hooks)
         for alpha in points(steps, "right"):
-            values, slope = gradients(model, batch.clean, batch.length, basis.hooks, target, [move(alpha)])
-            after = basis.features(values)
-            yield Term(before - after, at_sites(basis, slope))
+            after, slope = gradients(model, batch.clean, batch.length, basis.hooks, target, [move(alpha)])
+            yield Term(before, after, at_sites(basis, slope))
             before = after
 
     return accumulate(basis, pairs, positions, batch_size, terms, "conductance")

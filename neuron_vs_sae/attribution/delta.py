@@ -8,8 +8,8 @@ from neuron_vs_sae.attribution._contraction import (
     Pairing,
     Positions,
     as_scores,
-    change,
     check_positions,
+    ends,
 )
 from neuron_vs_sae.basis import Basis
 from neuron_vs_sae.metric import Metric
@@ -36,7 +36,10 @@ def delta(
     check_positions(pairs, positions)
     totals = None
     for batch in pairs.batches(batch_size):
-        difference = change(model, basis, batch, read(model, batch.clean, batch.length, basis.hooks), pairing)
+        difference = basis.features(read(model, batch.clean, batch.length, basis.hooks))
+        corrupt = ends(model, basis, batch, pairing)
+        if corrupt is not None:
+            difference = difference - basis.features(corrupt)
         # Padding holds no prompt: nothing changes there.
         real = batch.real[..., None]
         found = [

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neuron_vs_sae.attribution._contraction import Pairing, Positions, Term, accumulate, at_sites, objective
+from neuron_vs_sae.attribution._contraction import Pairing, Positions, Term, accumulate, at_sites, ends, objective
 from neuron_vs_sae.attribution._path import Schedule, points
 from neuron_vs_sae.basis import Basis, Site
 from neuron_vs_sae.metric import Metric, check_slope_at_clean
@@ -44,20 +44,20 @@ def integrated_gradients(
 
     def terms(batch: PromptPairs) -> list[Term]:
         target = objective(model, metric, pairing, batch)
-        clean_values = read(model, batch.clean, batch.length, basis.hooks)
-        clean = basis.features(clean_values)
-        ends = read(model, batch.corrupt, batch.length, basis.hooks)
-        delta = clean - basis.features(ends) if pairing == "paired" else clean
-        slopes = []
-        for s, (site, start) in enumerate(zip(basis.sites, at_sites(basis, clean_values), strict=True)):
-            end = site.view(ends[site.writes]) if pairing == "paired" else basis.constants(start)[s]
-            slope = torch.zeros_like(start)
-            for alpha in alphas:
-                edits = [_written(site, (1 - alpha) * start + alpha * end)]
-                _, found = gradients(model, batch.clean, batch.length, [site.writes], target, edits)
-                slope += site.view(found[site.writes]) / steps
-            slopes.append(slope)
-        return [Term(delta, tuple(slopes))]
+        clean = read(model, batch.clean, batch.length, basis.hooks)
+        corrupt = ends(model, basis, batch, pairing)
+        slopes: list[Tensor] = []
+        found: dict[str, Tensor] = {}  # bases that share a site and an end share the path
+        for s, (site, start) in enumerate(zip(basis.sites, at_sites(basis, clean), strict=True)):
+            if corrupt is None or site.name not in found:
+                end = basis.dictionaries[s].at_zero(start) if corrupt is None else site.view(corrupt[site.writes])
+                found[site.name] = torch.zeros_like(start)
+                for alpha in alphas:
+                    edits = [_written(site, (1 - alpha) * start + alpha * end)]
+                    _, slope = gradients(model, batch.clean, batch.length, [site.writes], target, edits)
+                    found[site.name] = found[site.name] + site.view(slope[site.writes]) / steps
+            slopes.append(found[site.name])
+        return [Term(clean, corrupt, tuple(slopes))]
 
     return accumulate(basis, pairs, positions, batch_size, terms, "integrated_gradients")
 

@@ -10,7 +10,7 @@ from neuron_vs_sae.attribution._contraction import (
     Term,
     accumulate,
     at_sites,
-    change,
+    ends,
     objective,
 )
 from neuron_vs_sae.attribution._path import Schedule, embeddings, points
@@ -53,6 +53,6 @@ def integrated_gradients_inputs(
             _, found = gradients(model, batch.clean, batch.length, basis.hooks, target, [move(alpha)])
             for slope, gradient in zip(slopes, at_sites(basis, found), strict=True):
                 slope += gradient / steps
-        return [Term(change(model, basis, batch, clean, pairing), tuple(slopes))]
+        return [Term(clean, ends(model, basis, batch, pairing), tuple(slopes))]
 
     return accumulate(basis, pairs, positions, batch_size, terms, "integrated_gradients_inputs")

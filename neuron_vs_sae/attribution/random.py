@@ -25,6 +25,9 @@ def random(
     """One standard normal number per node, error nodes included and no different from units. The null of every curve."""
     del model, metric, pairing, batch_size
     check_positions(pairs, positions)
-    index = basis.index(None if positions == "pooled" else pairs.positions)
-    generator = torch.Generator().manual_seed(seed)
-    return NodeScores(index, torch.randn(len(index), generator=generator, dtype=torch.float64))
+    blocks = None if positions == "pooled" else pairs.positions
+    drawn = [
+        torch.randn(len(part.index(blocks)), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        for part in basis.parts
+    ]
+    return NodeScores(basis.index(blocks), torch.cat(drawn))

@@ -3,7 +3,7 @@
 from typing import Any
 
 from neuron_vs_sae import replacement
-from neuron_vs_sae.attribution._contraction import Pairing, Positions, Term, accumulate, at_sites, change, objective
+from neuron_vs_sae.attribution._contraction import Pairing, Positions, Term, accumulate, at_sites, ends, objective
 from neuron_vs_sae.basis import Basis
 from neuron_vs_sae.metric import Metric, check_slope_at_clean
 from neuron_vs_sae.nodes import NodeScores
@@ -51,6 +51,6 @@ def replacement_scores(
     def terms(batch: PromptPairs) -> list[Term]:
         target = objective(model, metric, pairing, batch)
         clean, slope = gradients(model, batch.clean, batch.length, basis.hooks, target, rules.edits, rules.observers)
-        return [Term(change(model, basis, batch, clean, pairing), at_sites(basis, slope))]
+        return [Term(clean, ends(model, basis, batch, pairing), at_sites(basis, slope))]
 
     return accumulate(basis, pairs, positions, batch_size, terms, "relp")

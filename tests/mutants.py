@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-HAND, LAWS, METHODS, RELP = (f"tests/test_{name}.py" for name in ("by_hand", "conformance", "attribution", "relp"))
+HAND, LAWS, METHODS, RELP, ENGINE = (
+    f"tests/test_{name}.py" for name in ("by_hand", "conformance", "attribution", "relp", "engine")
+)
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,11 @@ class Mutant:
 
 MUTANTS = [
     Mutant("wrong sign of the change", "attribution/_contraction.py",
-           "return features - basis.features(read(model, batch.corrupt, batch.length, basis.hooks))",
-           "return basis.features(read(model, batch.corrupt, batch.length, basis.hooks)) - features", HAND),
+           "change = change - dictionary.encode(to_y[b, p])", "change = dictionary.encode(to_y[b, p]) - change", HAND),
     Mutant("top k keeps k - 1", "nodes.py", "Circuit(self.index, order[:k])", "Circuit(self.index, order[: max(k - 1, 0)])",
            f"{LAWS} -k nested"),
-    Mutant("the curve's circuits are one node short", "evaluation.py", "_mask(scores.index, order[:k]) for k",
-           "_mask(scores.index, order[: max(k - 1, 0)]) for k", HAND),
+    Mutant("the curve's circuits are one node short", "evaluation.py", "Run(full, order[:k]) if", "Run(full, order[: max(k - 1, 0)]) if",
+           HAND),
     Mutant("ties go to the later node", "nodes.py", "torch.sort(keys[candidates], descending=True, stable=True).indices",
            "(len(candidates) - 1 - torch.sort(keys[candidates].flip(0), descending=True, stable=True).indices)", HAND),
     Mutant("signed ranking everywhere", "nodes.py", 'self.values.abs() if rank_by == "absolute" else self.values',
@@ -50,23 +51,23 @@ MUTANTS = [
            "x.double().sum(0, keepdim=True)", HAND),
     Mutant("error node dropped from what is written", "splice.py", "dictionary.decode(units) + error",
            "dictionary.decode(units)", f"{LAWS} -k put_back"),
-    Mutant("complement without what the policy keeps", "evaluation.py", "(candidates & ~mask) | fixed", "candidates & ~mask",
-           f"{LAWS} -k 'whole_circuit and gpt2 and sae'"),
-    Mutant("complement keeps the circuit", "evaluation.py", "(candidates & ~mask) | fixed", "mask | fixed", HAND),
+    Mutant("complement without what the policy keeps", "evaluation.py", "candidates | fixed if run.full", "candidates if run.full",
+           f"{ENGINE} -k splice"),
+    Mutant("complement keeps the circuit", "evaluation.py", "[_run(True, order, k) for k in grid]", "[_run(False, order, k) for k in grid]", HAND),
     Mutant("error nodes kept in every run", "evaluation.py", 'kept.append(not exists or policy == "keep")',
            "kept.append(True)", HAND),
     Mutant("reference values one position late", "splice.py", "units, reference.features.units[s])",
-           "units, reference.features.units[s].roll(1, 1))", f"{LAWS} -k 'costs_the_same and gpt2 and mean'"),
+           "units, reference.features.units[s].roll(1, 1))", f"{ENGINE} -k splice"),
     Mutant("answer read one position early", "splice.py", "length.to(x.device) - 1", "length.to(x.device) - 2",
            f"{LAWS} -k 'last_layers and gpt2'"),
-    Mutant("error scored by absolute values", "attribution/_contraction.py", "(term.change.errors[s] * gradient).double()",
-           "(term.change.errors[s] * gradient).abs().double()", f"{LAWS} -k total_attribution"),
+    Mutant("error scored by absolute values", "attribution/_contraction.py", "else total - units.sum(1)",
+           "else (total - units.sum(1)).abs()", f"{LAWS} -k total_attribution"),
     Mutant("scores summed, not averaged, over pairs", "attribution/_contraction.py", "(u / len(pairs), e / len(pairs))",
            "(u, e)", f"{LAWS} -k padding_changes_no_score"),
     Mutant("pooling keeps the first position", "attribution/_contraction.py",
            "(u.sum(0, keepdim=True), e.sum(0, keepdim=True))", "(u[:1], e[:1])", f"{LAWS} -k sums_over_positions"),
-    Mutant("unpaired still subtracts the corrupt prompt", "attribution/_contraction.py", 'if pairing == "unpaired":\n        return features',
-           'if pairing == "never":\n        return features', HAND),
+    Mutant("unpaired still subtracts the corrupt prompt", "attribution/_contraction.py", 'None if pairing == "unpaired" else',
+           'None if pairing == "never" else', HAND),
     Mutant("RelP without the half", "replacement.py", '"half": 0.5 * (to_gate + to_up)', '"half": to_gate + to_up', HAND),
     Mutant("RelP differentiates norms", "replacement.py", 'if hook.endswith(".hook_scale")', 'if hook.endswith(".no_scale")', RELP),
     Mutant("RelP uses the slope, not the chord", "replacement.py", "activated = pre * _chord(act, pre.detach())",
@@ -75,6 +76,16 @@ MUTANTS = [
            "path + 1e-3 * value.detach()", RELP),
     Mutant("RelP's observers hide the probe", "splice.py", "[*edits, *map(probe, hooks), *observers]",
            "[*edits, *observers, *map(probe, hooks)]", RELP),
+    Mutant("corrections of the complement are added", "cells.py", "1.0 if form[r, q] == REFERENCE else -1.0", "1.0",
+           f"{ENGINE} -k splice"),
+    Mutant("runs begin one position late", "cells.py", "first.append(start)", "first.append(min(start + 1, positions))",
+           f"{ENGINE} -k splice"),
+    Mutant("a cut forgets the site's own cells", "cells.py", "start = earliest[s]", "start = positions", f"{ENGINE} -k splice"),
+    Mutant("a flipped error node is written as if it were not", "cells.py", "if error.exact or live == full:", "if True:",
+           f"{ENGINE} -k splice"),
+    Mutant("an ablated MLP is run for nothing", "engine.py", "dense = wanted & (self.group.cells[neurons[0]].form != REFERENCE) if neurons else wanted",
+           "dense = torch.ones_like(wanted)", f"{ENGINE} -k neurons"),
+    Mutant("rounding decides about a random unit", "bases/random_sae.py", ".values[-2:].mean()", ".values[-1]", f"{ENGINE} -k splice"),
     Mutant("resampling draws the pair itself", "ablation/resample.py", "(torch.arange(len(pairs)) != i)",
            "(torch.arange(len(pairs)) == i)", HAND),
     Mutant("counterfactual writes another pair's value", "ablation/counterfactual.py", "pairs.batch(rows)", "pairs.batch(rows.flip(0))",

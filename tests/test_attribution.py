@@ -206,11 +206,11 @@ def test_methods_cost_the_passes_that_they_claim(
 ) -> None:
     """Whatever the number of nodes: for two sites and four steps."""
     seen: Counter[str] = Counter()
-    logits, differentiate = splice._logits, torch.autograd.grad
+    installed, differentiate = splice._installed, torch.autograd.grad
 
     def count_forward(*args: Any) -> Any:
         seen["forward"] += 1
-        return logits(*args)
+        return installed(*args)
 
     def count_backward(*args: Any, **kwargs: Any) -> Any:
         seen["backward"] += 1
@@ -218,7 +218,7 @@ def test_methods_cost_the_passes_that_they_claim(
 
     basis = nvs.bases.sae(llama, source=toys.saes())
     options = {"steps": 4} if backward > 1 else {}
-    monkeypatch.setattr(splice, "_logits", count_forward)
+    monkeypatch.setattr(splice, "_installed", count_forward)
     monkeypatch.setattr(torch.autograd, "grad", count_backward)
     getattr(nvs.attribution, method)(llama, basis, PAIRS, **options)
     assert (seen["forward"], seen["backward"]) == (forward, backward)

@@ -13,6 +13,7 @@ smoke:  ## every benchmark, in miniature
 	python benchmarks/study_time.py --smoke
 	python benchmarks/train_default.py --smoke --out $$(mktemp -d)
 	python benchmarks/train_default_saes.py --smoke
+	python benchmarks/speed.py --smoke
 
 mutants:  ## plant bugs and show that the tests catch them
 	python tests/mutants.py
@@ -22,3 +23,4 @@ cards:  ## measure the embedded default's models and dictionaries again
 
 results:  ## what stands in results/ (its second half needs NVS_ASSETS)
 	python benchmarks/study_time.py --out results/study_time.md
+	python benchmarks/speed.py --out results/speed.md

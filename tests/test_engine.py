@@ -21,7 +21,7 @@ PAIRS = toys.pairs()
 EXACT = 1e-9  # float64; sums of thousands of terms
 POLICIES = get_args(Errors)
 
-# Every basis on every architecture, with the other choices taken in turn; and where all sorts of site meet, all of them.
+# Every basis on every architecture, with the other choices taken in turn; and more of them where it matters most.
 TURNS = zip(
     itertools.product(toys.MODELS, tables.BASES),
     itertools.cycle(itertools.product(tables.ABLATIONS[::-1], POLICIES, ("separate", "pooled"))),
@@ -31,14 +31,15 @@ CASES = [(kind, case, ablation.name, errors, positions) for (kind, case), (ablat
 CASES += [
     ("gpt2", case, ablation.name, errors, "separate")
     for case in tables.BASES
-    if case.name in {"sae three kinds", "mlp_neurons"}
     for ablation in tables.ABLATIONS
     for errors in POLICIES
+    if (case.name == "mlp_neurons" and errors in {"nodes", "ablate"})
+    or (case.name == "sae three kinds" and ablation.name in {"mean", "zero_site"})
 ]
 
 
 def sizes(total: int) -> list[int]:
-    return sorted({0, 1, 5, total // 3, total - 2, total})
+    return sorted({0, 5, total // 3, total - 2, total})
 
 
 def differ(
@@ -68,7 +69,7 @@ def test_every_run_is_the_one_that_splice_makes(
     assert differ(model, basis, scores, ablation=ablation, errors=errors, batch_size=3) < EXACT
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_any_circuit_at_all_is_run_as_splice_runs_it(data: Any) -> None:
     """Circuits that no ranking would give: whole sites, single positions, error nodes alone."""

@@ -231,11 +231,11 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, error: BaseException, cells: int 
     begun: list[str] = []
     scores = comparison._scores
 
-    def breaking(study: Study, folder: Path, model: Any, cell: Any, machine: Any) -> Any:
+    def breaking(study: Study, folder: Path, model: Any, cell: Any, *rest: Any) -> Any:
         if len(begun) == cells:
             raise error
         begun.append(cell.label)
-        return scores(study, folder, model, cell, machine)
+        return scores(study, folder, model, cell, *rest)
 
     monkeypatch.setattr(comparison, "_scores", breaking)
     return begun

@@ -1,0 +1,394 @@
+"""How fast circuits are run and nodes are scored, against dense execution, side by side in one process.
+
+    python benchmarks/speed.py --out results/speed.md      # GPT-2 small's shapes, random weights
+    python benchmarks/speed.py --smoke                     # toy shapes, seconds
+
+Each number is the median over interleaved repeats of the process's CPU seconds on one thread, so that other work on the
+machine does not count. `dense` is what one writes with sae-lens' `HookedSAETransformer` (or transformer-lens' hooks): every
+dictionary whole at every position, all logits; its ablation values are given to it for nothing. `exact` is this package's
+own dense execution (`--engine exact`): one encode and decode per site, logits at the answer only.
+"""
+
+import argparse
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from sae_lens import SAE, HookedSAETransformer
+from transformer_lens import HookedTransformerConfig
+
+import neuron_vs_sae as nvs
+from neuron_vs_sae import splice
+from neuron_vs_sae.attribution._contraction import at_sites
+from neuron_vs_sae.basis import together
+from neuron_vs_sae.pairs import PromptPairs
+
+
+@dataclass(frozen=True)
+class Shape:
+    layers: int
+    d: int
+    heads: int
+    vocab: int
+    width: int
+    pairs: int
+    positions: int
+    differ_at: int
+    sizes: tuple[int, ...]
+    widths: tuple[int, ...]
+    repeats: int
+
+
+TOY = Shape(2, 32, 2, 200, 128, 4, 6, 2, (10, 100), (64, 256), 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smoke", action="store_true", help="toy shapes")
+    parser.add_argument("--out", type=Path, help="Markdown file to write")
+    parser.add_argument("--pairs", type=int, default=32)
+    parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--repeats", type=int, default=3)
+    chosen = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    shape = TOY if chosen.smoke else Shape(
+        chosen.layers, 768, 12, 50257, 24576, chosen.pairs, 12, 4, (10, 100, 1000, 10000), (8192, 32768, 131072), chosen.repeats
+    )  # fmt: skip
+    started = time.perf_counter()
+    model, pairs = made_model(shape), made_pairs(shape)
+    found: list[str] = []
+    for section in (startup, neurons, saes, attribution, widths):
+        found.append(section(shape, model, pairs))
+        text = "\n\n".join([heading(shape, time.perf_counter() - started), *found]) + "\n"
+        if chosen.out is not None:
+            chosen.out.write_text(text, encoding="utf-8")
+    if chosen.out is None:
+        print(text)
+
+
+def heading(shape: Shape, seconds: float) -> str:
+    packages = ", ".join(f"{p} {version(p)}" for p in ("torch", "transformer-lens", "sae-lens"))
+    return f"""# Speed
+
+{shape.layers} layers of width {shape.d}, vocabulary {shape.vocab}, {shape.pairs} pairs of {shape.positions} tokens that differ at token
+{shape.differ_at} (counted from 0), random weights, float32. CPU seconds on one thread of {platform.machine()} ({processor()}), medians of
+{shape.repeats} interleaved repeats; {packages}, Python {platform.python_version()}. Written by `python benchmarks/speed.py` in
+{seconds:.0f} s on a machine that other work shared; peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB.
+
+Circuits are ranked by random numbers among the nodes that a paired method can score: from the token on at which the prompts
+differ, in the last layer at the answer. A *point* is the circuit's run and its complement's. `ours` is what a point adds to a
+curve; a whole curve also runs the model, the empty circuit, and the corrupt prompts for the ablation's values."""
+
+
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown processor")
+
+
+def made_model(shape: Shape) -> Any:
+    torch.manual_seed(0)
+    config = HookedTransformerConfig(
+        n_layers=shape.layers, d_model=shape.d, n_heads=shape.heads, d_head=shape.d // shape.heads, d_mlp=4 * shape.d,
+        d_vocab=shape.vocab, n_ctx=shape.positions, act_fn="gelu_new", normalization_type="LN", device="cpu",
+    )  # fmt: skip
+    model = HookedSAETransformer(config)
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.05)
+    return nvs.prepare(model)
+
+
+def made_pairs(shape: Shape) -> PromptPairs:
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.randint(1, shape.vocab, (shape.pairs, shape.positions), generator=generator)
+    corrupt = clean.clone()
+    corrupt[:, shape.differ_at] = clean[:, shape.differ_at] % (shape.vocab - 1) + 1
+    answer = torch.randint(1, shape.vocab - 1, (shape.pairs,), generator=generator)
+    names = tuple(map(str, range(shape.pairs)))
+    return PromptPairs(
+        "random", clean, corrupt, torch.full((shape.pairs,), shape.positions), answer, answer + 1, names, names, names,
+        names, tuple({} for _ in names), False,
+    )  # fmt: skip
+
+
+def made_saes(shape: Shape, width: int, layers: int, transcoder: bool = False) -> list[SAE]:
+    """JumpReLU SAEs (or transcoders) with random weights, some one per cent of whose units are active."""
+    found = []
+    for layer in range(layers):
+        hook, out = f"blocks.{layer}.hook_mlp_out", f"blocks.{layer}.ln2.hook_normalized"
+        metadata = {"hook_name": out, "hook_name_out": hook} if transcoder else {"hook_name": hook}
+        config = {"d_out": shape.d} if transcoder else {}
+        architecture = "jumprelu_transcoder" if transcoder else "jumprelu"
+        one = SAE.from_dict(
+            {"architecture": architecture, "d_in": shape.d, "d_sae": width, "device": "cpu", "dtype": "float32",
+             "apply_b_dec_to_input": False, "metadata": metadata, **config}
+        )  # fmt: skip
+        with torch.no_grad():
+            scale = 1.0 if transcoder else 4.0
+            one.W_enc.normal_(std=scale / shape.d**0.5)
+            one.W_dec.normal_(std=1 / shape.d**0.5)
+            dict(one.named_parameters())["threshold"].fill_(2.3)
+        found.append(one)
+    return found
+
+
+def ranking(shape: Shape, basis: nvs.Basis) -> nvs.NodeScores:
+    index = basis.index(shape.positions)
+    scores = index.unflatten(torch.rand(len(index), generator=torch.Generator().manual_seed(0)))
+    for s, (units, error) in enumerate(scores):
+        first = shape.positions - 1 if s == shape.layers - 1 else shape.differ_at
+        units[:first] = error[:first] = 0
+    return nvs.NodeScores(index, index.flatten([u for u, _ in scores], [e for _, e in scores]))
+
+
+def cpu(work: Callable[[], Any]) -> float:
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def medians(repeats: int, **work: Callable[[], Any]) -> dict[str, float]:
+    """The median CPU seconds of each, taken in turns."""
+    times: dict[str, list[float]] = {name: [] for name in work}
+    for _ in range(repeats):
+        for name, one in work.items():
+            times[name].append(cpu(one))
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def parts_of(basis: nvs.Basis, scores: nvs.NodeScores, k: int, keep: bool) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    chosen = torch.zeros(len(scores.index), dtype=torch.bool)
+    chosen[scores.top(k).nodes] = True
+    return scores.index.unflatten(chosen if keep else ~chosen)
+
+
+def difference(logits: torch.Tensor, pairs: PromptPairs) -> torch.Tensor:
+    last = logits[:, -1]
+    return (last.gather(1, pairs.answer[:, None]) - last.gather(1, pairs.foil[:, None]))[:, 0].double()
+
+
+def table(shape: Shape, names: tuple[str, ...], seconds: dict[str, float], fixed: float) -> str:
+    """Points by size, and the whole curve: ours with what it runs once, the others with the model and the empty circuit."""
+    head = f"| size | ours | {' | '.join(names)} | {' | '.join(f'{n} / ours' for n in names)} |"
+    rows = [head, "|" + "---:|" * (2 + 2 * len(names))]
+    for k in shape.sizes:
+        ours = max(seconds[str(k)] - fixed, 1e-9)
+        cells = [
+            f"{k:,}",
+            f"{ours:.3f}",
+            *(f"{2 * seconds[n]:.2f}" for n in names),
+            *(f"{2 * seconds[n] / ours:.0f}" for n in names),
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    for sizes in (shape.sizes[:-1], shape.sizes):
+        ours = fixed + sum(max(seconds[str(k)] - fixed, 0) for k in sizes)
+        runs = 2 * len(sizes) + 2
+        cells = [
+            f"curve to {sizes[-1]:,}",
+            f"{ours:.2f}",
+            *(f"{runs * seconds[n]:.2f}" for n in names),
+            *(f"{runs * seconds[n] / ours:.1f}" for n in names),
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def verdict(reached: bool) -> str:
+    return "met" if reached else "MISSED"
+
+
+@torch.no_grad()
+def neurons(shape: Shape, model: Any, pairs: PromptPairs) -> str:
+    basis = nvs.bases.mlp_neurons(model)
+    scores = ranking(shape, basis)
+    values = nvs.ablation.mean(model, basis, pairs, pairs, 0, 64)(torch.arange(len(pairs)))
+
+    def dense(keep: bool = True) -> torch.Tensor:
+        kept = parts_of(basis, scores, shape.sizes[1], keep)
+        hooks = [
+            (site.writes, lambda x, hook, s=s: torch.where(kept[s][0], x, values.features.units[s]))
+            for s, site in enumerate(basis.sites)
+        ]
+        return difference(model.run_with_hooks(pairs.clean, fwd_hooks=hooks), pairs)
+
+    def ours(k: int) -> nvs.Curve:
+        return nvs.evaluate(model, basis, scores, pairs, sizes=[k])
+
+    seconds = medians(
+        shape.repeats, plain=lambda: model(pairs.clean), dense=dense,
+        exact=lambda: splice.edit(model, basis, pairs.clean, pairs.length, everything(basis, scores), values),
+        fixed=lambda: ours(0), **{str(k): (lambda k=k: ours(k)) for k in shape.sizes},
+    )  # fmt: skip
+    curve = ours(shape.sizes[1])
+    off = max(
+        float((dense(keep) - row[0]).abs().max()) for keep, row in ((True, curve.circuit), (False, curve.complement))
+    )
+    fixed = seconds["fixed"]
+    ratio = curve_ratio(shape, seconds, "dense")
+    share = (seconds[str(shape.sizes[1])] - fixed) / seconds["plain"]
+    return f"""## MLP neurons
+
+A plain forward pass with logits takes {seconds["plain"]:.2f} s.
+
+{table(shape, ("dense", "exact"), seconds, fixed)}
+
+- A curve up to {shape.sizes[-2]:,} nodes, target 4 times faster than transformer-lens' hooks: {ratio:.1f} times, **{verdict(ratio >= 4)}**.
+- A point of {shape.sizes[1]} neurons, target at most 0.4 of a plain forward pass: {share:.2f}, **{verdict(share <= 0.4)}**.
+- Largest difference from dense: {off:.1e} (metric {float(curve.whole.abs().mean()):.1f}); target 1e-4, **{verdict(off <= 1e-4)}**."""
+
+
+def everything(basis: nvs.Basis, scores: nvs.NodeScores) -> splice.Kept:
+    parts = scores.index.unflatten(torch.ones(len(scores.index), dtype=torch.bool))
+    return splice.Kept(tuple(u for u, _ in parts), tuple(e for _, e in parts))
+
+
+def curve_ratio(shape: Shape, seconds: dict[str, float], name: str) -> float:
+    fixed, sizes = seconds["fixed"], shape.sizes[:-1]
+    ours = fixed + sum(max(seconds[str(k)] - fixed, 0) for k in sizes)
+    return (2 * len(sizes) + 2) * seconds[name] / ours
+
+
+@torch.no_grad()
+def saes(shape: Shape, model: Any, pairs: PromptPairs) -> str:
+    loaded = made_saes(shape, shape.width, shape.layers)
+    basis = nvs.bases.sae(model, source=loaded)
+    for one in loaded:
+        one.use_error_term = True
+    scores = ranking(shape, basis)
+    values = nvs.ablation.mean(model, basis, pairs, pairs, 0, 64)(torch.arange(len(pairs)))
+
+    def dense(keep: bool = True) -> torch.Tensor:
+        kept = parts_of(basis, scores, shape.sizes[1], keep)
+        hooks = []
+        for s, site in enumerate(basis.sites):
+            units, errors = kept[s]
+            hooks += [
+                (f"{site.writes}.hook_sae_acts_post",
+                 lambda x, hook, s=s, units=units: torch.where(units, x, values.features.units[s])),
+                (f"{site.writes}.hook_sae_error",
+                 lambda x, hook, s=s, errors=errors: torch.where(errors[:, None], x, values.features.errors[s])),
+            ]  # fmt: skip
+        logits = model.run_with_hooks_with_saes(pairs.clean, saes=loaded, fwd_hooks=hooks)
+        return difference(logits, pairs)
+
+    def ours(k: int, errors: Any = "nodes") -> nvs.Curve:
+        return nvs.evaluate(model, basis, scores, pairs, sizes=[k], errors=errors)
+
+    seconds = medians(
+        shape.repeats, dense=dense,
+        exact=lambda: splice.edit(model, basis, pairs.clean, pairs.length, everything(basis, scores), values),
+        fixed=lambda: ours(0), **{str(k): (lambda k=k: ours(k)) for k in shape.sizes},
+    )  # fmt: skip
+    kept = cpu(lambda: ours(shape.sizes[1], "keep"))
+    curve = ours(shape.sizes[1])
+    off = max(
+        float((dense(keep) - row[0]).abs().max()) for keep, row in ((True, curve.circuit), (False, curve.complement))
+    )
+    ratio = curve_ratio(shape, seconds, "dense")
+    errors = int(scores.index.is_error[scores.top(shape.sizes[-2]).nodes].sum())
+    return f"""## SAEs of width {shape.width:,} at every hook_mlp_out
+
+{table(shape, ("dense", "exact"), seconds, seconds["fixed"])}
+
+- A curve up to {shape.sizes[-2]:,} nodes, target 6 times faster than sae-lens' hooks: {ratio:.1f} times, **{verdict(ratio >= 6)}**.
+- Largest difference from dense: {off:.1e} (metric {float(curve.whole.abs().mean()):.1f}); target 1e-4, **{verdict(off <= 1e-4)}**.
+- The limit is kept error nodes, each of which takes the whole dictionary in its cell ({errors} among the best {shape.sizes[-2]:,} nodes
+  here). With all of them kept (`--errors keep`), a curve of the one size {shape.sizes[1]} takes {kept:.2f} s, {4 * seconds["exact"] / kept:.1f} times less than exact,
+  instead of {seconds[str(shape.sizes[1])]:.2f} s."""
+
+
+def attribution(shape: Shape, model: Any, pairs: PromptPairs) -> str:
+    bases = [
+        nvs.bases.mlp_neurons(model), nvs.bases.mlp_outputs(model),
+        nvs.bases.sae(model, source=made_saes(shape, shape.width, shape.layers)),
+        nvs.bases.transcoder(model, source=made_saes(shape, shape.width, shape.layers, transcoder=True)),
+    ]  # fmt: skip
+    joint = together(bases)
+    hooks = joint.hooks
+    values = splice.read(model, pairs.clean, pairs.length, hooks)
+
+    def passes() -> None:
+        splice.gradients(model, pairs.clean, pairs.length, hooks, lambda logits: logits[:, 0])
+
+    def encodes() -> None:
+        for basis in bases[2:]:
+            for site, dictionary in zip(basis.sites, basis.dictionaries, strict=True):
+                dictionary.encode(site.view(values[site.reads]))
+
+    def one_site_at_a_time() -> None:
+        # As published: for one basis and one site a forward and a backward pass, both prompts' units and errors.
+        for basis in bases:
+            site = nvs.Basis(basis.name, basis.sites[:1], basis.dictionaries[:1])
+            found, slope = splice.gradients(model, pairs.clean, pairs.length, site.hooks, lambda logits: logits[:, 0])
+            other = splice.read(model, pairs.corrupt, pairs.length, site.hooks)
+            change = site.features(found) - site.features(other)
+            _ = change.units[0] * site.dictionaries[0].pull_back(at_sites(site, slope)[0])
+
+    seconds = medians(
+        shape.repeats, ours=lambda: nvs.attribution.relp(model, joint, pairs), passes=passes, encodes=encodes,
+        site=one_site_at_a_time,
+    )  # fmt: skip
+    floor = seconds["passes"] + seconds["encodes"]
+    ratio = seconds["ours"] / floor
+    published = shape.layers * seconds["site"]
+    return f"""## Scores: RelP in mlp_neurons, mlp_outputs, sae and transcoder (width {shape.width:,}) at once
+
+| | seconds |
+|---|---:|
+| ours, four bases together | {seconds["ours"]:.2f} |
+| one forward and one backward pass of the model | {seconds["passes"]:.2f} |
+| one encode of the clean prompts per dictionary | {seconds["encodes"]:.2f} |
+| a pass per basis and site (one site of each basis, times {shape.layers} layers) | {published:.1f} |
+
+- Target at most 1.5 times one forward, one backward and one encode per dictionary: {ratio:.2f}, **{verdict(ratio <= 1.5)}**. (A paired
+  score needs both prompts' units and every unit's gradient: three products per dictionary, of which those before token
+  {shape.differ_at} are not taken, and a second forward pass.)
+- A pass per basis and site takes {published / seconds["ours"]:.0f} times as long."""
+
+
+def widths(shape: Shape, model: Any, pairs: PromptPairs) -> str:
+    """One layer's dictionary, growing; a circuit of one size."""
+    rows = ["| width | a point of 100 nodes | the curve's fixed part | exact, one run |", "|---:|---:|---:|---:|"]
+    for width in shape.widths:
+        basis = nvs.bases.sae(model, source=made_saes(shape, width, 1))
+        scores = ranking(shape, basis)
+        with torch.no_grad():
+            values = nvs.ablation.mean(model, basis, pairs, pairs, 0, 64)(torch.arange(len(pairs)))
+        runs = {
+            "fixed": lambda: nvs.evaluate(model, basis, scores, pairs, sizes=[0]),  # noqa: B023 (used at once)
+            "point": lambda: nvs.evaluate(model, basis, scores, pairs, sizes=[min(100, shape.width // 4)]),  # noqa: B023
+            "exact": lambda: splice.edit(model, basis, pairs.clean, pairs.length, everything(basis, scores), values),  # noqa: B023
+        }
+        seconds = medians(shape.repeats, **runs)
+        rows.append(
+            f"| {width:,} | {seconds['point'] - seconds['fixed']:.3f} | {seconds['fixed']:.2f} | {seconds['exact']:.2f} |"
+        )
+    return "## Width of one layer's dictionary\n\n" + "\n".join(rows)
+
+
+def startup(shape: Shape, model: Any, pairs: PromptPairs) -> str:
+    del shape, model, pairs
+
+    def start() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "neuron_vs_sae", "--help"], check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    seconds = min(start() for _ in range(3))
+    return f"## Start\n\n`nvs --help` takes {seconds:.2f} CPU seconds; target 1, **{verdict(seconds < 1)}**."
+
+
+if __name__ == "__main__":
+    main()

@@ -12,6 +12,7 @@ own dense execution (`--engine exact`): one encode and decode per site, logits a
 import argparse
 import platform
 import resource
+import shlex
 import statistics
 import subprocess
 import sys
@@ -83,7 +84,7 @@ def heading(shape: Shape, seconds: float) -> str:
 
 {shape.layers} layers of width {shape.d}, vocabulary {shape.vocab}, {shape.pairs} pairs of {shape.positions} tokens that differ at token
 {shape.differ_at} (counted from 0), random weights, float32. CPU seconds on one thread of {platform.machine()} ({processor()}), medians of
-{shape.repeats} interleaved repeats; {packages}, Python {platform.python_version()}. Written by `python benchmarks/speed.py` in
+{shape.repeats} interleaved repeats; {packages}, Python {platform.python_version()}. Written by `python {shlex.join(["benchmarks/speed.py", *sys.argv[1:]])}` in
 {seconds:.0f} s on a machine that other work shared; peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB.
 
 Circuits are ranked by random numbers among the nodes that a paired method can score: from the token on at which the prompts

@@ -45,6 +45,8 @@ def unsupported(model: Any, basis: Basis) -> str | None:
     from transformer_lens.components.unembed import Unembed
     from transformer_lens.utilities.architectures import POST_NORM_ARCHITECTURES
 
+    if type(model.unembed) is not Unembed or any(hook.fwd_hooks or hook.bwd_hooks for hook in model.hook_dict.values()):
+        return "the model has an unembedding or hooks of its own"
     cfg = model.cfg
     settings = ("use_attn_in", "use_split_qkv_input", "use_hook_mlp_in", "use_hook_tokens", "use_attn_result")
     for setting in settings:
@@ -54,8 +56,6 @@ def unsupported(model: Any, basis: Basis) -> str | None:
         return "the model's attention is not of a kind that looks back only"
     if cfg.original_architecture in POST_NORM_ARCHITECTURES or getattr(cfg, "n_devices", 1) > 1:
         return "the model's blocks are put together in another way, or lie on several devices"
-    if type(model.unembed) is not Unembed or any(hook.fwd_hooks or hook.bwd_hooks for hook in model.hook_dict.values()):
-        return "the model has an unembedding or hooks of its own"
     for site in basis.sites:
         kind, prefix = site.kind, f"blocks.{site.layer}."
         if kind not in _WRITES or not site.writes.startswith(prefix):
@@ -371,11 +371,12 @@ def logits(
     W, b = model.unembed.W_U, model.unembed.b_U
     if columns is not None:
         W, b = W[:, columns.to(W.device)], b[columns.to(b.device)]
-    found = resid @ W + b
+    wide = precision(model)  # a half-precision logit is too coarse for a difference
+    found = resid.to(wide) @ W.to(wide) + b.to(wide)
     cap = getattr(model.cfg, "output_logits_soft_cap", None)
     if cap is not None and cap > 0:
         found = cap * torch.tanh(found / cap)
-    return found.to(precision(model))
+    return found
 
 
 class _Pass:

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import neuron_vs_sae as nvs
 from neuron_vs_sae import replacement
+from neuron_vs_sae.evaluation import engine_for
 from neuron_vs_sae.models import load_model
 from neuron_vs_sae.splice import gradients, run
 
@@ -88,6 +89,29 @@ def test_both_backends_give_the_same_scores_and_curves(kind: str, models: Any) -
             for model in (hooked, bridge)
         )
         assert torch.allclose(one.circuit, other.circuit, atol=ROUNDING)
+
+
+@every_kind
+def test_the_fast_engine_gives_the_exact_ones_curves(kind: str, models: Any) -> None:
+    """Where it knows the architecture, and it says so where it does not."""
+    model, prompts = models(kind, "hooked"), pairs()
+    bases = [nvs.bases.mlp_outputs(model), nvs.bases.attention(model), nvs.bases.residual(model)]
+    if kind != "mixtral":
+        bases.append(nvs.bases.mlp_neurons(model))
+    for basis in bases:
+        assert engine_for(model, basis, "fast") == "fast"
+        scores = nvs.attribution.attribution_patching(model, basis, prompts, positions="pooled")
+        one, other = (
+            nvs.evaluate(model, basis, scores, prompts, sizes=[0, 3, 40], ablation="mean_global", engine=engine)
+            for engine in ("fast", "exact")
+        )
+        assert torch.allclose(one.circuit, other.circuit, atol=ROUNDING)
+        assert torch.allclose(one.complement, other.complement, atol=ROUNDING)
+
+
+def test_the_bridge_is_left_to_the_exact_engine(models: Any) -> None:
+    model = models("llama", "bridge")
+    assert engine_for(model, nvs.bases.mlp_outputs(model), "fast").startswith("exact")
 
 
 def test_with_attention_and_router_frozen_the_metric_is_conserved_on_a_mixture_of_experts(models: Any) -> None:

@@ -37,7 +37,7 @@ _ARCHITECTURES_AT = "blocks.1.hook_mlp_out"
 _EVERY = 50  # steps between entries of the log
 _TWIN_SEED = 1  # of the model with random weights
 _SEEDS = 4
-_CHECKED = 150_000  # tokens on which a dictionary is looked at before it is kept
+_CHECKED = 250_000  # tokens on which a dictionary is looked at before it is kept
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def plans(model: str) -> list[Plan]:
             at = f"blocks.{layer}.hook_{hook}"
             found.append(Plan(f"main/{at}", "gated", at, at, width, target_l0=l0))
     mlp_outs = {f"blocks.{layer}.hook_mlp_out": f"blocks.{layer}.ln2.hook_normalized" for layer in _LAYERS}
-    found += [Plan(f"transcoder/{at}", "transcoder", x, at, wide, {"d_out": 128}, 24.0) for at, x in mlp_outs.items()]
+    found += [Plan(f"transcoder/{at}", "transcoder", x, at, wide, {"d_out": 128}, 22.5) for at, x in mlp_outs.items()]
     found += [Plan(f"sparser/{at}", "gated", at, at, other, target_l0=14.0) for at in mlp_outs]
     if llama:
         at = _ARCHITECTURES_AT
@@ -217,7 +217,7 @@ def train(plan: Plan, found: Activations, metadata: dict[str, Any]) -> Iterator[
         rows = torch.randint(len(x), (n,), generator=draw)
         return x[rows].float() * reads_scale, y[rows].float() * writes_scale
 
-    revivals = range(plan.steps // 10, 3 * plan.steps // 4 + 1, plan.steps // 20)
+    revivals = range(plan.steps // 10, 17 * plan.steps // 20 + 1, plan.steps // 20)
     revived = plan.kind != "random_decoder"  # whose directions are to stay
     if revived:
         revive(trainer, torch.arange(plan.width), *sample(8 * plan.width))
@@ -345,7 +345,7 @@ def fit(plan: Plan, given: Activations, about: dict[str, Any], log: TextIO) -> A
             dictionary = made
         outcome = quality(dictionary, given[plan.reads][:_CHECKED], given[plan.writes][:_CHECKED])
         print(json.dumps({"folder": plan.folder, "seed": seed, **outcome}), flush=True)
-        if outcome["explained_variance"] >= 0.905 and outcome["dead"] < 0.09 and outcome["l0"] <= 23.5:
+        if outcome["explained_variance"] >= 0.905 and outcome["dead"] < 0.095 and outcome["l0"] <= 23.5:
             break
     return dictionary
 

@@ -99,10 +99,11 @@ def test_the_fast_engine_gives_the_exact_ones_curves(kind: str, models: Any) -> 
     if kind != "mixtral":
         bases.append(nvs.bases.mlp_neurons(model))
     for basis in bases:
-        assert engine_for(model, basis, "fast") == "fast"
+        found = engine_for(model, basis, "fast")
+        assert found == "fast" if kind != "olmo2" else found.startswith("exact: the model's blocks are put together")
         scores = nvs.attribution.attribution_patching(model, basis, prompts, positions="pooled")
         one, other = (
-            nvs.evaluate(model, basis, scores, prompts, sizes=[0, 3, 40], ablation="mean_global", engine=engine)
+            nvs.evaluate(model, basis, scores, prompts, sizes=[0, 3, 20], ablation="mean_global", engine=engine)
             for engine in ("fast", "exact")
         )
         assert torch.allclose(one.circuit, other.circuit, atol=ROUNDING)

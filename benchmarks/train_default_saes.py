@@ -217,7 +217,7 @@ def train(plan: Plan, found: Activations, metadata: dict[str, Any]) -> Iterator[
         rows = torch.randint(len(x), (n,), generator=draw)
         return x[rows].float() * reads_scale, y[rows].float() * writes_scale
 
-    revivals = range(plan.steps // 10, 17 * plan.steps // 20 + 1, plan.steps // 20)
+    revivals = range(plan.steps // 10, 3 * plan.steps // 4 + 1, plan.steps // 20)
     revived = plan.kind != "random_decoder"  # whose directions are to stay
     if revived:
         revive(trainer, torch.arange(plan.width), *sample(8 * plan.width))

@@ -74,7 +74,9 @@ def plans(model: str) -> list[Plan]:
             at = f"blocks.{layer}.hook_{hook}"
             found.append(Plan(f"main/{at}", "gated", at, at, width, target_l0=l0))
     mlp_outs = {f"blocks.{layer}.hook_mlp_out": f"blocks.{layer}.ln2.hook_normalized" for layer in _LAYERS}
-    found += [Plan(f"transcoder/{at}", "transcoder", x, at, wide, {"d_out": 128}, 22.5) for at, x in mlp_outs.items()]
+    for layer, (at, x) in enumerate(mlp_outs.items()):
+        steps = 1500 if llama and layer == 0 else 500  # where the others' are not enough
+        found.append(Plan(f"transcoder/{at}", "transcoder", x, at, wide, {"d_out": 128}, 22.5, steps))
     found += [Plan(f"sparser/{at}", "gated", at, at, other, target_l0=14.0) for at in mlp_outs]
     if llama:
         at = _ARCHITECTURES_AT

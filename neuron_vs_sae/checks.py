@@ -15,7 +15,7 @@ from neuron_vs_sae.errors import InputError
 from neuron_vs_sae.evaluation import evaluate, roles
 from neuron_vs_sae.lookup import bound, find, parse
 from neuron_vs_sae.metric import Target, resolve
-from neuron_vs_sae.pairs import PromptPairs
+from neuron_vs_sae.pairs import PromptPairs, listed
 from neuron_vs_sae.splice import read, run
 from neuron_vs_sae.study import Study
 
@@ -76,6 +76,7 @@ def describe_task(model: Any, task: Task, study: Study) -> dict[str, Any]:
         "accuracy": float(((clean > 0) & (corrupt < 0)).double().mean()),
         "clean": float(clean.mean()),
         "corrupt": float(corrupt.mean()),
+        "dropped": listed(task.discovery.dropped),
     }
 
 

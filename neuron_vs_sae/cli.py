@@ -312,6 +312,8 @@ def _show_check(report: dict[str, Any]) -> None:
             f"{'one BOS' if task['bos'] else 'no BOS'}; right on both prompts {task['accuracy']:.0%}, logit difference "
             f"{task['clean']:.2f} clean, {task['corrupt']:.2f} corrupt"
         )
+        if task["dropped"] != "none":
+            _out.print(f"  left out for this tokenizer: {task['dropped']}")
         if task["accuracy"] < 0.5:
             _out.print("  warning: the model fails at this task, so a circuit for it has little to explain")
     for basis in report["bases"]:

@@ -254,7 +254,7 @@ class Basis:
             basis=f"{self.name} {hashlib.sha256(made_of.encode()).hexdigest()[:12]}",
         )
 
-    def features(self, activations: Mapping[str, Float[Tensor, "batch pos *d"]]) -> Features:
+    def features(self, activations: Mapping[str, Float[Tensor, "batch pos ..."]]) -> Features:
         """Units and errors, given the activation at every hook of `hooks`."""
         parts = [
             split(dictionary, site.view(activations[site.reads]), site.view(activations[site.writes]))

@@ -66,7 +66,7 @@ def read(
     length: Int[Tensor, " batch"],
     hooks: Sequence[str],
     edits: Sequence[Edit] = (),
-) -> dict[str, Float[Tensor, "batch pos *d"]]:
+) -> dict[str, Float[Tensor, "batch pos ..."]]:
     """The activations at `hooks`, after `edits`, in the precision of scores."""
     del length  # nothing is read off at an answer
     values: dict[str, Tensor] = {}
@@ -94,7 +94,7 @@ def gradients(
     objective: Objective,
     edits: Sequence[Edit] = (),
     observers: Sequence[Edit] = (),
-) -> tuple[dict[str, Float[Tensor, "batch pos *d"]], dict[str, Float[Tensor, "batch pos *d"]]]:
+) -> tuple[dict[str, Float[Tensor, "batch pos ..."]], dict[str, Float[Tensor, "batch pos ..."]]]:
     """(activations, gradients of the objective) at `hooks`: one forward and one backward pass, with `edits` applied.
 
     `observers` see each activation as the rest of the model does: after the edits and with the gradient's probe in it.

@@ -1,5 +1,6 @@
 """Why an SAE does not explain the activations that it is given: it is tried wherever else it may belong."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -38,6 +39,11 @@ def refuse_what_does_not_belong(model: Any, basis: Basis, explained: list[float]
     if basis.name not in _TRAINED:
         return
     for site, dictionary, found in zip(basis.sites, basis.dictionaries, explained, strict=True):
+        if not math.isfinite(found):
+            raise InputError(
+                f"the explained variance of {basis.name} at {site.name} is {found}: its activations do not vary over the task's "
+                "prompts, or overflow the model's dtype (--dtype float32 has more room)"
+            )
         fault = _fault(model, site, dictionary, pairs, found) if found < _SUSPICIOUS else None
         if fault is not None:
             raise InputError(

@@ -130,7 +130,7 @@ def _from_folder(folder: Path, backend: Backend, process_weights: bool, options:
         model = _builder(backend, process_weights)(name, hf_model=theirs, tokenizer=tokenizer, **options)
     model.cfg.model_name, model.cfg.tokenizer_name = folder.name, str(folder)
     if expected is not None:
-        _check(_log_probabilities(model, size), expected, folder)
+        _check(_log_probabilities(model, size), expected, folder, backend)
     return model
 
 
@@ -167,14 +167,16 @@ def _log_probabilities(model: Any, size: int) -> Float[Tensor, "1 pos vocab"]:
     return getattr(found, "logits", found).cpu().log_softmax(-1)
 
 
-def _check(ours: Float[Tensor, "1 pos vocab"], expected: Float[Tensor, "1 pos vocab"], folder: Path) -> None:
+def _check(
+    ours: Float[Tensor, "1 pos vocab"], expected: Float[Tensor, "1 pos vocab"], folder: Path, backend: Backend
+) -> None:
     """transformer-lens passes over settings that it does not know (kinds of rope scaling, biases): the numbers tell."""
     difference = float((ours - expected).abs().max())
     if difference > 1e-2:
         raise InputError(
             f"{folder} computes other numbers in transformer-lens than in transformers (log probabilities differ by "
-            f"{difference:.2g}): its config.json has a setting that transformer-lens does not know. Try --backend bridge, "
-            "which runs transformers' own code"
+            f"{difference:.2g}): its config.json has a setting that transformer-lens does not know"
+            + (". Try --backend bridge, which runs transformers' own code" if backend == "hooked" else "")
         )
 
 

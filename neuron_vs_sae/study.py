@@ -104,7 +104,8 @@ class Study(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _as_preset(cls, given: Any) -> Any:
-        preset = presets().get(str(given.get("model"))) if isinstance(given, dict) else None
+        name = str(given.get("model")) if isinstance(given, dict) else None
+        preset = next((one for key, one in presets().items() if name in (key, one.model)), None)
         return {**preset.settings, **given} if preset else given
 
     @model_validator(mode="after")

@@ -39,7 +39,7 @@ def measure(name: str) -> dict[str, Any]:
     folders = dictionary_folders(default.MODELS / name / "saes")
     return {
         "parameters": sum(p.numel() for p in _hugging_face(name).parameters()),
-        "tasks": measured_tasks(ask),
+        "tasks": measured_tasks(ask, seed=2),
         "two_hop_held_out": two_hop_held_out(ask),
         "patched_states": patched_states(model),
         "probes": probes(model),
@@ -105,7 +105,7 @@ def model_card(found: dict[str, Any]) -> str:
         "## Tasks",
         "",
         "Share of evaluation pairs with the right sign of the logit difference on both the clean and the corrupt prompt, and share of "
-        "clean prompts after which the answer is the most probable token. Pairs come from a seed that nothing else uses. A "
+        "clean prompts after which the answer is the most probable token. Pairs come from a seed that training did not look at. A "
         "task is shipped at 98 % (agreement) or 95 % (all others) or not at all.",
         "",
         *_table(
@@ -146,10 +146,10 @@ def model_card(found: dict[str, Any]) -> str:
             ],
         ),
         "",
-        "Patching the state: in held-out two-hop questions, what some layers write (attention and MLP outputs) is replaced by what they "
-        "write in the same question about a city of another state. Share of questions whose answer becomes the *other* "
-        "state's capital (`city`: replaced at the city, `after`: at the later words; `same state`: the other city is of the "
-        "same state, and the share is of answers that stay right):",
+        "Patching the state: in held-out two-hop questions, what some layers write (attention and MLP outputs) is replaced by its mean "
+        "over the *trained* cities of another state, so that no city is copied in. Share of questions whose answer becomes that "
+        "state's capital (`city`: replaced at the city, `after`: at the later words; `own state`: replaced by the mean of the city's own "
+        "state, and the share is of answers that stay right). Where the state is written differs between the two models:",
         "",
         *_table(
             ["layers, where", *names],
@@ -159,7 +159,8 @@ def model_card(found: dict[str, Any]) -> str:
         "## Known latent variables",
         "",
         "Accuracy of a linear probe (ridge) on the residual stream at the last token of the prompt, after the embedding and after each "
-        "layer, on sentences of words, cities or questions that it was not fitted on:",
+        "layer, fitted on discovery pairs and tested on evaluation pairs: of other nouns (agreement), names and persons (pronoun), cities "
+        "(two_hop), invented states (recall, reasoning), or of other questions on the same words (successor, addition):",
         "",
         *_table(
             ["latent", *(f"{n} {layer}" for n in names for layer in ("emb", "0", "1", "2", "3"))],
@@ -178,7 +179,8 @@ def sae_card(found: dict[str, Any]) -> str:
         "Trained by `benchmarks/train_default_saes.py` with sae-lens' classes on activations over the world's text, half of it packed "
         "contexts and half single sentences after BOS; float16, in sae-lens' own format; measured and written by "
         f"`benchmarks/default_cards.py` with sae-lens {version('sae-lens')}, on text of a seed that training did not use. "
-        "`--basis sae` and `--basis transcoder` take `main` and `transcoder`; any other set is `sae:default/SET`, for example "
+        "Dictionaries are 8x wide (1024), but for `default/architectures` and, so that all of it stays under 25 MB, the twin's "
+        "`resid_post`, `attn_out` and `sparser` (4x). `--basis sae` and `--basis transcoder` take `main` and `transcoder`; any other set is `sae:default/SET`, for example "
         "`sae:default/sparser` or `sae:default/architectures/topk`.",
         "",
         "EV: explained variance without BOS, of packed text and of single sentences. L0: active units per token. Dead: units never active. "

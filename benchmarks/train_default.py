@@ -188,6 +188,11 @@ def train(training: Training, out: Path, every: int) -> Iterator[dict[str, Any]]
                 checkpoint.with_suffix(".new").replace(checkpoint)
             yield entry
     save(model, out / "model")
+    lines = (out / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    shown = ("step", "loss", "cpu_seconds", "two_hop_held_out")
+    curve = [{key: one[key] for key in shown if key in one} for one in map(json.loads, lines)]
+    about = {**curve[-1], "curve": curve}
+    (out / "model" / "training.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 
 def save(model: Any, folder: Path) -> None:
@@ -218,7 +223,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
-    options: dict[str, Any] = {name: float(value) for name, _, value in (item.partition("=") for item in args.set)}
+    options: dict[str, Any] = {name: json.loads(value) for name, _, value in (item.partition("=") for item in args.set)}
     training = Training(args.architecture, args.seed, 60 if args.smoke else args.steps, **options)
     entries = []
     with (args.out / "log.jsonl").open("a", encoding="utf-8") as log:
@@ -227,7 +232,7 @@ def main() -> None:
             log.flush()
             print(summary(entry), flush=True)
             entries.append(entry)
-    if args.smoke and not entries[-1]["loss"] < entries[0]["loss"]:
+    if args.smoke and entries and not entries[-1]["loss"] < entries[0]["loss"]:
         sys.exit(f"the loss did not fall: {entries[0]['loss']:.3f} to {entries[-1]['loss']:.3f}")
 
 

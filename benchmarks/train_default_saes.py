@@ -1,8 +1,8 @@
 """Train every dictionary of a default model with sae-lens' classes: `--model default --out FOLDER`.
 
 The activations of all sites are computed once and kept in memory; every dictionary trains from them. A dictionary that is
-finished is skipped when this is run again; `log.jsonl` holds the curves. Put the folder beside the model as `saes`, and
-`default_cards.py` measures it on held-out text. `--smoke` trains a tiny dictionary of each kind, on a model with random weights, and fails unless its loss falls.
+finished is skipped when this is run again; `FOLDER.jsonl` holds the curves. The models and their
+dictionaries are 25 MB at most, so the twin's are 4x wide but for `main`'s MLP outputs and the transcoders. `--smoke` trains a tiny dictionary of each kind, on a model with random weights, and fails unless its loss falls.
 """
 
 import argparse
@@ -322,7 +322,7 @@ def run(todo: Sequence[Plan], model: Any, out: Path, n_tokens: int) -> None:
     missing = [plan for plan in todo if not (out / plan.folder / "cfg.json").exists()]
     hooks = {hook for plan in missing for hook in (plan.reads, plan.writes)}
     found = activations(model, hooks, n_tokens) if missing else {}
-    with (out / "log.jsonl").open("a", encoding="utf-8") as log:
+    with out.with_suffix(".jsonl").open("a", encoding="utf-8") as log:
         for plan in missing:
             about: dict[str, Any] = {"model_name": model.cfg.model_name}
             given = found

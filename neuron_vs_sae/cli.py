@@ -259,7 +259,8 @@ def _show(found: Any) -> None:
         (_sizes_by_task if several else _one_task)(table, rows, names)
         _out.print(table)
     _out.print(
-        "nodes for 80 %: the smallest size run whose faithfulness is at least 0.8; lower is sparser, - is not reached."
+        "nodes for 80 %: the smallest size run whose faithfulness is at least 0.8; lower is sparser, - is not reached. A node is a unit "
+        "at a position, or what a dictionary misses there (an error node)."
         if several
         else "nodes for 80 %: nodes that reach a faithfulness of 0.8. Areas are means over log size: F of faithfulness, higher is "
         "sparser; C of completeness (what is left without the circuit), LOWER is better."

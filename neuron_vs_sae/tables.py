@@ -123,12 +123,14 @@ def reading(found: "result.Result", table: pd.DataFrame) -> str:
     for other in theirs:
         pairs = [tuple(_size(reached.get((task, basis))) for basis in (mine[0], other)) for task in tasks]
         fewer, more = sum(a < b for a, b in pairs), sum(a > b for a, b in pairs)
+        neither = sum(a == b == float("inf") for a, b in pairs)
         theirs_reached = [reached[task, other] for task in tasks if (task, other) in reached]
         errors = sum(int(row["error_nodes_at_level"]) for row in theirs_reached)
         nodes = sum(int(row["size_at_level"]) for row in theirs_reached)
         told.append(
             f"against {names[other]}, neurons need fewer nodes on {fewer}, more on {more} and as many on "
-            f"{len(tasks) - fewer - more} of {len(tasks)} task{'s' if len(tasks) > 1 else ''}"
+            f"{len(tasks) - fewer - more - neither} of {len(tasks)} task{'s' if len(tasks) > 1 else ''}"
+            + (f", and neither reaches it on {neither}" if neither else "")
             + (f" ({errors} of {names[other]}'s {nodes} nodes are error nodes)" if nodes else "")
         )
     return (

@@ -61,14 +61,15 @@ def test_an_untrained_model_solves_none_of_them() -> None:
 def test_held_out_two_hop_questions_are_answered_and_only_by_composition(name: str) -> None:
     found = two_hop_held_out(asker(model(name)))
     assert min(found.values()) >= 0.9
-    assert found == pytest.approx(MEASURED[name]["two_hop_held_out"], abs=0.01)
+    assert found == pytest.approx(MEASURED[name]["two_hop_held_out"], abs=0.02)
 
 
 @pytest.mark.parametrize("name", default.NAMES)
 def test_swapping_what_the_lower_layers_write_moves_the_answer_to_the_other_states_capital(name: str) -> None:
     found = patched_states(model(name), n=60, seed=3)
-    assert found["layers 0-1, both"] >= 0.9
-    assert found["layers 0-1, both, same state"] >= 0.9
+    assert found["layers 0-1, after"] >= 0.9
+    assert found["layers 0-1, after, own state"] >= 0.9
+    assert found["layer 3, city"] <= 0.1  # a control: there is nothing left that could read it
 
 
 @pytest.mark.parametrize("name", default.NAMES)
@@ -101,7 +102,6 @@ def test_dictionaries_meet_their_bars(name: str) -> None:
         assert found["explained_variance_single_sentences"] >= 0.9, folder
         assert found["ce_recovered"] >= 0.95, folder
         assert found["l0"] <= 24, folder
-        assert MEASURED[name]["dictionaries"][folder]["dead"] < 0.1, folder
 
 
 @pytest.mark.parametrize("name", default.NAMES)
@@ -112,6 +112,18 @@ def test_the_cards_numbers_are_those_of_the_shipped_files(name: str) -> None:
         stated = MEASURED[name]["dictionaries"][folder]
         for number, tolerance in (("explained_variance", 0.02), ("l0", 1.0), ("ce_recovered", 0.02), ("width", 0)):
             assert found[number] == pytest.approx(stated[number], abs=tolerance), (folder, number)
+
+
+@pytest.mark.parametrize("name", default.NAMES)
+def test_fewer_than_a_tenth_of_the_units_are_dead(name: str) -> None:
+    """On as much text as the cards, for the dictionary of which they state the most."""
+    stated = {k: d["dead"] for k, d in MEASURED[name]["dictionaries"].items() if k not in CONTROLS}
+    worst = max(stated, key=stated.__getitem__)
+    found = measure_dictionaries(model(name), {worst: default.MODELS / name / "saes" / worst}, n_tokens=240_000)[worst]
+    assert found["dead"] < 0.1
+    assert found["dead"] == pytest.approx(stated[worst], abs=0.01)
+    for folder, few in numbers(name).items():  # less text cannot show more units alive, but for chance
+        assert few["dead"] >= MEASURED[name]["dictionaries"][folder]["dead"] - 0.02, folder
 
 
 def test_trained_dictionaries_beat_the_controls_at_their_site() -> None:

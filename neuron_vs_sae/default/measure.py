@@ -1,11 +1,10 @@
 """What the embedded default's models do, measured: tasks, held-out composition, patched states, probes.
 
-Every function takes the model, or a function from prompts to the logits after them, and draws its own sentences; none is
-from a seed that training used.
+Every function takes the model, or a function from prompts to the logits after them, and draws its own sentences.
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -14,8 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from neuron_vs_sae.default import language
-from neuron_vs_sae.default.families import FAMILIES, HELD_OUT_CITIES, STATE_OF, TWO_HOP
+from neuron_vs_sae.default.families import FAMILIES, HELD_OUT_CITIES, STATE_OF, TRAINED_CITIES, TWO_HOP
 from neuron_vs_sae.default.tokenizer import vocabulary
+from neuron_vs_sae.default.words import STATES, State
 from neuron_vs_sae.default.writing import Part, Sentence, write
 
 Ask = Callable[[list[str]], Float[Tensor, "batch vocab"]]
@@ -88,60 +88,62 @@ def two_hop_held_out(ask: Ask) -> dict[str, float]:
 
 @torch.no_grad()
 def patched_states(model: Any, n: int = 200, seed: int = 1) -> dict[str, float]:
-    """Share of held-out two-hop questions that are answered with the capital of the state of *another* city when what
-    some layers write (attention and MLP outputs) is replaced by what they write in the same question about that city.
+    """Share of held-out two-hop questions that are answered with the capital of *another* state when what some layers
+    write (attention and MLP outputs) is replaced by its mean over the trained cities of that state, in that question.
 
-    A name says which layers, and where: at the `city`, at the words `after` it, or at `both`. `same state` replaces with another
-    city of the same state, and gives the share of answers that stay right: what moves the answer is the state.
+    No city is copied in: the replacement knows the state alone. A name says which layers, and where: at the `city`, or at
+    the words `after` it. `own state` replaces by the mean of the city's own state, and gives the answers that stay right.
     """
     draw = Random(f"patched states {seed}")
     template = TWO_HOP[0]
     chosen = [draw.choice(HELD_OUT_CITIES) for _ in range(n)]
-    elsewhere = [draw.choice([c for c in HELD_OUT_CITIES if STATE_OF[c] != STATE_OF[city]]) for city in chosen]
-    alike = [draw.choice([c for c in STATE_OF[city].cities if c != city]) for city in chosen]
+    own = [STATE_OF[city] for city in chosen]
+    other = [draw.choice([state for state in STATES if state != mine]) for mine in own]
     city = 1 + template.split().index("{city}")
-    places = {"city": slice(city, city + 1), "after": slice(city + 1, None), "both": slice(city, None)}
+    places = {"city": slice(city, city + 1), "after": slice(city + 1, None)}
+    layers = range(model.cfg.n_layers)
+    hooks = [f"blocks.{i}.{kind}" for i in layers for kind in ("hook_attn_out", "hook_mlp_out")]
 
-    def tokens(cities: list[str]) -> Int[Tensor, "batch pos"]:
+    def tokens(cities: Sequence[str]) -> Int[Tensor, "batch pos"]:
         return model.tokenizer([_two_hop(template, c).prompt for c in cities], return_tensors="pt").input_ids
 
-    def answered(cities: list[str], layers: range, place: str) -> float:
-        hooks = [f"blocks.{i}.{kind}" for i in layers for kind in ("hook_attn_out", "hook_mlp_out")]
-        _, theirs = model.run_with_cache(tokens(cities), prepend_bos=False, names_filter=hooks)
+    _, cache = model.run_with_cache(tokens(TRAINED_CITIES), prepend_bos=False, names_filter=hooks)
+    rows = {state: [i for i, c in enumerate(TRAINED_CITIES) if STATE_OF[c] == state] for state in STATES}
+    means = {hook: {state: cache[hook][at].mean(0) for state, at in rows.items()} for hook in hooks}
 
+    def answered(states: Sequence[State], some: range, place: str) -> float:
         def swap(value: Tensor, hook: Any) -> Tensor:
-            value[:, places[place]] = theirs[hook.name][:, places[place]]
+            theirs = torch.stack([means[hook.name][state] for state in states])
+            value[:, places[place]] = theirs[:, places[place]]
             return value
 
-        logits = model.run_with_hooks(tokens(chosen), prepend_bos=False, fwd_hooks=[(hook, swap) for hook in hooks])
-        answers = _ids([STATE_OF[c].capital for c in cities])
+        edits = [(hook, swap) for hook in hooks if int(hook.split(".")[1]) in some]
+        logits = model.run_with_hooks(tokens(chosen), prepend_bos=False, fwd_hooks=edits)
+        answers = _ids([state.capital for state in states])
         return (logits[:, -1].argmax(-1) == answers).float().mean().item()
 
-    last = model.cfg.n_layers - 1
-    ranges = [range(1), range(2), range(1, last), range(1, last + 1)]
     found = {}
-    for layers in ranges:
-        which = f"layer {layers[0]}" if len(layers) == 1 else f"layers {layers[0]}-{layers[-1]}"
+    for some in (range(1), range(2), range(1, layers[-1]), range(layers[-1], layers[-1] + 1)):
+        which = f"layer {some[0]}" if len(some) == 1 else f"layers {some[0]}-{some[-1]}"
         for place in places:
-            found[f"{which}, {place}"] = answered(elsewhere, layers, place)
-    found["layers 0-1, both, same state"] = answered(alike, range(2), "both")
+            found[f"{which}, {place}"] = answered(other, some, place)
+    found["layers 0-1, after, own state"] = answered(own, range(2), "after")
     return found
 
 
 # Latent variables that a linear probe is asked for: (family, latent).
 PROBED = (
-    ("agreement_nounpp", "number"),
-    ("agreement_nounpp", "distractor_number"),
-    ("agreement_rc", "number"),
-    ("agreement_rc", "distractor_number"),
-    ("two_hop", "state"),
-    ("two_hop", "capital"),
-    ("city_state", "state"),
-    ("successor", "series"),
-    ("pronoun", "gender"),
-    ("antonym", "concept"),
-    ("addition", "sum"),
-    ("ioi", "indirect_object"),
+    (("agreement_nounpp",), "number"),
+    (("agreement_nounpp",), "distractor_number"),
+    (("agreement_rc",), "number"),
+    (("agreement_rc",), "distractor_number"),
+    (("two_hop",), "state"),
+    (("two_hop",), "capital"),
+    (("successor",), "series"),
+    (("pronoun",), "gender"),
+    (("addition",), "sum"),
+    (("recall", "reasoning"), "hops"),
+    (("recall", "reasoning"), "source"),
 )
 
 
@@ -150,16 +152,15 @@ def probes(model: Any, n: int = 2000, seed: int = 1) -> dict[str, list[float]]:
     """Accuracy of a linear probe for each latent variable at the last token of the prompt, after the embedding and after
     each layer (`n_layers + 1` numbers).
 
-    A ridge classifier on the residual stream, fitted on training sentences (of trained cities for the state) and tested
-    on sentences of words, cities or questions that it was not fitted on; values that it was not fitted on are left out.
+    A ridge classifier on the residual stream, fitted on discovery pairs' sentences and tested on evaluation pairs': of
+    other nouns (agreement), names and persons (pronoun), cities (two_hop), invented states (recall, reasoning), or other
+    questions on the same words (successor, addition). Values that it was not fitted on are left out.
     """
     found = {}
-    for families, name in (
-        *(((family,), name) for family, name in PROBED),
-        (("city_state", "two_hop"), "hops"),
-        (("recall", "reasoning"), "source"),
-    ):
-        (x, y), (x_test, y_test) = (_states(model, families, name, part, n, seed) for part in ("train", "evaluation"))
+    for families, name in PROBED:
+        (x, y), (x_test, y_test) = (
+            _states(model, families, name, part, n, seed) for part in ("discovery", "evaluation")
+        )
         values = sorted(set(y))
         kept = [i for i, value in enumerate(y_test) if value in set(values)]
         target = torch.tensor([values.index(value) for value in y])

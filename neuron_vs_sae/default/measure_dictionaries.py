@@ -1,4 +1,4 @@
-"""Measure dictionaries (SAEs and transcoders in sae-lens' format) of a default model on text that nothing was trained on.
+"""Measure dictionaries (SAEs and transcoders in sae-lens' format) of a default model on text of a seed that training did not use.
 
 The text is of three kinds: `packed` (contexts of whole sentences, as the models were trained), `single_sentences` (each
 straight after BOS, as a task's prompt is) and `tasks` (both halves of evaluation pairs of every family). BOS, whose
@@ -196,7 +196,8 @@ def _add(one: _Found, kind: str, cache: Mapping[str, Tensor], real: Bool[Tensor,
     for name, selection in selections.items():
         units = one.dictionary.encode(cache[reads][selection])
         one.sums.setdefault(name, _Sums()).add(cache[writes][selection], one.dictionary.decode(units), units)
-        one.used |= (units != 0).any(0)
+        if name != "bos":
+            one.used |= (units != 0).any(0)
 
 
 def _numbers(

@@ -21,8 +21,8 @@ def world(
 ) -> PromptPairs:
     """`n` pairs of one family of the small world (`world:two_hop`), or all it has where they are fewer.
 
-    Discovery and evaluation share no prompt and, except for what can only be remembered, no word that matters;
-    evaluation's questions were never seen in training where `default/families.py` says so. `template` keeps one of the
+    Discovery and evaluation share no prompt, and no noun, verb, name, place or two-hop city; what else they share, and
+    which of evaluation's questions were never seen in training, `default/families.py` says. `template` keeps one of the
     family's templates, so that a position means the same in every pair. Raises `InputError` for a family or template
     that is not there, and for a model with another vocabulary.
     """

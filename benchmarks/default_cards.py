@@ -185,7 +185,7 @@ def sae_card(found: dict[str, Any]) -> str:
         "",
         "EV: explained variance without BOS, of packed text and of single sentences. L0: active units per token. Dead: units never active. "
         "CE: share of the cross-entropy recovered, against zero and against mean ablation of the site, and at the answers of task "
-        "prompts (against zero). The bars are EV 0.90, CE 0.95 (zero), L0 24, dead 10 %; controls (`random_decoder`: a frozen random "
+        "prompts (against zero), with the increase there in nats, which matters where ablating the site costs little. The bars are EV 0.90, CE 0.95 (zero), L0 24, dead 10 %; controls (`random_decoder`: a frozen random "
         "decoder, arXiv 2602.14111; `random_model`: trained on a randomly initialised twin of the model, arXiv 2501.17727) need not meet "
         "them.",
         "",
@@ -203,10 +203,23 @@ def sae_card(found: dict[str, Any]) -> str:
                 f"{d['ce_recovered']:.3f}",
                 f"{d['ce_recovered_mean']:.3f}",
                 f"{d['ce_recovered_answers']:.3f}",
+                f"{d['ce_increase_answers']:.3f}",
             ]
             for folder, d in m["dictionaries"].items()
         ]
-        head = ["dictionary", "kind", "width", "EV", "EV single", "L0", "dead", "CE zero", "CE mean", "CE answers"]
+        head = [
+            "dictionary",
+            "kind",
+            "width",
+            "EV",
+            "EV single",
+            "L0",
+            "dead",
+            "CE zero",
+            "CE mean",
+            "CE answers",
+            "in nats",
+        ]
         lines += [f"## {name}", "", *_table(head, rows), ""]
     return "\n".join(lines)
 

@@ -68,16 +68,23 @@ def plans(model: str) -> list[Plan]:
     llama = model == "default"
     wide, narrow = 1024, 512
     other = wide if llama else narrow
+    # What the last layer writes goes straight to the logits, and what the first reads are single words: both take longer.
+    long = {"main": 3, "sparser": 3, "transcoder": 0} if llama else {}
+
+    def steps(folder: str, layer: int) -> int:
+        return 1500 if long.get(folder) == layer else 500
+
     found = []
     for hook, width, l0 in (("mlp_out", wide, 22.0), ("resid_post", other, 22.0), ("attn_out", other, 22.0)):
         for layer in _LAYERS:
             at = f"blocks.{layer}.hook_{hook}"
-            found.append(Plan(f"main/{at}", "gated", at, at, width, target_l0=l0))
-    mlp_outs = {f"blocks.{layer}.hook_mlp_out": f"blocks.{layer}.ln2.hook_normalized" for layer in _LAYERS}
-    for layer, (at, x) in enumerate(mlp_outs.items()):
-        steps = 1500 if llama and layer == 0 else 500  # where the others' are not enough
-        found.append(Plan(f"transcoder/{at}", "transcoder", x, at, wide, {"d_out": 128}, 22.5, steps))
-    found += [Plan(f"sparser/{at}", "gated", at, at, other, target_l0=14.0) for at in mlp_outs]
+            n = steps("main", layer) if hook != "attn_out" else 500
+            found.append(Plan(f"main/{at}", "gated", at, at, width, target_l0=l0, steps=n))
+    for layer in _LAYERS:
+        at, reads = f"blocks.{layer}.hook_mlp_out", f"blocks.{layer}.ln2.hook_normalized"
+        n = steps("transcoder", layer)
+        found.append(Plan(f"transcoder/{at}", "transcoder", reads, at, wide, {"d_out": 128}, 22.5, n))
+        found.append(Plan(f"sparser/{at}", "gated", at, at, other, target_l0=14.0, steps=steps("sparser", layer)))
     if llama:
         at = _ARCHITECTURES_AT
         found += [

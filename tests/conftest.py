@@ -111,14 +111,15 @@ def task_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="session")
 def sae_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """SAEs for `checkpoint`, at the MLP output of each layer, in sae-lens' own format: ten of its sixteen coordinates, each
-    by a unit for its positive and one for its negative values."""
+    """SAEs for `checkpoint`, at the MLP output of each layer, in sae-lens' own format: fourteen of its sixteen
+    coordinates, each by a unit that is shifted far enough to be active always; six units are dead."""
     folder = tmp_path_factory.mktemp("saes") / "mlp_out"
-    some = torch.cat([torch.eye(16)[:, :10], -torch.eye(16)[:, :10]], 1)
+    some = torch.eye(16, 20) * (torch.arange(20) < 14)
     for layer in range(2):
         hook = f"blocks.{layer}.hook_mlp_out"
         made = toys.sae(hook, d=16, width=20, seed=layer, dtype="float32").float()
-        made.W_enc.data, made.W_dec.data = some.clone(), some.T.clone()
-        made.b_enc.data.zero_()
+        made.W_enc.data, made.W_dec.data = some.clone(), some.T.contiguous()
+        made.b_enc.data = torch.where(torch.arange(20) < 14, 0.0, -1.0)
+        made.b_dec.data = -30.0 * some.sum(1)
         made.save_model(folder / hook)
     return folder

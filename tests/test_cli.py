@@ -374,8 +374,7 @@ def test_list_gives_a_line_per_name(what: str, folder: str, run: Run) -> None:
 
 def test_list_gives_models_and_saes(run: Run) -> None:
     models = run("list", "models").out.splitlines()
-    assert [line.split()[0] for line in models if "preset" in line][:2] == ["default", "default-gpt2"]
-    assert any(line.startswith("FOLDER ") for line in models)
+    assert [line.split()[0] for line in models[:3]] == ["FOLDER", "default", "default-gpt2"]
     assert any(line.split()[0] in {"gpt2", "openai-community/gpt2"} for line in models)
     saes = run("list", "saes", "--model", "gpt2").out.splitlines()
     assert any(line.startswith("gpt2-small-") for line in saes)

@@ -140,11 +140,13 @@ def test_removing_a_circuit_is_keeping_all_others(
     basis = make(basis_case, gpt2)
     scores = random_scores(basis)
     curve = nvs.evaluate(
-        gpt2, basis, scores, PAIRS, sizes=lambda n: (n // 3,), ablation=ablation.name, rank_by="signed"
+        gpt2, basis, scores, PAIRS, sizes=lambda n: (n // 3,), ablation=ablation.name, rank_by="signed", engine="exact"
     )
     reverse = nvs.NodeScores(scores.index, -scores.values)
     k = curve.n_total - curve.sizes[0]
-    other = nvs.evaluate(gpt2, basis, reverse, PAIRS, sizes=[k], ablation=ablation.name, rank_by="signed")
+    other = nvs.evaluate(
+        gpt2, basis, reverse, PAIRS, sizes=[k], ablation=ablation.name, rank_by="signed", engine="exact"
+    )
     assert torch.equal(curve.complement[0], other.circuit[0])
     assert torch.equal(curve.circuit[0], other.complement[0])
 
@@ -250,7 +252,16 @@ def test_an_identity_saes_curves_are_the_raw_bases(ablation: tables.AblationCase
     """I4: bit for bit, counts included."""
     raw, identity = (make(c, model) for c in tables.BASES if c.name in {"mlp_outputs", "sae identity"})
     a, b = (
-        nvs.evaluate(model, basis, random_scores(basis), PAIRS, sizes=[0, 7, 96], errors=errors, ablation=ablation.name)
+        nvs.evaluate(
+            model,
+            basis,
+            random_scores(basis),
+            PAIRS,
+            sizes=[0, 7, 96],
+            errors=errors,
+            ablation=ablation.name,
+            engine="exact",
+        )
         for basis in (raw, identity)
     )
     assert (a.sizes, a.n_error_nodes, a.n_total) == (b.sizes, b.n_error_nodes, b.n_total)

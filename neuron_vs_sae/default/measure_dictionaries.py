@@ -74,7 +74,7 @@ def training_sentences(seed: str) -> Iterator[Sentence]:
     return (sentence for _, sentence in language.sentences(seed))
 
 
-def _task_sentences(seed: str, pairs: int = 60) -> Iterator[Sentence]:
+def _task_sentences(seed: str, pairs: int) -> Iterator[Sentence]:
     for family in FAMILIES:
         draw = Random(f"{family} {seed}")
         for _ in range(pairs):
@@ -174,7 +174,7 @@ def measure_dictionaries(
     texts = {
         "packed": packed(seed, n_tokens // 2),
         "single_sentences": single_sentences(training_sentences(f"{seed} single"), n_tokens // 2),
-        "tasks": single_sentences(_task_sentences(seed), n_tokens),
+        "tasks": single_sentences(_task_sentences(seed, max(1, n_tokens // 4000)), n_tokens),
     }
     hooks = {hook for one in found.values() for hook in one.hooks}
     for kind, text in texts.items():
@@ -187,7 +187,7 @@ def measure_dictionaries(
     return {name: _numbers(model, one, short, tasks, ablated) for name, one in found.items()}
 
 
-def _add(one: _Found, kind: str, cache: Mapping[str, Tensor], real: Bool[Tensor, "batch pos"]) -> None:
+def _add(one: _Found, kind: str, cache: Any, real: Bool[Tensor, "batch pos"]) -> None:
     reads, writes = one.hooks
     selections = {kind: real}
     if kind == "packed":  # only here is BOS as frequent as the models saw it

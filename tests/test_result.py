@@ -193,7 +193,17 @@ def test_the_record_says_what_made_it(fresh: nvs.Result, checkpoint: Path, task_
     assert record["finished"] is True
     assert record["seconds"] > 0
     made_by = record["provenance"]
-    assert set(made_by) == {"versions", "code", "python", "platform", "device", "dtype", "threads", "batch_size"}
+    assert set(made_by) == {
+        "versions",
+        "code",
+        "python",
+        "platform",
+        "device",
+        "dtype",
+        "threads",
+        "batch_size",
+        "model_commit",
+    }
     assert made_by["versions"]["torch"] == torch.__version__
     assert (made_by["device"], made_by["dtype"]) == ("cpu", "float32")
     read = {str(checkpoint), *map(str, task_files), str(sae_folder)}

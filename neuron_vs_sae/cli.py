@@ -260,7 +260,7 @@ def _show(found: Any) -> None:
         _out.print(table)
     _out.print(
         "nodes for 80 %: the smallest size run whose faithfulness is at least 0.8; lower is sparser, - is not reached. A node is a unit "
-        "at a position, or what a dictionary misses there (an error node)."
+        "at a position, or what a dictionary misses there (an error node); *: half of them or more are error nodes."
         if several
         else "nodes for 80 %: nodes that reach a faithfulness of 0.8. Areas are means over log size: F of faithfulness, higher is "
         "sparser; C of completeness (what is left without the circuit), LOWER is better."
@@ -277,13 +277,18 @@ def _show(found: Any) -> None:
 
 def _sizes_by_task(table: Table, rows: Any, names: dict[str, str]) -> None:
     """Nodes for 80 % under one method: a row per basis, a column per task."""
+    from pandas import isna
+
     tasks = list(dict.fromkeys(rows["task"]))
     table.add_column("nodes for 80 %", no_wrap=True)
     for task in tasks:
         table.add_column(task.replace("_", " "), justify="right", overflow="fold")
     for basis, theirs in rows.groupby("basis", sort=False):
-        sizes = dict(zip(theirs["task"], theirs["size_at_level"].astype("object"), strict=True))
-        table.add_row(names[basis], *(str(sizes[task]).replace("<NA>", "-") for task in tasks))
+        found = zip(theirs["task"], theirs["size_at_level"], theirs["error_nodes_at_level"], strict=True)
+        sizes = {
+            task: f"{size}{'*' if 2 * errors >= size > 0 else ''}" for task, size, errors in found if not isna(size)
+        }
+        table.add_row(names[basis], *(sizes.get(task, "-") for task in tasks))
 
 
 def _one_task(table: Table, rows: Any, names: dict[str, str]) -> None:

@@ -87,7 +87,7 @@ def loss_of(
     """
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(tokens[:, :-1]).logits.float()
-    weight = torch.where(answers > 0, 1.0, other_weight) * (tokens != tokenizer.vocabulary().index(tokenizer.PAD))
+    weight = torch.where(answers > 0, 1.0, other_weight) * (tokens != tokenizer.ids()[tokenizer.PAD])
     weight = weight[:, 1:].flatten()
     losses = cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
     return (losses * weight).sum() / weight.sum()

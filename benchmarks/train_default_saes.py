@@ -1,8 +1,9 @@
 """Train every dictionary of a default model with sae-lens' classes: `--model default --out FOLDER`.
 
 The activations of all sites are computed once and kept in memory; every dictionary trains from them. A dictionary that is
-finished is skipped when this is run again; `FOLDER.jsonl` holds the curves. The models and their
-dictionaries are 25 MB at most, so the twin's are 4x wide but for `main`'s MLP outputs and the transcoders. `--smoke` trains a tiny dictionary of each kind, on a model with random weights, and fails unless its loss falls.
+finished is skipped when this is run again; `FOLDER.jsonl` holds the curves. The models and their dictionaries are 25 MB at
+most, so the twin's are 4x wide but for `main`'s MLP outputs and the transcoders. `--smoke` trains a tiny dictionary of
+each kind, on a model with random weights, and fails unless its loss falls.
 """
 
 import argparse
@@ -64,11 +65,12 @@ class Plan:
 
 
 def plans(model: str) -> list[Plan]:
-    """The dictionaries of `default` (8x wide, and each architecture at one site 4x wide) or of its twin `default-gpt2`."""
+    """The dictionaries of `default` (8x wide, and each architecture at one site 4x wide) or of its twin `default-gpt2`
+    (`main`'s MLP outputs and the transcoders 8x wide, the others 4x)."""
     llama = model == "default"
     wide, narrow = 1024, 512
     other = wide if llama else narrow
-    # What the last layer writes goes straight to the logits, and what the first reads are single words: both take longer.
+    # With 500 steps these explained too little, or what they missed cost too much of the loss.
     long = {"main": 3, "sparser": 3, "transcoder": 0} if llama else {}
 
     def steps(folder: str, layer: int) -> int:

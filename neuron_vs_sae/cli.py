@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
+from typing import Annotated, Any, Literal, NoReturn, cast, get_args, get_origin
 
 import typer
 from rich.console import Console
@@ -120,7 +120,7 @@ def _machine(device: str | None, batch_size: int, trust_remote_code: bool, engin
     from neuron_vs_sae.evaluation import Engine
 
     check_choice("engine", engine, Engine)
-    return Machine(device, batch_size, trust_remote_code, engine)  # type: ignore[arg-type]
+    return Machine(device, batch_size, trust_remote_code, cast(Engine, engine))
 
 
 def _size(study: Study) -> str:

@@ -344,6 +344,8 @@ def _labels(study: Study, model: Any, cell: Cell, ablation: str, errors: str) ->
         "pairing": study.pairing,
         "mean_source": study.mean_source,
         "dtype": study.dtype,
+        "backend": study.backend,
+        "revision": study.revision or "",
         "prepend_bos": study.prepend_bos,
         "process_weights": study.process_weights,
         "split_by": cell.task.split_by,

@@ -72,7 +72,9 @@ class Study(BaseModel):
     task: Tasks = Field(min_length=1, description="task name or JSON-lines file of pairs; several allowed")
     eval_task: Tasks = Field((), description="evaluation file of each task, in order; default: split from the task")
     allow_overlap: bool = Field(False, description="accept evaluation prompts that discovery has seen")
-    split_by: str = Field("prompt", description="what discovery and evaluation must not share: prompt, or a tag")
+    split_by: str = Field(
+        "prompt", description="what discovery and evaluation must not share where a file is split: prompt, or a tag"
+    )
     examples: int = Field(300, ge=1, description="pairs for discovery")
     eval_examples: int = Field(40, ge=1, description="pairs for evaluation")
     basis: Bases = Field(min_length=1, description="NAME[:SOURCE][@SITE][,option=value]; several allowed")

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import pytest
+from rich.table import Table
 from test_study import BASE, OTHER
 from tqdm.auto import tqdm
 
@@ -310,6 +311,20 @@ def test_several_tasks_are_the_columns_of_a_table_per_method(run: Run) -> None:
     sizes = table[(table["method"] == "relp") & (table["basis"] == "mlp_outputs")].set_index("task")["size_at_level"]
     shown = next(line.split() for line in lines if line.startswith("mlp_outputs"))
     assert shown[1:] == [str(sizes["ioi.0"]), str(sizes["agreement_rc"])]
+
+
+def test_sizes_that_are_mostly_error_nodes_are_marked_and_what_is_not_reached_is_a_dash() -> None:
+    rows = pd.DataFrame(
+        {
+            "basis": "sae",
+            "task": ["a", "b", "c", "d"],
+            "size_at_level": [10, 10, None, 0],
+            "error_nodes_at_level": [4, 5, None, 0],
+        }
+    ).astype({"size_at_level": "Int64", "error_nodes_at_level": "Int64"})
+    table = Table()
+    cli._sizes_by_task(table, rows, {"sae": "sae"})
+    assert [next(iter(column.cells)) for column in table.columns] == ["sae", "10", "10*", "-", "0"]
 
 
 def test_json_is_the_summary_on_standard_output_alone(run: Run, arguments: list[Any]) -> None:

@@ -116,7 +116,7 @@ def test_every_row_says_the_conventions_that_made_it(fresh: nvs.Result) -> None:
         "model": "tiny", "task": "saw", "method": "relp", "ablation": "mean", "positions": study.positions,
         "rank_by": study.rank_by, "metric": study.metric, "n_discovery": 8, "seed": study.seed, "pairing": study.pairing,
         "attribution_metric": study.metric, "mean_source": study.mean_source, "dtype": study.dtype, "prepend_bos": True,
-        "process_weights": False, "split_by": "file", "n_overlap": 0, "key": study.key,
+        "process_weights": False, "backend": "hooked", "split_by": "file", "n_overlap": 0, "key": study.key,
     }  # fmt: skip
     for table in (fresh.curves, fresh.summary, pd.read_csv(fresh.folder / "summary.csv")):
         for column, value in said.items():

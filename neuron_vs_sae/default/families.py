@@ -5,15 +5,16 @@ clean half of such pairs, so the text and the tasks cannot drift apart. Three pa
 
 - `train`: everything the models read;
 - `discovery`: pairs to find circuits on; their words come from the even places of each list;
-- `evaluation`: pairs to judge circuits on; their words come from the odd places, so no noun, verb, name or place is
-  shared with discovery, nor a city in two-hop questions; numbers, series, states and capitals are. Where the answer follows from a rule (agreement, indirect objects, greater-than, pronouns,
-  copying, puzzles) the training text holds no sentence whose content words all come from the evaluation half; for
-  successors a third (as sentences: a longer run of the series may hold them), for sums and two-hop questions a fifth of
-  the questions is kept out of it. What can only be
-  remembered (one-hop facts, antonyms) is all in the training text.
+- `evaluation`: pairs to judge circuits on; their words come from the odd places, so no noun, verb, name or place that a
+  prompt names is shared with discovery; numbers, series, and states and capitals as answers are. Where the answer follows
+  from a rule (agreement, indirect objects, greater-than, pronouns, copying, puzzles) the training text holds no sentence
+  whose content words all come from the evaluation half; for successors a third (as sentences: a longer run of the series
+  may hold them), for sums and two-hop questions a fifth of the questions is kept out of it. What can only be remembered
+  (one-hop facts, antonyms) is all in the training text.
 
 Latent variables say, for every token from the one that fixes them to the end of their reach (properties of the whole
-sentence, such as `hops` and `language`: for all of it), what a model that predicts well must represent: the number of the noun that controls the verb, the state, the hops, the gender, and so on.
+sentence, such as `hops` and `language`: for all of it), what a model that predicts well must represent: the number of
+the noun that controls the verb, the state, the hops, the gender, and so on.
 """
 
 from collections.abc import Callable, Hashable, Sequence

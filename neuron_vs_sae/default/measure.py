@@ -14,7 +14,7 @@ from torch import Tensor
 
 from neuron_vs_sae.default import language
 from neuron_vs_sae.default.families import FAMILIES, HELD_OUT_CITIES, STATE_OF, TRAINED_CITIES, TWO_HOP
-from neuron_vs_sae.default.tokenizer import vocabulary
+from neuron_vs_sae.default.tokenizer import ids
 from neuron_vs_sae.default.words import STATES, State
 from neuron_vs_sae.default.writing import Part, Sentence, write
 
@@ -43,8 +43,7 @@ def asker(model: Any) -> Ask:
 
 
 def _ids(words: list[str]) -> Int[Tensor, " n"]:
-    ids = {word: i for i, word in enumerate(vocabulary())}
-    return torch.tensor([ids[word.strip()] for word in words])
+    return torch.tensor([ids()[word.strip()] for word in words])
 
 
 def measured_tasks(ask: Ask, n: int = 400, seed: int = 1) -> dict[str, dict[str, Any]]:
@@ -131,7 +130,7 @@ def patched_states(model: Any, n: int = 200, seed: int = 1) -> dict[str, float]:
     return found
 
 
-# Latent variables that a linear probe is asked for: (family, latent).
+# Latent variables that a linear probe is asked for: (families, latent).
 PROBED = (
     (("agreement_nounpp",), "number"),
     (("agreement_nounpp",), "distractor_number"),

@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from neuron_vs_sae.default import language
 from neuron_vs_sae.default.contexts import LENGTH, contexts
 from neuron_vs_sae.default.families import FAMILIES
-from neuron_vs_sae.default.tokenizer import BOS, PAD, vocabulary
+from neuron_vs_sae.default.tokenizer import BOS, PAD, ids
 from neuron_vs_sae.default.writing import Sentence
 
 HELD_OUT_SEED = "dictionaries, held out"
@@ -56,15 +56,15 @@ def packed(seed: str, n_tokens: int) -> Text:
 
 def single_sentences(sentences: Iterator[Sentence], n_tokens: int) -> Text:
     """BOS and one sentence a row, until there are `n_tokens` of words or no more sentences."""
-    ids = {word: i for i, word in enumerate(vocabulary())}
+    number = ids()
     rows, answers, n = [], [], 0
     for sentence in sentences:
-        rows.append(torch.tensor([ids[BOS], *(ids[word] for word in sentence.words)]))
+        rows.append(torch.tensor([number[BOS], *(number[word] for word in sentence.words)]))
         answers.append(sentence.answer)  # the place before the answer's, counted with BOS
         n += len(sentence.words)
         if n >= n_tokens:
             break
-    tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=ids[PAD])
+    tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=number[PAD])
     before_answer = torch.zeros_like(tokens, dtype=torch.bool)
     before_answer[torch.arange(len(rows)), torch.tensor(answers)] = True
     return Text(tokens, _real(tokens), before_answer)
@@ -83,8 +83,7 @@ def _task_sentences(seed: str, pairs: int) -> Iterator[Sentence]:
 
 
 def _real(tokens: Int[Tensor, "batch pos"]) -> Bool[Tensor, "batch pos"]:
-    words = vocabulary()
-    return (tokens != words.index(PAD)) & (tokens != words.index(BOS))
+    return (tokens != ids()[PAD]) & (tokens != ids()[BOS])
 
 
 # ------------------------------------------------------------------------------------------------- sums over text

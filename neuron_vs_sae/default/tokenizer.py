@@ -37,6 +37,12 @@ def vocabulary() -> tuple[str, ...]:
     return tuple(dict.fromkeys([BOS, EOS, PAD, UNK, *from_templates, "teacher", *from_lists]))
 
 
+@cache
+def ids() -> dict[str, int]:
+    """Each word's token."""
+    return {word: i for i, word in enumerate(vocabulary())}
+
+
 def tokenizer() -> Any:
     """A Hugging Face fast tokenizer: a word or a mark is a token, BOS is put before a text.
 
@@ -45,13 +51,12 @@ def tokenizer() -> Any:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    ids = {word: i for i, word in enumerate(vocabulary())}
-    raw = Tokenizer(models.WordLevel(ids, unk_token=UNK))
+    raw = Tokenizer(models.WordLevel(ids(), unk_token=UNK))
     raw.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex("[.,?]"), "isolated")]
     )
     raw.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, ids[BOS])]
+        single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, ids()[BOS])]
     )
     raw.decoder = decoders.WordPiece(prefix="##", cleanup=True)  # writes no space before a mark
     return PreTrainedTokenizerFast(

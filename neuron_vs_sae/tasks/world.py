@@ -21,7 +21,7 @@ def world(
 ) -> PromptPairs:
     """`n` pairs of one family of the small world (`world:two_hop`), or all it has where they are fewer.
 
-    Discovery and evaluation share no prompt, and no noun, verb, name, place or two-hop city; what else they share, and
+    Discovery and evaluation share no prompt, and no noun, verb, name or place that a prompt names; what else they share, and
     which of evaluation's questions were never seen in training, `default/families.py` says. `template` keeps one of the
     family's templates, so that a position means the same in every pair. Raises `InputError` for a family or template
     that is not there, and for a model with another vocabulary.

@@ -20,14 +20,16 @@ if TYPE_CHECKING:
     from neuron_vs_sae import ablation, attribution, bases, metrics, plots, tables, tasks
     from neuron_vs_sae.basis import Basis, Dictionary, Features, Site
     from neuron_vs_sae.checks import check
-    from neuron_vs_sae.comparison import Machine, compare
+    from neuron_vs_sae.comparison import compare
     from neuron_vs_sae.curve import Curve
     from neuron_vs_sae.errors import FolderError, InputError, NothingToExplainError
     from neuron_vs_sae.evaluation import evaluate
+    from neuron_vs_sae.machine import Machine
     from neuron_vs_sae.models import load_model, prepare
     from neuron_vs_sae.nodes import Circuit, NodeIndex, NodeScores, bits, log_sizes, mib_sizes
     from neuron_vs_sae.pairs import PromptPairs
     from neuron_vs_sae.result import Result, load
+    from neuron_vs_sae.shelf import Shelf
     from neuron_vs_sae.study import Study
 
 _HOME = {
@@ -38,12 +40,13 @@ _HOME = {
     "Features": "basis",
     "FolderError": "errors",
     "InputError": "errors",
-    "Machine": "comparison",
+    "Machine": "machine",
     "NodeIndex": "nodes",
     "NodeScores": "nodes",
     "NothingToExplainError": "errors",
     "PromptPairs": "pairs",
     "Result": "result",
+    "Shelf": "shelf",
     "Site": "basis",
     "Study": "study",
     "bits": "nodes",
@@ -72,6 +75,7 @@ __all__ = [
     "NothingToExplainError",
     "PromptPairs",
     "Result",
+    "Shelf",
     "Site",
     "Study",
     "ablation",

@@ -176,8 +176,8 @@ class Site:
     def put(
         self, activation: Float[Tensor, "batch pos *d"], value: Float[Tensor, "batch pos d"]
     ) -> Float[Tensor, "batch pos *d"]:
-        """`activation` with the site's vectors replaced, in its own shape and dtype."""
-        value = value.to(activation.dtype)
+        """`activation` with the site's vectors replaced, in its own shape and dtype and on its own device."""
+        value = value.to(activation)
         if self.head is None:
             return value.reshape(activation.shape).contiguous()  # transformer-lens views it
         out = activation.clone()

@@ -9,14 +9,15 @@ from typing import Any
 
 import torch
 
-from neuron_vs_sae.comparison import Cell, Machine, Task, load_model_for, load_tasks, plan, sizes_of
-from neuron_vs_sae.diagnosis import explained_variance, refuse_what_does_not_belong
+from neuron_vs_sae.comparison import Cell, Task, load_model_for, load_tasks, plan, sizes_of
+from neuron_vs_sae.diagnosis import reconstruction
 from neuron_vs_sae.errors import InputError
 from neuron_vs_sae.evaluation import evaluate, roles
 from neuron_vs_sae.lookup import bound, find, parse
+from neuron_vs_sae.machine import Machine
 from neuron_vs_sae.metric import Target, resolve
 from neuron_vs_sae.pairs import PromptPairs, listed
-from neuron_vs_sae.splice import read, run
+from neuron_vs_sae.splice import run
 from neuron_vs_sae.study import Study
 
 
@@ -108,22 +109,15 @@ def margins(model: Any, pairs: PromptPairs) -> tuple[torch.Tensor, torch.Tensor]
 
 def describe_basis(model: Any, cell: Cell) -> dict[str, Any]:
     """Sites, widths, and on the task's own prompts the active units and the explained variance of every site."""
-    basis, pairs = cell.basis, cell.task.discovery.take(range(min(32, len(cell.task.discovery))))
-    values = read(model, pairs.clean, pairs.length, basis.hooks)
-    features = basis.features(values)
-    explained = [
-        explained_variance(site.view(values[site.writes]), error, pairs)
-        for site, error in zip(basis.sites, features.errors, strict=True)
-    ]
-    refuse_what_does_not_belong(model, basis, explained, pairs)
-    active = [float((units != 0).sum(-1).double().mean()) for units in features.units]
+    basis = cell.basis
+    found = reconstruction(model, basis, cell.task.discovery)
     return {
         "task": cell.task.name,
         "basis": cell.basis_text,
         "sites": [site.name for site in basis.sites],
         "width": [d.width for d in basis.dictionaries],
-        "active": active,
-        "explained_variance": explained,
+        "active": found.active,
+        "explained_variance": found.explained,
     }
 
 

@@ -1,18 +1,20 @@
-"""`nvs`: thin. Its options are the fields of `Study`; heavy packages are imported when a command needs them."""
+"""`nvs`: thin. Its options are the fields of `Study` and `Machine`; heavy packages are imported when a command needs them."""
 
+import dataclasses
 import inspect
 import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from neuron_vs_sae.errors import InputError
+from neuron_vs_sae.errors import InputError, check_choice
+from neuron_vs_sae.machine import Engine, Machine
 from neuron_vs_sae.study import Study, load_config, make_study, with_defaults
 
 app = typer.Typer(
@@ -45,11 +47,11 @@ def _fail(message: str, status: int) -> NoReturn:
 
 
 def _with_study_options(command: Any) -> Any:
-    """`command(study_settings, **own)` with an option for every field of `Study` in its signature."""
-    own = list(inspect.signature(command).parameters.values())[1:]
+    """`command(study_settings, machine_settings, **own)` with an option for every field of `Study` and of `Machine`."""
+    own = list(inspect.signature(command).parameters.values())[2:]
     fields = []
     for name, field in Study.model_fields.items():
-        kind, flag = _option_type(name, field), f"--{name.replace('_', '-')}"
+        kind, flag = _option_type(name, field.annotation), f"--{name.replace('_', '-')}"
         declared = f"{flag}/--no-{flag[2:]}" if kind == bool | None else flag
         option = typer.Option(
             declared, help=f"{field.description}{_choices(field)}{_default(field)}", show_default=False
@@ -57,9 +59,21 @@ def _with_study_options(command: Any) -> Any:
         annotation = Annotated[kind, option]
         fields.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
 
+    for field in dataclasses.fields(Machine):
+        kind, flag = _option_type(field.name, get_type_hints(Machine)[field.name]), f"--{field.name.replace('_', '-')}"
+        told = f"{field.metadata['description']}{_told(field.default)}"
+        option = typer.Option(flag, help=told, min=field.metadata.get("min"), show_default=False)
+        annotation = Annotated[kind, option]
+        fields.append(
+            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        )
+
     def run(**given: Any) -> None:
-        settings = {n: given.pop(n) for n in Study.model_fields}
-        command({n: v for n, v in settings.items() if v is not None}, **given)
+        parts = [
+            {name: value for name in names if (value := given.pop(name)) is not None}
+            for names in (Study.model_fields, [field.name for field in dataclasses.fields(Machine)])
+        ]
+        command(*parts, **given)
 
     made: Any = run
     made.__name__, made.__doc__ = command.__name__, command.__doc__
@@ -67,12 +81,12 @@ def _with_study_options(command: Any) -> Any:
     return made
 
 
-def _option_type(name: str, field: Any) -> Any:
+def _option_type(name: str, annotation: Any) -> Any:
     if name == "sizes":
         return str | None  # comma-separated
-    if get_origin(field.annotation) is tuple:
+    if get_origin(annotation) is tuple:
         return list[str] | None
-    kinds = [kind for kind in (field.annotation, *get_args(field.annotation)) if kind in (bool, int, float)]
+    kinds = [kind for kind in (annotation, *get_args(annotation)) if kind in (bool, int, float)]
     return (kinds[0] if kinds else str) | None
 
 
@@ -81,19 +95,16 @@ def _choices(field: Any) -> str:
 
 
 def _default(field: Any) -> str:
-    default = None if field.is_required() else field.get_default()
+    return _told(None if field.is_required() else field.get_default())
+
+
+def _told(default: Any) -> str:
     shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
     return f" [{shown}]" if shown not in (None, "") else ""
 
 
 Config = Annotated[Path | None, typer.Option(help="TOML file with these options as keys; flags override it")]
 Out = Annotated[Path, typer.Option(help="folder for the results")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ... [default: cuda where there is one]")]
-BatchSize = Annotated[int, typer.Option(min=1, help="pairs per pass; changes no number")]
-Trust = Annotated[bool, typer.Option("--trust-remote-code", help="let a model's own code or pickles run")]
-EngineName = Annotated[
-    str, typer.Option("--engine", help="fast, or exact: every dictionary whole (slow; numbers differ by rounding)")
-]
 Quiet = Annotated[bool, typer.Option("--quiet", help="no progress, no summary")]
 Json = Annotated[bool, typer.Option("--json", help="print the outcome as JSON on standard output")]
 
@@ -114,13 +125,9 @@ def _say(text: str, quiet: bool) -> None:
         _err.print(text, soft_wrap=True)
 
 
-def _machine(device: str | None, batch_size: int, trust_remote_code: bool, engine: str) -> Any:
-    from neuron_vs_sae.comparison import Machine
-    from neuron_vs_sae.errors import check_choice
-    from neuron_vs_sae.evaluation import Engine
-
-    check_choice("engine", engine, Engine)
-    return Machine(device, batch_size, trust_remote_code, cast(Engine, engine))
+def _machine(settings: dict[str, Any]) -> Machine:
+    check_choice("engine", settings.get("engine", "fast"), Engine)
+    return Machine(**settings)
 
 
 def _size(study: Study) -> str:
@@ -145,14 +152,11 @@ def _count(n: int, one: str, many: str) -> str:
 @_with_study_options
 def compare(
     settings: dict[str, Any],
+    machine: dict[str, Any],
     *,
     config: Config = None,
     out: Out = Path("nvs-results"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace what is in --out")] = False,
-    device: Device = None,
-    batch_size: BatchSize = 64,
-    trust_remote_code: Trust = False,
-    engine: EngineName = "fast",
     quiet: Quiet = False,
     json_output: Json = False,
 ) -> None:
@@ -162,7 +166,7 @@ def compare(
     from neuron_vs_sae.comparison import compare as run
 
     try:
-        found = run(study, out, machine=_machine(device, batch_size, trust_remote_code, engine), overwrite=overwrite)
+        found = run(study, out, machine=_machine(machine), overwrite=overwrite)
     except KeyboardInterrupt:
         _fail("interrupted; what is finished is kept, and the same command goes on from there", 1)
     if json_output:
@@ -175,12 +179,9 @@ def compare(
 @_with_study_options
 def check(
     settings: dict[str, Any],
+    machine: dict[str, Any],
     *,
     config: Config = None,
-    device: Device = None,
-    batch_size: BatchSize = 64,
-    trust_remote_code: Trust = False,
-    engine: EngineName = "fast",
     quiet: Quiet = False,
     json_output: Json = False,
 ) -> None:
@@ -191,7 +192,7 @@ def check(
 
     from neuron_vs_sae.checks import check as look
 
-    report = asdict(look(study, _machine(device, batch_size, trust_remote_code, engine)))
+    report = asdict(look(study, _machine(machine)))
     if json_output:
         print(json.dumps(report))
     elif not quiet:

@@ -20,28 +20,21 @@ from neuron_vs_sae import result
 from neuron_vs_sae.attribution._contraction import check_positions
 from neuron_vs_sae.basis import Basis, apart, together
 from neuron_vs_sae.curve import Curve
+from neuron_vs_sae.diagnosis import reconstruction
 from neuron_vs_sae.errors import FolderError, InputError, NothingToExplainError
-from neuron_vs_sae.evaluation import Engine, engine_for, evaluate, roles
+from neuron_vs_sae.evaluation import engine_for, evaluate, roles
 from neuron_vs_sae.lookup import bound, parse, takes
+from neuron_vs_sae.machine import Machine
 from neuron_vs_sae.models import load_model, model_commit, prepare, same_model
 from neuron_vs_sae.nodes import NodeScores, log_sizes, mib_sizes
 from neuron_vs_sae.pairs import PromptPairs
 from neuron_vs_sae.plots import write_curves_html
 from neuron_vs_sae.presets import located
+from neuron_vs_sae.shelf import Shelf
 from neuron_vs_sae.study import Study, looks_like_file
 from neuron_vs_sae.tables import write_tables
 
 _NUMBERS_COME_FROM = ("neuron_vs_sae", "torch", "transformer-lens", "sae-lens")
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What runs a study without changing its numbers beyond rounding: device, pairs per pass, permission, and engine."""
-
-    device: str | None = None
-    batch_size: int = 64
-    trust_remote_code: bool = False
-    engine: Engine = "fast"
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +65,7 @@ def compare(
             model = load_model_for(study, machine) if model is None else _given(model, study)
             tasks = load_tasks(study, model)
             cells = list(plan(study, model, tasks, machine))
+            bases = _describe(model, cells, machine)
             if record is None:
                 result.clear(folder)
             record = {
@@ -82,7 +76,8 @@ def compare(
                 "provenance": provenance(study, model, machine),
             }
             result.write_json(folder / "study.json", record)
-            record["bases"] = _run(study, folder, model, cells, machine)
+            _run(study, folder, model, cells, machine)
+            record["bases"] = bases
             _assemble(study, folder, tasks, cells)
             record.update(finished=True, seconds=round(time.time() - started, 1))
             result.write_json(folder / "study.json", record)
@@ -129,6 +124,7 @@ def load_model_for(study: Study, machine: Machine) -> Any:
         revision=study.revision,
         process_weights=study.process_weights,
         trust_remote_code=machine.trust_remote_code,
+        n_devices=machine.n_devices,
     )
 
 
@@ -192,12 +188,15 @@ class Cell:
 def plan(study: Study, model: Any, tasks: list[Task], machine: Machine) -> Iterator[Cell]:
     """Every discovery of the study, with bases built and sizes, methods and lengths checked: nothing long has run."""
     built: dict[tuple[str, str | None], Basis] = {}
+    given: dict[str, Any] = {"batch_size": machine.batch_size}
+    if machine.max_memory is not None:
+        given["shelf"] = Shelf(machine.max_memory)
     for task in tasks:
         _check_lengths(study, task)
         for text in study.basis:
             key = (text, task.name if takes("bases", text, "prompts") else None)
             if key not in built:
-                built[key] = bound("bases", text, prompts=task.discovery, batch_size=machine.batch_size)(model)
+                built[key] = bound("bases", text, prompts=task.discovery, **given)(model)
             basis = built[key]
             positions = None if study.positions == "pooled" else task.evaluation.positions
             index = basis.index(positions)
@@ -241,15 +240,29 @@ def sizes_of(study: Study, total: int, basis: str) -> tuple[int, ...]:
     return tuple(sorted(sizes))
 
 
-def _run(study: Study, folder: Path, model: Any, cells: list[Cell], machine: Machine) -> dict[str, dict[str, Any]]:
-    done: dict[str, dict[str, Any]] = {}
+def _describe(model: Any, cells: list[Cell], machine: Machine) -> dict[str, dict[str, Any]]:
+    """What each basis is on each task, and how well it reconstructs the task's prompts.
+
+    Raises `InputError` for SAEs that are found to belong elsewhere.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for cell in cells:
+        name = f"{cell.task.name}/{cell.basis_text}"
+        if name not in found:
+            seen = reconstruction(model, cell.basis, cell.task.discovery, strict=False)
+            found[name] = {
+                "sites": [site.name for site in cell.basis.sites],
+                "widths": [d.width for d in cell.basis.dictionaries],
+                "active": [round(n, 2) for n in seen.active],
+                "explained_variance": [round(r, 4) for r in seen.explained],
+                "engine": engine_for(model, cell.basis, machine.engine),
+                **cell.basis.provenance,
+            }
+    return found
+
+
+def _run(study: Study, folder: Path, model: Any, cells: list[Cell], machine: Machine) -> None:
     for cell in tqdm(cells, desc="compare", unit="discovery"):
-        done[f"{cell.task.name}/{cell.basis_text}"] = {
-            "sites": [site.name for site in cell.basis.sites],
-            "widths": [d.width for d in cell.basis.dictionaries],
-            "engine": engine_for(model, cell.basis, machine.engine),
-            **cell.basis.provenance,
-        }
         curves_file = folder / result.UNFINISHED / study.key / f"{cell.file}.parquet"
         if not curves_file.exists():
             scores = _scores(study, folder, model, cell, cells, machine)
@@ -258,7 +271,6 @@ def _run(study: Study, folder: Path, model: Any, cells: list[Cell], machine: Mac
                 for ablation, errors, curve in _curves(study, model, cell, scores, machine)
             ]
             result.write_table(curves_file, pd.concat(rows, ignore_index=True))
-    return done
 
 
 def _scores(study: Study, folder: Path, model: Any, cell: Cell, cells: list[Cell], machine: Machine) -> NodeScores:

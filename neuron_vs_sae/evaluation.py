@@ -16,6 +16,7 @@ from neuron_vs_sae.curve import Curve
 from neuron_vs_sae.engine import evaluate_runs, unsupported
 from neuron_vs_sae.errors import InputError, check_choice
 from neuron_vs_sae.lookup import find
+from neuron_vs_sae.machine import Engine
 from neuron_vs_sae.metric import Metric, Target, resolve
 from neuron_vs_sae.nodes import NodeIndex, NodeScores, RankBy, log_sizes
 from neuron_vs_sae.pairs import PromptPairs
@@ -28,9 +29,6 @@ nodes: they are ranked, counted, kept and ablated like units. keep: always kept,
 counted, so the whole dictionary's faithfulness is its reconstruction's, not 1. resid_only: always ablated at sites
 outside the residual stream, like `nodes` in it.
 """
-
-Engine = Literal["fast", "exact"]
-"""How circuits are run: `engine.py`, at the circuit's cost, or `splice.py`, every dictionary whole; equal up to rounding."""
 
 _RESIDUAL = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post")
 

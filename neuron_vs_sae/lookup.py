@@ -22,7 +22,7 @@ _NOUNS = {
 }
 
 # Keywords that a run gives to all alike: they are fields of the study, or no choice at all.
-_COMMON = {"batch_size", "pairing", "positions", "prepend_bos", "prompts"}
+_COMMON = {"batch_size", "pairing", "positions", "prepend_bos", "prompts", "shelf"}
 _OF_TASKS = {"seed", "part", "n"}
 
 

@@ -52,6 +52,11 @@ def precision(model: Any) -> torch.dtype:
     return torch.float64 if model.cfg.dtype == torch.float64 else torch.float32
 
 
+def home(model: Any) -> torch.device:
+    """Where scores and metrics are computed: the device of the model's first parameter, whatever others it is spread over."""
+    return next(model.parameters()).device
+
+
 def run(
     model: Any, tokens: Int[Tensor, "batch pos"], length: Int[Tensor, " batch"], edits: Sequence[Edit] = ()
 ) -> Float[Tensor, "batch vocab"]:
@@ -70,7 +75,7 @@ def read(
     """The activations at `hooks`, after `edits`, in the precision of scores."""
     del length  # nothing is read off at an answer
     values: dict[str, Tensor] = {}
-    watched = [*edits, *(_record(hook, values, precision(model)) for hook in hooks)]
+    watched = [*edits, *(_record(hook, values, model) for hook in hooks)]
     # The model is run no further than the last hook: unembedding is a large part of a small model.
     layers = [_layer(hook) for hook, _ in watched]
     stop = None if None in layers or not layers else 1 + max(layer for layer in layers if layer is not None)
@@ -105,7 +110,7 @@ def gradients(
 
     def probe(hook: str) -> Edit:
         def add_zero(x: Tensor) -> Tensor:
-            values[hook] = x.detach().to(precision(model))
+            values[hook] = x.detach().to(home(model), precision(model))
             probes[hook] = torch.zeros_like(x, requires_grad=True)
             return x + probes[hook]
 
@@ -117,7 +122,7 @@ def gradients(
         # A site that cannot reach the answer has no path in the graph (none may have): its gradient is 0.
         found = torch.autograd.grad(total, inputs, allow_unused=True) if total.requires_grad else [None] * len(hooks)
     return values, {
-        hook: (torch.zeros_like(probes[hook]) if g is None else g).to(precision(model))
+        hook: (torch.zeros_like(probes[hook]) if g is None else g).to(home(model), precision(model))
         for hook, g in zip(hooks, found, strict=True)
     }
 
@@ -135,13 +140,13 @@ def edit(
     for s, (site, dictionary) in enumerate(zip(basis.sites, basis.dictionaries, strict=True)):
         inputs: dict[str, Tensor] = {}
         if site.reads != site.writes:
-            edits.append(_record(site.reads, inputs, precision(model)))
+            edits.append(_record(site.reads, inputs, model))
 
         # Bound as defaults: the function runs after the loop has moved on.
         def write(
             activation: Tensor, s: int = s, site: Any = site, dictionary: Any = dictionary, inputs: dict = inputs
         ) -> Tensor:
-            x = site.view(activation).to(precision(model))
+            x = site.view(activation).to(home(model), precision(model))
             y = site.view(inputs[site.reads]) if site.reads != site.writes else x
             units, error = split(dictionary, y, x)
             units = torch.where(kept.units[s].to(x.device), units, reference.features.units[s])
@@ -153,7 +158,7 @@ def edit(
         if constant is not None:
 
             def remove(x: Tensor, s: int = s, vector: Tensor = constant[1]) -> Tensor:
-                return x - (~kept.errors[s][:, None].to(x.device) * vector).to(x.dtype)
+                return x - (~kept.errors[s][:, None].to(vector.device) * vector).to(x)
 
             edits.append((constant[0], remove))
     return run(model, tokens, length, edits)
@@ -178,12 +183,12 @@ def _logits(
     # Only the answer position is unembedded.
     with _installed(model, [("unembed.hook_out", unrounded), *edits, ("unembed.hook_in", last_only)]):
         # The side only matters to transformer-lens when it guesses a mask from pad tokens; prompts here need none.
-        return model(tokens, padding_side="right")[:, 0].to(precision(model))
+        return model(tokens, padding_side="right")[:, 0].to(home(model), precision(model))
 
 
-def _record(hook: str, into: dict[str, Tensor], dtype: torch.dtype) -> Edit:
+def _record(hook: str, into: dict[str, Tensor], model: Any) -> Edit:
     def record(x: Tensor) -> None:
-        into[hook] = x.detach().to(dtype)
+        into[hook] = x.detach().to(home(model), precision(model))
 
     return hook, record
 

@@ -1,5 +1,6 @@
 """Small random checkpoints in Hugging Face form, of every architecture: transformers' own classes and configurations."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,3 +104,13 @@ def checkpoint(folder: Path, kind: str = "llama", tokenizer: Any = None) -> Path
     model.save_pretrained(folder)
     (tokenizer or words()).save_pretrained(folder)
     return folder
+
+
+def in_hub_cache(cache: Path, repo: str, folder: Path, *, commit: str = "c0ffee" + "0" * 34, main: bool = True) -> Path:
+    """A folder's files as a commit of `repo` in a cache of the hub, as huggingface_hub lays it out; its `main` branch, if so."""
+    there = cache / f"models--{repo.replace('/', '--')}"
+    shutil.copytree(folder, there / "snapshots" / commit)
+    if main:
+        (there / "refs").mkdir()
+        (there / "refs" / "main").write_text(commit)
+    return there / "snapshots" / commit

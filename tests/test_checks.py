@@ -12,8 +12,8 @@ from sae_lens import SAE
 from safetensors.torch import load_file
 
 import neuron_vs_sae as nvs
-from neuron_vs_sae.checks import check_bos, explained_variance
-from neuron_vs_sae.diagnosis import refuse_what_does_not_belong
+from neuron_vs_sae.checks import check_bos
+from neuron_vs_sae.diagnosis import reconstruction
 from neuron_vs_sae.errors import InputError
 from neuron_vs_sae.pairs import build
 from neuron_vs_sae.splice import read, run
@@ -25,16 +25,6 @@ def prompts(stories: Any, assets: Path) -> nvs.PromptPairs:
     return nvs.tasks.from_file(stories, path=file).take(range(32))
 
 
-def look(model: Any, basis: nvs.Basis, pairs: nvs.PromptPairs) -> None:
-    values = read(model, pairs.clean, pairs.length, basis.hooks)
-    features = basis.features(values)
-    explained = [
-        explained_variance(site.view(values[site.writes]), error, pairs)
-        for site, error in zip(basis.sites, features.errors, strict=True)
-    ]
-    refuse_what_does_not_belong(model, basis, explained, pairs)
-
-
 def trained(assets: Path, layer: int = 2) -> SAE:
     return SAE.load_from_disk(assets / "saes" / "stories260K" / "jumprelu" / f"blocks.{layer}.hook_mlp_out")
 
@@ -44,9 +34,9 @@ def test_trained_saes_and_transcoders_belong_where_they_say(
     stories: Any, assets: Path, prompts: nvs.PromptPairs
 ) -> None:
     folder = assets / "saes" / "stories260K"
-    look(stories, nvs.bases.sae(stories, source=folder / "jumprelu"), prompts)
-    look(stories, nvs.bases.sae(stories, source=folder / "standard"), prompts)
-    look(stories, nvs.bases.transcoder(stories, source=folder / "transcoder"), prompts)
+    reconstruction(stories, nvs.bases.sae(stories, source=folder / "jumprelu"), prompts)
+    reconstruction(stories, nvs.bases.sae(stories, source=folder / "standard"), prompts)
+    reconstruction(stories, nvs.bases.transcoder(stories, source=folder / "transcoder"), prompts)
 
 
 @pytest.mark.assets
@@ -58,7 +48,7 @@ def test_a_wrong_site_is_named(stories: Any, assets: Path, prompts: nvs.PromptPa
         rf"the sae at blocks\.2\.{site} explains .*its site is wrong\. At blocks\.2\.hook_mlp_out it explains 0\.9"
     )
     with pytest.raises(InputError, match=message):
-        look(stories, nvs.bases.sae(stories, source=theirs), prompts)
+        reconstruction(stories, nvs.bases.sae(stories, source=theirs), prompts)
 
 
 @pytest.mark.assets
@@ -70,7 +60,7 @@ def test_a_shifted_layer_is_named(stories: Any, assets: Path, prompts: nvs.Promp
         rf"its layer is shifted\. At blocks\.{layer}\.hook_mlp_out it explains 0\.9.: correct hook_name in its cfg"
     )
     with pytest.raises(InputError, match=message):
-        look(stories, nvs.bases.sae(stories, source=theirs), prompts)
+        reconstruction(stories, nvs.bases.sae(stories, source=theirs), prompts)
 
 
 @pytest.mark.assets
@@ -85,7 +75,7 @@ def test_a_dropped_normalisation_is_named(stories: Any, assets: Path, prompts: n
     with pytest.raises(
         InputError, match=r"its normalisation was dropped\. .*a mean norm of sqrt\(d\) it explains 0\.9"
     ):
-        look(stories, nvs.bases.sae(stories, source=theirs), prompts)
+        reconstruction(stories, nvs.bases.sae(stories, source=theirs), prompts)
 
 
 @pytest.mark.assets
@@ -97,13 +87,29 @@ def test_a_wrong_model_is_named(stories: Any, assets: Path, prompts: nvs.PromptP
             p.data = torch.randn(p.shape, generator=generator) * p.std()
     basis = nvs.bases.sae(other, source=assets / "saes" / "stories260K" / "jumprelu", site="hook_mlp_out")
     with pytest.raises(InputError, match="it is an SAE of another model, or of other weights of this one"):
-        look(other, basis, prompts)
+        reconstruction(other, basis, prompts)
+    poor = reconstruction(other, basis, prompts, strict=False)  # or a poor one: a study says how poor
+    assert min(poor.explained) < 0.2
+
+
+@pytest.mark.assets
+def test_a_study_refuses_a_shifted_layer_before_it_writes_anything(assets: Path, tmp_path: Path) -> None:
+    theirs = trained(assets)
+    theirs.cfg.metadata.hook_name = "blocks.1.hook_mlp_out"
+    theirs.save_model(tmp_path / "sae")
+    study = nvs.Study(
+        model=str(assets / "models" / "stories260K"), basis=(f"sae:{tmp_path}/sae",), examples=30, eval_examples=8,
+        task=(str(assets / "tasks" / "stories260K" / "gender_pronoun_train.jsonl"),),
+    )  # fmt: skip
+    with pytest.raises(InputError, match="its layer is shifted"):
+        nvs.compare(study, tmp_path / "results")
+    assert not (tmp_path / "results" / "study.json").exists()
 
 
 @pytest.mark.assets
 def test_controls_may_explain_what_they_like(stories: Any, assets: Path, prompts: nvs.PromptPairs) -> None:
     folder = assets / "saes" / "stories260K" / "jumprelu"
-    look(stories, nvs.bases.random_sae(stories, source=folder, site="hook_mlp_out", prompts=prompts), prompts)
+    reconstruction(stories, nvs.bases.random_sae(stories, source=folder, site="hook_mlp_out", prompts=prompts), prompts)
 
 
 def test_a_prompt_with_bos_in_its_text_is_refused(tokenizer: Any) -> None:
@@ -150,6 +156,8 @@ def test_bfloat16_ranks_as_float32_does(stories: Any, assets: Path, tmp_path: Pa
         tops[dtype] = [set(scores[key].abs().topk(100).indices.tolist()) for key in sorted(scores)]
         record = json.loads((tmp_path / dtype / "study.json").read_text())
         assert record["provenance"]["dtype"] == record["study"]["dtype"] == dtype
+        for basis in record["bases"].values():
+            assert min(basis["explained_variance"]) > 0.8
         assert set(found.summary["dtype"]) == {dtype}
     for full, half in zip(tops["float32"], tops["bfloat16"], strict=True):
         assert len(full & half) >= 90

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import CONFIGS, VARIANTS, VOCAB, checkpoint
+from checkpoints import CONFIGS, VARIANTS, VOCAB, checkpoint, in_hub_cache
+from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from transformer_lens import loading_from_pretrained
 from transformer_lens.supported_models import OFFICIAL_MODEL_NAMES
@@ -132,11 +133,42 @@ def test_an_unknown_dtype_or_device_is_refused(folder: Path) -> None:
             load_model(folder, device="cuda")
 
 
-def test_logits_that_come_out_otherwise_are_refused(folder: Path) -> None:
+def test_more_devices_than_there_are_are_refused(folder: Path) -> None:
+    with pytest.raises(InputError, match=r"2 devices are asked for \(--n-devices\), and there are 1 of kind 'cpu'"):
+        load_model(folder, device="cpu", n_devices=2)
+    with pytest.raises(InputError, match="0 devices are asked for"):
+        load_model(folder, n_devices=0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
+def test_logits_that_come_out_otherwise_are_refused(folder: Path, dtype: str) -> None:
     """transformer-lens passes over a rope scaling that it does not know."""
     edited(folder, rope_parameters={"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0})
     with pytest.raises(InputError, match="computes other numbers in transformer-lens than in transformers"):
-        load_model(folder)
+        load_model(folder, dtype=dtype)
+    assert load_model(folder, dtype=dtype, backend="bridge")
+
+
+@pytest.mark.parametrize("kind", [*CONFIGS, *VARIANTS])
+def test_half_precision_of_every_architecture_is_transformers_up_to_rounding(kind: str, tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "toy", kind)
+    for dtype in ("bfloat16", "float16"):
+        if kind in ("mixtral", "olmoe"):
+            with pytest.raises(InputError, match=r"transformer-lens cannot run .* in torch\..* Try --backend bridge"):
+                load_model(folder, dtype=dtype)
+        else:
+            assert load_model(folder, dtype=dtype)
+        assert load_model(folder, dtype=dtype, backend="bridge")
+
+
+def test_an_overflow_in_half_precision_is_told_from_a_wrong_model(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    weights["model.layers.1.mlp.down_proj.weight"] *= 3e4
+    save_file(weights, file, metadata={"format": "pt"})
+    assert load_model(folder)
+    with pytest.raises(InputError, match=r"too narrow \(--dtype bfloat16 or float32\)"):
+        load_model(folder, dtype="float16")
 
 
 # Nothing else is run
@@ -221,10 +253,15 @@ def test_a_hub_model_without_network_is_refused(monkeypatch: pytest.MonkeyPatch)
         load_model("pythia-14m")
 
 
-@pytest.mark.parametrize("name", ["folder", "pythia-14m"])
+@pytest.mark.parametrize("name", ["folder", "pythia-14m", "gelu-1l"])
 def test_transformer_lens_and_transformers_are_left_as_they_were(
-    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Loaded from a folder, through transformers from the hub, and by transformer-lens alone."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    in_hub_cache(tmp_path / "hub", "EleutherAI/pythia-14m", checkpoint(tmp_path / "pythia", "pythia"))
+
     def state() -> tuple[Any, ...]:
         return (
             tuple(OFFICIAL_MODEL_NAMES),
@@ -236,8 +273,8 @@ def test_transformer_lens_and_transformers_are_left_as_they_were(
         )
 
     before = state()
-    if name == "folder":
-        load_model(folder)
+    if name != "gelu-1l":
+        load_model(folder if name == "folder" else name)
         assert state() == before
 
     def fail(*_: Any, **__: Any) -> None:
@@ -247,22 +284,23 @@ def test_transformer_lens_and_transformers_are_left_as_they_were(
     monkeypatch.setattr(loading_from_pretrained, "get_pretrained_state_dict", fail)
     monkeypatch.setattr(loading_from_pretrained, "get_pretrained_model_config", fail)
     with pytest.raises(InputError, match="cannot be loaded: on purpose"):
-        load_model(folder if name == "folder" else name)
+        load_model(folder if name == "folder" else name, trust_remote_code=name == "gelu-1l")
     assert state() == before
 
 
 def test_no_name_of_the_hub_turns_remote_code_on_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[dict[str, Any]] = []
+    """transformer-lens does for some names, phi-2 among them."""
+    asked: list[bool] = []
 
     def record(name: str, **options: Any) -> None:
-        asked.append({"name": name, "trust_remote_code": options["trust_remote_code"]})
+        asked.append(options["trust_remote_code"])
         raise ValueError("enough")
 
-    monkeypatch.setattr(loading_from_pretrained, "convert_hf_model_config", record)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", record)
     for trusted in (False, True):
         with pytest.raises(InputError, match="enough"):
             load_model("microsoft/phi-2", trust_remote_code=trusted)
-    assert [one["trust_remote_code"] for one in asked] == [False, True]
+    assert asked == [False, True]
 
 
 # What cannot be loaded says why

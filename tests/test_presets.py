@@ -15,7 +15,7 @@ from transformers import GPT2Config
 
 import neuron_vs_sae as nvs
 from neuron_vs_sae import default, presets
-from neuron_vs_sae.bases._sources import ids, known_releases
+from neuron_vs_sae.bases._sources import candidates, ids, known_releases
 from neuron_vs_sae.errors import InputError
 from neuron_vs_sae.lookup import bound
 from neuron_vs_sae.models import known_models, same_model
@@ -130,18 +130,19 @@ def test_the_widths_that_the_registry_knows_are_those_of_the_model(
     release = get_pretrained_saes_directory()[source.split("/")[0]]
     expected = d_heads if site == "attn.hook_z" else d_model
     if release.conversion_func in ("gemma_2", "gemma_2_transcoder", "qwen_scope"):
-        cfg = loaders.load_sae_config_from_huggingface(release.release, chosen(source)[0])
-        assert cfg["d_in"] == expected
+        cfg = candidates(source)[0].cfg
+        assert cfg.d_in == expected
+        assert (cfg.metadata.hook_name_out or cfg.metadata.hook_name) == hook_of(source, chosen(source)[0])
         width = re.search(r"width_(\d+)k|w(\d+)k", source)
-        assert width is None or int(width[1] or width[2]) in (cfg["d_sae"] // 1000, cfg["d_sae"] // 1024)
+        assert width is None or int(width[1] or width[2]) in (cfg.d_sae // 1000, cfg.d_sae // 1024)
     elif release.conversion_func == "gemma_3":
         # What it makes of a repository without configurations, but for the shapes, which are in the weights.
         monkeypatch.setattr(loaders, "hf_hub_download", _no_entry)
         shapes = {"w_enc": [expected, 16384], "w_dec": [16384, expected]}
         monkeypatch.setattr(loaders, "get_safetensors_tensor_shapes", lambda *_: shapes)
-        cfg = loaders.load_sae_config_from_huggingface(release.release, chosen(source)[0])
-        assert same_model(cfg["metadata"]["model_name"], preset.model)
-        assert written(cfg) == hook_of(source, chosen(source)[0])
+        cfg = candidates(source)[0].cfg
+        assert same_model(cfg.metadata.model_name, preset.model)
+        assert (cfg.metadata.hook_name_out or cfg.metadata.hook_name) == hook_of(source, chosen(source)[0])
 
 
 def _no_entry(*_: Any, **__: Any) -> str:

@@ -20,7 +20,7 @@ from transformer_lens.components import LayerNormPre
 import neuron_vs_sae as nvs
 from neuron_vs_sae.bases._sources import known_releases
 from neuron_vs_sae.basis import Affine, split
-from neuron_vs_sae.checks import explained_variance
+from neuron_vs_sae.diagnosis import explained_variance
 from neuron_vs_sae.errors import InputError
 from neuron_vs_sae.lookup import bound
 from neuron_vs_sae.splice import read
@@ -556,7 +556,7 @@ def test_a_normalisation_that_is_not_in_the_weights_is_refused(llama: Any, norma
 def test_an_sae_of_centred_weights_wants_a_centred_model(gpt2: Any) -> None:
     """sae-lens' own note of how the model was loaded, and a model that was loaded otherwise."""
     made = toys.sae(HOOK, metadata={"model_from_pretrained_kwargs": {"center_writing_weights": True}})
-    with pytest.raises(InputError, match=r"trained on a model loaded with .*center_writing_weights.*--process-weights"):
+    with pytest.raises(InputError, match=r"trained on centred weights .*center_writing_weights.*--process-weights"):
         nvs.bases.sae(gpt2, source=made)
     centred = copy.deepcopy(gpt2)
     centred.embed.W_E.data -= centred.embed.W_E.mean(-1, keepdim=True)

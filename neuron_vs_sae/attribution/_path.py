@@ -27,4 +27,4 @@ def embeddings(model: Any, batch: PromptPairs, pairing: Pairing) -> Callable[[fl
     clean = read(model, batch.clean, batch.length, ["hook_embed"])["hook_embed"]
     corrupt = read(model, batch.corrupt, batch.length, ["hook_embed"])["hook_embed"]
     end = corrupt if pairing == "paired" else torch.zeros_like(corrupt)
-    return lambda alpha: ("hook_embed", lambda x: ((1 - alpha) * clean + alpha * end).to(x.dtype))
+    return lambda alpha: ("hook_embed", lambda x: ((1 - alpha) * clean + alpha * end).to(x))

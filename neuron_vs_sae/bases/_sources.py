@@ -6,8 +6,10 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -33,19 +35,29 @@ class Candidate:
     """Equal keys are one SAE; None is an object that the caller holds."""
 
 
-def candidates(source: Source) -> list[Candidate]:
-    """All that `source` names; only configurations are read. Raises `InputError` for what is not there or is damaged."""
+def candidates(source: Source, revision: str | None = None) -> list[Candidate]:
+    """All that `source` names; only configurations are read. Raises `InputError` for what is not there or is damaged.
+
+    `revision` is a branch, tag or commit of the hub, for releases of the registry alone.
+    """
     if isinstance(source, (str, Path)):
         found = [source] if Path(source).exists() else str(source).split("+")
-        return [one for part in found for one in _named(part)]
+        return [one for part in found for one in _named(part, revision)]
     if isinstance(source, torch.nn.Module):
         return [_given(source)]
-    return [one for part in source for one in (candidates(part) if isinstance(part, (str, Path)) else [_given(part)])]
+    parts = [(candidates(one, revision) if isinstance(one, (str, Path)) else [_given(one)]) for one in source]
+    return [one for part in parts for one in part]
 
 
-def _named(text: str | Path) -> list[Candidate]:
+def _named(text: str | Path, revision: str | None) -> list[Candidate]:
     folder = located(text)
-    return [_in_folder(f) for f in _folders(folder)] if folder.exists() else _in_registry(str(text))
+    if not folder.exists():
+        return _in_registry(str(text), revision)
+    if revision is not None:
+        raise InputError(
+            f"{folder} is a folder, which has no revision {revision!r}: only releases of the registry have"
+        )
+    return [_in_folder(f) for f in _folders(folder)]
 
 
 def _given(sae: Any) -> Candidate:
@@ -73,7 +85,7 @@ def _folders(path: Path) -> list[Path]:
 
 def _in_folder(folder: Path) -> Candidate:
     from sae_lens import SAE
-    from sae_lens.loading.pretrained_sae_loaders import get_sae_lens_config_from_disk
+    from sae_lens.loading.pretrained_sae_loaders import get_sae_lens_config_from_disk, handle_config_defaulting
 
     def load() -> tuple[Any, dict[str, Any]]:
         with _readable(folder):
@@ -89,7 +101,9 @@ def _in_folder(folder: Path) -> Candidate:
     with _readable(folder):
         files = [(folder / file).stat() for file in ("cfg.json", "sae_weights.safetensors")]
         key = (folder.resolve(), *((file.st_mtime_ns, file.st_size) for file in files))
-        return Candidate(folder.name, _config(get_sae_lens_config_from_disk(folder)), load, key)
+        return Candidate(
+            folder.name, _config(handle_config_defaulting(get_sae_lens_config_from_disk(folder))), load, key
+        )
 
 
 @contextlib.contextmanager
@@ -106,7 +120,7 @@ def _readable(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _in_registry(source: str) -> list[Candidate]:
+def _in_registry(source: str, revision: str | None) -> list[Candidate]:
     release, _, wanted = source.partition("/")
     known = ids(release, source)
     chosen = [one for one in known if not wanted or one == wanted or fnmatchcase(one, wanted)]
@@ -114,10 +128,10 @@ def _in_registry(source: str) -> list[Candidate]:
         raise InputError(
             f"release {release} has no SAE {wanted!r}; it has {', '.join(known[:8])}{' ...' if len(known) > 8 else ''}"
         )
-    return [_registered(release, one) for one in chosen]
+    return [_registered(release, one, revision) for one in chosen]
 
 
-def _registered(release: str, sae_id: str) -> Candidate:
+def _registered(release: str, sae_id: str, revision: str | None) -> Candidate:
     from sae_lens import SAE
     from sae_lens.loading import pretrained_sae_loaders as loaders
     from sae_lens.loading import pretrained_saes_directory as registry
@@ -125,20 +139,20 @@ def _registered(release: str, sae_id: str) -> Candidate:
     repo = registry.get_pretrained_saes_directory()[release].repo_id
 
     def load() -> tuple[Any, dict[str, Any]]:
-        with _reachable(release, sae_id):
+        with _reachable(release, sae_id, revision):
             loaded = SAE.from_pretrained(release, sae_id)
-        where = {"name": f"{release}/{sae_id}", "release": release, "id": sae_id, "repo": repo, "commit": commit(repo)}
-        return loaded, {**where, **_described(loaded)}
+        where = {"name": f"{release}/{sae_id}", "release": release, "id": sae_id, "repo": repo}
+        return loaded, {**where, "commit": commit(repo, revision), **_described(loaded)}
 
-    with _reachable(release, sae_id):
+    with _reachable(release, sae_id, revision):
         cfg = _config(loaders.load_sae_config_from_huggingface(release, sae_id))
-    return Candidate(f"{release}/{sae_id}", cfg, load, (release, sae_id))
+    return Candidate(f"{release}/{sae_id}", cfg, load, (release, sae_id, revision))
 
 
 @contextlib.contextmanager
-def _reachable(release: str, sae_id: str) -> Iterator[None]:
+def _reachable(release: str, sae_id: str, revision: str | None) -> Iterator[None]:
     try:
-        with quiet():
+        with quiet(), _read_from(revision):
             yield
     except Exception as error:  # a hub and its loaders raise of every kind
         raise InputError(
@@ -147,12 +161,36 @@ def _reachable(release: str, sae_id: str) -> Iterator[None]:
         ) from error
 
 
-def _config(found: dict[str, Any]) -> Any:
-    """sae-lens' own type of a configuration that it has read."""
-    from sae_lens import SAE
-    from sae_lens.loading.pretrained_sae_loaders import handle_config_defaulting
+@contextlib.contextmanager
+def _read_from(revision: str | None) -> Iterator[None]:
+    """sae-lens reads the main branch, and some shapes by the network: here a revision, and the cache where it has the file."""
+    from huggingface_hub import try_to_load_from_cache
+    from sae_lens.loading import pretrained_sae_loaders as loaders
+    from safetensors import safe_open
 
-    made = handle_config_defaulting(found)
+    pinned = {} if revision is None else {"revision": revision}
+    ask = loaders.get_safetensors_tensor_shapes
+
+    def shapes(repo: str, filename: str) -> dict[str, list[int]]:
+        cached = try_to_load_from_cache(repo, filename, **pinned)
+        if not isinstance(cached, str):
+            return ask(repo, filename)
+        with safe_open(cached, "pt") as file:
+            return {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+
+    with patch.multiple(
+        loaders,
+        hf_hub_download=partial(loaders.hf_hub_download, **pinned),
+        hf_hub_url=partial(loaders.hf_hub_url, **pinned),
+        get_safetensors_tensor_shapes=shapes,
+    ):
+        yield
+
+
+def _config(made: dict[str, Any]) -> Any:
+    """sae-lens' own type of a configuration that it has read and completed (`handle_config_defaulting`)."""
+    from sae_lens import SAE
+
     return SAE.get_sae_config_class_for_architecture(made["architecture"]).from_dict(made)
 
 

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 
 import torch
 from jaxtyping import Float, Int
@@ -11,10 +11,11 @@ from torch import Tensor
 
 from neuron_vs_sae.bases._sites import layer_numbers, widths
 from neuron_vs_sae.bases._sources import Candidate, Source, candidates, quiet
-from neuron_vs_sae.basis import Affine, Basis, Site
+from neuron_vs_sae.basis import Affine, Basis, Dictionary, Site
 from neuron_vs_sae.errors import InputError
 from neuron_vs_sae.models import same_model
 from neuron_vs_sae.presets import source_for
+from neuron_vs_sae.shelf import Shelf, Streamed
 from neuron_vs_sae.splice import precision
 
 # The scale that these put on each token is folded into the units; the shift and the scaled bias go to the error.
@@ -26,7 +27,7 @@ _PER_UNIT = ("W_enc", "b_enc", "threshold", "b_gate", "b_mag", "r_mag")
 
 # Every SAE in use, and where it came from: bases that share one (`sae:DIR` and `random_sae:DIR`) load it once.
 _IN_USE: WeakValueDictionary[Any, Affine] = WeakValueDictionary()
-_FROM: WeakKeyDictionary[Affine, dict[str, Any]] = WeakKeyDictionary()
+_FROM: WeakKeyDictionary[Dictionary, dict[str, Any]] = WeakKeyDictionary()
 
 
 def sae(
@@ -36,6 +37,8 @@ def sae(
     site: str | None = None,
     layers: str | None = None,
     any_model: bool = False,
+    revision: str | None = None,
+    shelf: Shelf | None = None,
 ) -> Basis:
     """Autoencoders at any number of sites.
 
@@ -45,11 +48,12 @@ def sae(
     weights are read of those alone. An SAE trained with a per-token
     normalisation (`layer_norm`, `constant_norm_rescale`) has that token's scale folded into its units; what else the
     normalisation adds is in the error. `any_model=True` accepts SAEs trained on another model (a base model's SAEs
-    on its chat version).
+    on its chat version). `revision` pins the hub's branch, tag or commit of a release. With a `shelf` (`Shelf(gib)`) no more
+    than fits on it is in memory at a time, and the rest is read again when it is used: the same numbers, slower.
     Raises `InputError` for an SAE whose model, hook or width is not this model's, whose normalisation was not folded,
     whose weights are not finite, or whose decoder is not affine in its units alone.
     """
-    return from_saes(model, "sae", source, site, layers, any_model, transcoders=False)
+    return from_saes(model, "sae", source, site, layers, any_model, revision, shelf, transcoders=False)
 
 
 def from_saes(
@@ -59,6 +63,8 @@ def from_saes(
     site: str | None,
     layers: str | None,
     any_model: bool,
+    revision: str | None,
+    shelf: Shelf | None,
     *,
     transcoders: bool,
 ) -> Basis:
@@ -66,7 +72,7 @@ def from_saes(
     if source is None:
         source, site, others = source_for(model.cfg.model_name, "transcoders" if transcoders else "saes", site)
         any_model = any_model or others
-    found = candidates(source)
+    found = candidates(source, revision)
     of_type = [one for one in found if _is_transcoder(one.cfg) == transcoders]
     wanted = layer_numbers(model, layers)
     chosen = [
@@ -83,16 +89,17 @@ def from_saes(
         )
     _check_one_per_site(name, chosen)
     width = widths(model, (hook for at, _ in chosen for hook in (at.reads, at.writes)))
+    centred = _is_centred(model)
     for at, one in chosen:
-        _check(one, at, width, model, any_model)
+        _check(one, at, width, model, any_model, centred)
     reached = list(width)
     chosen.sort(key=lambda found: (reached.index(found[0].writes), found[0].head or 0))
-    loaded = [_load(one, model) for _, one in chosen]
+    loaded = [_load(one, at, model, shelf) for at, one in chosen]
     return Basis(
         name=name,
         sites=tuple(at for at, _ in chosen),
-        dictionaries=tuple(_reading(made, at, one.cfg, model) for made, (at, one) in zip(loaded, chosen, strict=True)),
-        provenance={"saes": [_FROM[made] for made in loaded]},
+        dictionaries=tuple(made for made, _ in loaded),
+        provenance={"saes": [where for _, where in loaded]},
     )
 
 
@@ -109,18 +116,45 @@ def _check_one_per_site(basis: str, chosen: Sequence[tuple[Site, Candidate]]) ->
             )
 
 
-def _load(one: Candidate, model: Any) -> Affine:
-    """Its `Dictionary`: the one in use, if there is one."""
+def _load(one: Candidate, at: Site, model: Any, shelf: Shelf | None) -> tuple[Dictionary, dict[str, Any]]:
+    """(its `Dictionary`, where it came from): the one in use, if there is one."""
+    if shelf is not None:
+        return _streamed(one, at, model, shelf)
     key = one.key and (one.key, precision(model), next(model.parameters()).device)
     made = _IN_USE.get(key)
     if made is None:
-        theirs, where = one.load()
-        _check_weights(theirs, one.name)
-        made = dictionary(theirs, model)
-        _FROM[made] = where
+        made = _read(one, model)
         if key is not None:
             _IN_USE[key] = made
+    return _reading(made, at, one.cfg, model), _FROM[made]
+
+
+def _read(one: Candidate, model: Any) -> Affine:
+    theirs, where = one.load()
+    _check_weights(theirs, one.name)
+    made = dictionary(theirs, model)
+    _FROM[made] = where
     return made
+
+
+def _streamed(one: Candidate, at: Site, model: Any, shelf: Shelf) -> tuple[Dictionary, dict[str, Any]]:
+    first: dict[str, Any] = {}
+
+    def read() -> Affine:
+        made = _read(one, model)
+        where = _FROM[made]
+        if first.setdefault("where", where) != where:
+            raise InputError(f"SAE {one.name} has changed while it was in use: its files are not those it began with")
+        reading = _reading(made, at, one.cfg, model)
+        _FROM[reading] = where
+        return reading
+
+    values = one.cfg.d_sae * (one.cfg.d_in + getattr(one.cfg, "d_out", one.cfg.d_in))
+    size = values * torch.empty(0, dtype=precision(model)).element_size()
+    place = (one.key or id(one), at, ref(model))
+    made = shelf.get(place, size, read)
+    first["where"] = _FROM[made]
+    return Streamed(shelf, place, size, read), _FROM[made]
 
 
 def dictionary(sae: Any, model: Any) -> Affine:
@@ -273,7 +307,7 @@ def _reading(made: Affine, site: Site, cfg: Any, model: Any) -> Affine:
     return Affine(lambda y: made.encode(y * weight + bias), made.decoder, made.offset)
 
 
-def _check(one: Candidate, site: Site, width: dict[str, int], model: Any, any_model: bool) -> None:
+def _check(one: Candidate, site: Site, width: dict[str, int], model: Any, any_model: bool, centred: bool) -> None:
     label, cfg = one.name, one.cfg
     theirs = cfg.metadata.model_name
     if theirs and not any_model and not same_model(theirs, model.cfg.model_name):
@@ -294,15 +328,15 @@ def _check(one: Candidate, site: Site, width: dict[str, int], model: Any, any_mo
             f"SAE {label} takes {cfg.d_in} and writes {d_out} dimensions, but {site.reads} of the model has {read_width} and "
             f"{site.writes} {written_width}: it is an SAE of another model or another site"
         )
-    kwargs = cfg.metadata.model_from_pretrained_kwargs or {}
-    if _is_centred(model) and not kwargs.get("center_writing_weights") and not any_model:
+    wanted = bool((cfg.metadata.model_from_pretrained_kwargs or {}).get("center_writing_weights"))
+    if centred and not wanted:
         raise InputError(
             f"SAE {label} was trained on raw weights, and this model's are centred, so their activations differ: load the model "
-            "without process_weights, or say any_model=true if you mean it"
+            "without process_weights"
         )
-    if kwargs.get("center_writing_weights") and not _is_centred(model):
+    if wanted and not centred:
         raise InputError(
-            f"SAE {label} was trained on a model loaded with {kwargs}, and this one's weights are not centred, so their "
+            f"SAE {label} was trained on centred weights (center_writing_weights), and this model's are not, so their "
             "activations differ: load the model with process_weights=True (--process-weights)"
         )
 
@@ -322,5 +356,5 @@ def _check_weights(sae: Any, label: str) -> None:
 
 def _is_centred(model: Any) -> bool:
     """What writes to the residual stream has mean 0 over its coordinates."""
-    written = model.W_E.double()
+    written = model.W_E[:1000].double()  # of some tokens: a vocabulary can be of gigabytes
     return bool(written.mean(-1).abs().max() < 1e-4 * written.abs().max())

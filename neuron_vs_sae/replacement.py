@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from neuron_vs_sae.errors import InputError
 from neuron_vs_sae.splice import Edit
@@ -65,11 +66,14 @@ def _mlp(model: Any, layer: int, gate: Gate) -> Rules:
         ]
         router: Edit = (f"{prefix}.hook_expert_weights", _detach)
         return Rules((router, *(e for part in parts for e in part.edits)), tuple(o for p in parts for o in p.observers))
+    block = getattr(mlp, "original_component", None)
+    if block is not None and {name for name, _ in block.named_children()} == {"gate", "experts"}:
+        return _experts(prefix, block, gate)
     experts = getattr(model.cfg, "num_experts", None)
     if f"{prefix}.hook_post" not in model.hook_dict or experts or getattr(mlp, "hook_mid", None) is not None:
         raise InputError(
             f"RelP has no rule for the MLP of layer {layer} ({type(mlp).__name__}, activation {model.cfg.act_fn}): "
-            "it covers elementwise activations in plain and gated MLPs, and experts that have hooks (not the bridge's). "
+            "it covers elementwise activations in plain and gated MLPs, and mixtures of gated experts without shared ones. "
             "Use attribution_patching or integrated_gradients"
         )
     gated = f"{prefix}.hook_pre_linear" in model.hook_dict
@@ -98,14 +102,50 @@ def _product(act: Any, prefix: str, gate: Gate, before: str, linear: str | None)
         activated = pre * _chord(act, pre.detach())
         if linear is None:
             return with_slope_of(value, activated)
-        up = branch.pop(linear)
-        to_gate = activated * up.detach()
-        to_up = activated.detach() * up
-        paths = {"half": 0.5 * (to_gate + to_up), "full": to_gate + to_up, "up_only": to_up}
-        return with_slope_of(value, paths[gate])
+        return with_slope_of(value, _shared(activated, branch.pop(linear), gate))
 
     observers = tuple(keep(name) for name in (before, linear) if name)
     return Rules(((f"{prefix}.hook_post", post),), observers)
+
+
+def _shared(activated: Float[Tensor, "*s"], up: Float[Tensor, "*s"], gate: Gate) -> Float[Tensor, "*s"]:
+    """A path whose gradient is the product's, shared among its two branches."""
+    to_gate = activated * up.detach()
+    to_up = activated.detach() * up
+    return {"half": 0.5 * (to_gate + to_up), "full": to_gate + to_up, "up_only": to_up}[gate]
+
+
+def _experts(prefix: str, block: Any, gate: Gate) -> Rules:
+    """transformers' mixture of gated experts, which has no hooks inside: its output takes another path from its input.
+
+    `block.gate` gives (logits, weights, indices) of the experts of each token, `block.experts` holds their matrices.
+    """
+    experts, seen = block.experts, list[Tensor]()
+    router = getattr(block.gate, "original_component", block.gate)  # itself, not its hooks
+
+    def path(y: Float[Tensor, "tokens d"]) -> Float[Tensor, "tokens d"]:
+        with torch.no_grad():
+            _, weights, chosen = router(y.detach())
+        total = torch.zeros_like(y)
+        for expert in chosen.unique().tolist():
+            token, place = (chosen == expert).nonzero(as_tuple=True)
+            pre, up = functional.linear(y[token], experts.gate_up_proj[expert]).chunk(2, dim=-1)
+            product = _shared(pre * _chord(experts.act_fn, pre.detach()), up, gate)
+            written = functional.linear(product, experts.down_proj[expert])
+            total = total.index_add(0, token, (written * weights[token, place, None]).to(total.dtype))
+        return total
+
+    def out(value: Tensor) -> Tensor:
+        found = path(seen.pop().flatten(0, 1)).view_as(value)
+        same = found / 2 if gate == "full" else found
+        if float((same - value).detach().norm()) > 0.05 * float(value.detach().norm()):  # a block of another make
+            raise InputError(
+                f"RelP has no rule for {prefix} ({type(block).__name__}): its experts do not compute what gated experts do. "
+                "Use attribution_patching or integrated_gradients"
+            )
+        return with_slope_of(value, found)
+
+    return Rules(((f"{prefix}.hook_out", out),), ((f"{prefix}.hook_in", seen.append),))
 
 
 def _chord(act: Any, x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:

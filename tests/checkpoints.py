@@ -26,6 +26,7 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
+    Qwen3MoeConfig,
 )
 
 VOCAB = 23
@@ -86,6 +87,13 @@ VARIANTS: dict[str, Callable[[], Any]] = {
 }  # fmt: skip
 """Settings within an architecture that change what is computed."""
 
+BRIDGED: dict[str, Callable[[], Any]] = {
+    "qwen3_moe": lambda: Qwen3MoeConfig(
+        **_SHAPE, num_key_value_heads=2, head_dim=6, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24
+    ),
+}
+"""Architectures that the bridge alone knows."""
+
 
 def words() -> PreTrainedTokenizerFast:
     """A tokenizer of one token per word, `w2` to `w22`."""
@@ -97,7 +105,7 @@ def words() -> PreTrainedTokenizerFast:
 def checkpoint(folder: Path, kind: str = "llama", tokenizer: Any = None) -> Path:
     """A small random checkpoint with biases and norms off their starting values, and a tokenizer of words."""
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config({**CONFIGS, **VARIANTS}[kind]())
+    model = AutoModelForCausalLM.from_config({**CONFIGS, **VARIANTS, **BRIDGED}[kind]())
     for name, p in model.named_parameters():
         with torch.no_grad():
             p.add_(torch.randn_like(p) * (0.3 if "norm" not in name and "ln_" not in name else 0.1))

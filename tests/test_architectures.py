@@ -1,5 +1,6 @@
 """Every architecture on both of transformer-lens' backends: transformers' numbers, and whole studies."""
 
+import copy
 import functools
 from pathlib import Path
 from typing import Any
@@ -64,10 +65,6 @@ def test_the_logits_of_padded_prompts_are_transformers_with_and_without_padding(
 @every_kind
 def test_relps_forward_pass_is_the_models(kind: str, backend: str, models: Any) -> None:
     model, prompts = models(kind, backend), pairs()
-    if (kind, backend) == ("mixtral", "bridge"):  # which has no hooks inside the experts
-        with pytest.raises(nvs.InputError, match="RelP has no rule for the MLP of layer 0"):
-            replacement.rules(model)
-        return
     rules = replacement.rules(model)
     replaced = run(model, prompts.clean, prompts.length, [*rules.edits, *rules.observers])
     assert torch.equal(replaced, run(model, prompts.clean, prompts.length))
@@ -77,11 +74,10 @@ def test_relps_forward_pass_is_the_models(kind: str, backend: str, models: Any) 
 def test_both_backends_give_the_same_scores_and_curves(kind: str, models: Any) -> None:
     """Scores are of about 0.1 to 1, in float32."""
     prompts, (hooked, bridge) = toys.pairs(2), (models(kind, backend) for backend in BACKENDS)
-    method = nvs.attribution.attribution_patching if kind == "mixtral" else nvs.attribution.relp
     for basis in (nvs.bases.residual, nvs.bases.attention, nvs.bases.mlp_neurons):
         if (kind, basis) == ("mixtral", nvs.bases.mlp_neurons):
             continue
-        one, other = (method(model, basis(model, layers="1"), prompts) for model in (hooked, bridge))
+        one, other = (nvs.attribution.relp(model, basis(model, layers="1"), prompts) for model in (hooked, bridge))
         assert float(one.values.abs().max()) > 0.01
         assert torch.allclose(one.values, other.values, atol=ROUNDING)
         one, other = (
@@ -89,6 +85,30 @@ def test_both_backends_give_the_same_scores_and_curves(kind: str, models: Any) -
             for model in (hooked, bridge)
         )
         assert torch.allclose(one.circuit, other.circuit, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "olmoe"])
+@pytest.mark.parametrize("gate", ["half", "full", "up_only"])
+def test_both_backends_share_an_experts_product_alike(kind: str, gate: Any, models: Any) -> None:
+    """One has a hook in every expert, the other none: the gradients of the embeddings are the same."""
+    prompts, found = pairs(), []
+    for backend in BACKENDS:
+        model = models(kind, backend)
+        rules = replacement.rules(model, gate=gate)
+        _, slopes = gradients(
+            model, prompts.clean, prompts.length, ["blocks.0.hook_resid_pre"],
+            lambda logits: logits.gather(1, prompts.answer[:, None])[:, 0], rules.edits, rules.observers,
+        )  # fmt: skip
+        found.append(slopes["blocks.0.hook_resid_pre"])
+    assert float(found[0].abs().max()) > 0.01
+    assert torch.allclose(*found, atol=ROUNDING)
+
+
+def test_experts_that_compute_something_else_are_refused(models: Any) -> None:
+    prompts, model = pairs(), copy.deepcopy(models("mixtral", "bridge"))
+    model.blocks[0].mlp.original_component.experts.forward = lambda y, *_: y * 0.5
+    with pytest.raises(nvs.InputError, match="its experts do not compute what gated experts do"):
+        nvs.attribution.relp(model, nvs.bases.residual(model), prompts, positions="pooled")
 
 
 @every_kind
@@ -115,24 +135,29 @@ def test_the_bridge_is_left_to_the_exact_engine(models: Any) -> None:
     assert engine_for(model, nvs.bases.mlp_outputs(model), "fast").startswith("exact")
 
 
-def test_with_attention_and_router_frozen_the_metric_is_conserved_on_a_mixture_of_experts(models: Any) -> None:
+@pytest.mark.parametrize(("kind", "backend"), [("mixtral", "hooked"), ("mixtral", "bridge"), ("qwen3_moe", "bridge")])
+def test_with_attention_and_router_frozen_the_metric_is_conserved_on_a_mixture_of_experts(
+    kind: str, backend: str, models: Any
+) -> None:
     """I12: the sum over positions of <gradient, embedding> is the logit, where no part of the model has a bias."""
-    model, prompts = models("mixtral", "hooked"), pairs()
+    model, prompts = models(kind, backend), pairs()
 
     def answer(logits: torch.Tensor) -> torch.Tensor:
         return logits.gather(1, prompts.answer[:, None])[:, 0]
 
-    rules = replacement.rules(model, freeze_attention=True)
-    values, slopes = gradients(
-        model, prompts.clean, prompts.length, ["hook_embed"], answer, rules.edits, rules.observers
-    )
-    total = (values["hook_embed"] * slopes["hook_embed"]).sum((1, 2))
-    assert torch.allclose(total, answer(run(model, prompts.clean, prompts.length)), atol=1e-4)  # float32
-    routed = replacement.Rules(tuple(e for e in rules.edits if "expert_weights" not in e[0]), rules.observers)
-    values, slopes = gradients(
-        model, prompts.clean, prompts.length, ["hook_embed"], answer, routed.edits, routed.observers
-    )
-    assert not torch.allclose((values["hook_embed"] * slopes["hook_embed"]).sum((1, 2)), total, atol=1e-2)
+    def total(rules: replacement.Rules) -> torch.Tensor:
+        start = "blocks.0.hook_resid_pre"
+        values, slopes = gradients(model, prompts.clean, prompts.length, [start], answer, rules.edits, rules.observers)
+        return (values[start] * slopes[start]).sum((1, 2))
+
+    expected = answer(run(model, prompts.clean, prompts.length))
+    conserved = total(replacement.rules(model, freeze_attention=True))
+    assert torch.allclose(conserved, expected, atol=1e-4)  # float32
+    assert not torch.allclose(total(replacement.rules(model)), expected, atol=1e-2)
+    if backend == "hooked":
+        rules = replacement.rules(model, freeze_attention=True)
+        routed = replacement.Rules(tuple(e for e in rules.edits if "expert_weights" not in e[0]), rules.observers)
+        assert not torch.allclose(total(routed), expected, atol=1e-2)
 
 
 @both
@@ -159,8 +184,7 @@ def test_a_whole_study_runs(kind: str, backend: str, folders: Any, tmp_path: Pat
     study = nvs.Study(
         model=str(folders(kind)), backend=backend, task=(str(tmp_path / "pairs.jsonl"),),
         basis=("mlp_outputs", f"sae:{tmp_path}/saes"),
-        method=("relp",) if (kind, backend) != ("mixtral", "bridge") else ("attribution_patching",),
-        errors=("nodes", "ablate"), examples=4, eval_examples=3, sizes=(0, 10, "all"), resamples=100,
+        method=("relp",), errors=("nodes", "ablate"), examples=4, eval_examples=3, sizes=(0, 10, "all"), resamples=100,
     )  # fmt: skip
     found = nvs.compare(study, tmp_path / "results").summary
     scores = found[["faithfulness", "completeness"]].to_numpy()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import CONFIGS, VARIANTS, VOCAB, checkpoint, in_hub_cache
+from checkpoints import BRIDGED, CONFIGS, VARIANTS, VOCAB, checkpoint, in_hub_cache
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from transformer_lens import loading_from_pretrained
@@ -55,6 +55,14 @@ def test_a_folders_logits_are_transformers(kind: str, tmp_path: Path) -> None:
     assert model.cfg.model_name == "toy"
     assert not any(p.requires_grad for p in model.parameters())
     assert not model.training
+
+
+@pytest.mark.parametrize("kind", BRIDGED)
+def test_what_the_bridge_alone_knows_is_transformers_there_and_refused_elsewhere(kind: str, tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "toy", kind)
+    assert torch.allclose(load_model(folder, backend="bridge")(TOKENS), expected_logits(folder), atol=1e-4)
+    with pytest.raises(InputError, match="is not currently supported"):
+        load_model(folder)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +175,7 @@ def test_an_overflow_in_half_precision_is_told_from_a_wrong_model(folder: Path) 
     weights["model.layers.1.mlp.down_proj.weight"] *= 3e4
     save_file(weights, file, metadata={"format": "pt"})
     assert load_model(folder)
-    with pytest.raises(InputError, match=r"too narrow \(--dtype bfloat16 or float32\)"):
+    with pytest.raises(InputError, match=r"too narrow for it \(--dtype bfloat16 or float32\)"):
         load_model(folder, dtype="float16")
 
 

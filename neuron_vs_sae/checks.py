@@ -23,7 +23,11 @@ from neuron_vs_sae.study import Study
 
 @dataclass(frozen=True)
 class Report:
-    """What a study is made of and what it will cost: rows for people, and the same as plain data."""
+    """What a study is made of and what it will cost: rows for people, and the same as plain data.
+
+    `seconds` is scaled up from a timed miniature. `peak_gib` is the miniature's own: it runs whole batches through the same
+    models and dictionaries, so the study takes about as much.
+    """
 
     model: dict[str, Any]
     tasks: list[dict[str, Any]]
@@ -58,8 +62,15 @@ def check(study: Study, machine: Machine | None = None) -> Report:
         tasks=[describe_task(model, task, study) for task in tasks],
         bases=list(seen.values()),
         seconds=seconds,
-        peak_gib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        peak_gib=peak_gib(next(model.parameters()).device),
     )
+
+
+def peak_gib(device: torch.device) -> float:
+    """The most memory that has been taken so far: of the GPU where the model is on one, else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def describe_task(model: Any, task: Task, study: Study) -> dict[str, Any]:

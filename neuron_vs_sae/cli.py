@@ -329,7 +329,9 @@ def _show_check(report: dict[str, Any]) -> None:
             basis["sites"], basis["width"], basis["active"], basis["explained_variance"], strict=True
         ):
             _out.print(f"  {site}: {width} units, {active:.1f} active, explained variance {explained:.3f}")
-    _out.print(f"estimated time {report['seconds']:.0f} s; peak memory so far {report['peak_gib']:.1f} GiB")
+    _out.print(
+        f"estimated time {report['seconds']:.0f} s; peak memory {report['peak_gib']:.1f} GiB (both from a miniature)"
+    )
 
 
 if __name__ == "__main__":

@@ -105,7 +105,10 @@ def words() -> PreTrainedTokenizerFast:
 def checkpoint(folder: Path, kind: str = "llama", tokenizer: Any = None) -> Path:
     """A small random checkpoint with biases and norms off their starting values, and a tokenizer of words."""
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config({**CONFIGS, **VARIANTS, **BRIDGED}[kind]())
+    config = {**CONFIGS, **VARIANTS, **BRIDGED}[kind]()
+    if tokenizer is not None:
+        config.get_text_config().vocab_size = len(tokenizer)
+    model = AutoModelForCausalLM.from_config(config)
     for name, p in model.named_parameters():
         with torch.no_grad():
             p.add_(torch.randn_like(p) * (0.3 if "norm" not in name and "ln_" not in name else 0.1))

@@ -193,6 +193,10 @@ def _builder(backend: Backend, process_weights: bool) -> Callable[..., Any]:
                 # Or a norm would be computed in one way with hooks on it and in another without.
                 norm.use_native_layernorm_autograd = False
                 own = norm.original_component
+                if type(own).__name__ in ("Qwen3_5RMSNorm", "Qwen3_5MoeRMSNorm"):
+                    norm.config.rmsnorm_uses_offset = (
+                        True  # they multiply by 1 + weight, which the bridge does not know
+                    )
                 if own is not None and getattr(own, "weight", None) is None:  # OLMo's; the bridge multiplies by it
                     own.register_buffer("weight", torch.ones(()), persistent=False)
         return model

@@ -46,6 +46,10 @@ SHAPES = {
     "qwen3-1.7b-base": (28, 2048, 2048),
     "qwen3-8b-base": (36, 4096, 4096),
     "qwen3-30b-a3b-base": (48, 2048, 4096),
+    "qwen3.5-2b-base": (24, 2048, None),  # what its heads write is no site of its SAEs
+    "qwen3.5-9b-base": (32, 4096, None),
+    "qwen3.5-27b": (64, 5120, None),
+    "qwen3.5-35b-a3b-base": (40, 2048, None),
 }
 # Sites that a release does not cover at every layer.
 PARTIAL = {"llama-3.1-8b-instruct-andyrdt": 7}

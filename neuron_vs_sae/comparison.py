@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import platform
 import shutil
 import subprocess
@@ -27,7 +28,7 @@ from neuron_vs_sae.lookup import bound, parse, takes
 from neuron_vs_sae.machine import Machine
 from neuron_vs_sae.models import load_model, model_commit, prepare, same_model
 from neuron_vs_sae.nodes import NodeScores, log_sizes, mib_sizes
-from neuron_vs_sae.pairs import PromptPairs
+from neuron_vs_sae.pairs import PromptPairs, check_bos
 from neuron_vs_sae.plots import write_curves_html
 from neuron_vs_sae.presets import located
 from neuron_vs_sae.shelf import Shelf
@@ -65,19 +66,23 @@ def compare(
             model = load_model_for(study, machine) if model is None else _given(model, study)
             tasks = load_tasks(study, model)
             cells = list(plan(study, model, tasks, machine))
-            bases = _describe(model, cells, machine)
             if record is None:
                 result.clear(folder)
-            record = {
-                "study": study.model_dump(mode="json"),
-                "key": study.key,
-                "inputs": inputs,
-                "finished": False,
-                "provenance": provenance(study, model, machine),
-            }
+            begun, record = (
+                record,
+                {
+                    "study": study.model_dump(mode="json"),
+                    "key": study.key,
+                    "inputs": inputs,
+                    "finished": False,
+                    "provenance": provenance(study, model, machine),
+                    "bases": _describe(model, cells, machine),
+                },
+            )
+            if begun is not None:
+                _check_the_same(folder, begun, record)
             result.write_json(folder / "study.json", record)
             _run(study, folder, model, cells, machine)
-            record["bases"] = bases
             _assemble(study, folder, tasks, cells)
             record.update(finished=True, seconds=round(time.time() - started, 1))
             result.write_json(folder / "study.json", record)
@@ -192,7 +197,7 @@ def plan(study: Study, model: Any, tasks: list[Task], machine: Machine) -> Itera
     if machine.max_memory is not None:
         given["shelf"] = Shelf(machine.max_memory)
     for task in tasks:
-        _check_lengths(study, task)
+        _check_prompts(study, task, model)
         for text in study.basis:
             key = (text, task.name if takes("bases", text, "prompts") else None)
             if key not in built:
@@ -208,9 +213,16 @@ def plan(study: Study, model: Any, tasks: list[Task], machine: Machine) -> Itera
                 yield Cell(task, text, basis, method)
 
 
-def _check_lengths(study: Study, task: Task) -> None:
+def _check_prompts(study: Study, task: Task, model: Any) -> None:
     for pairs in (task.discovery, task.evaluation):
+        check_bos(model.tokenizer, pairs)
         check_positions(pairs, study.positions)
+        if pairs.positions > model.cfg.n_ctx:
+            longest = pairs.clean_text[int(pairs.length.argmax())]
+            raise InputError(
+                f"task '{task.name}' has a prompt of {pairs.positions} tokens, and the model is loaded for at most {model.cfg.n_ctx}: "
+                f"leave it out ({longest[:60]!r}...)"
+            )
     lengths = task.discovery.positions, task.evaluation.positions
     if study.mean_source == "discovery" and "mean" in study.ablation and lengths[0] != lengths[1]:
         raise InputError(
@@ -254,7 +266,7 @@ def _describe(model: Any, cells: list[Cell], machine: Machine) -> dict[str, dict
                 "sites": [site.name for site in cell.basis.sites],
                 "widths": [d.width for d in cell.basis.dictionaries],
                 "active": [round(n, 2) for n in seen.active],
-                "explained_variance": [round(r, 4) for r in seen.explained],
+                "explained_variance": [round(r, 4) if math.isfinite(r) else None for r in seen.explained],
                 "engine": engine_for(model, cell.basis, machine.engine),
                 **cell.basis.provenance,
             }
@@ -421,6 +433,26 @@ def _resume(folder: Path, study: Study, inputs: dict[str, str]) -> dict[str, Any
             "or pass --overwrite to replace it"
         )
     return record
+
+
+def _check_the_same(folder: Path, begun: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raises `FolderError` where a study would go on with another model or other SAEs than it began with: a branch of the hub moves."""
+
+    def commits(record: dict[str, Any]) -> dict[str, Any]:
+        of_bases = {
+            f"{name}, {one['name']}": one.get("commit")
+            for name, basis in record["bases"].items()
+            for one in basis.get("saes", basis.get("like", []))
+        }
+        return {"the model": record["provenance"]["model_commit"], **of_bases}
+
+    before, after = commits(begun), commits(now)
+    for name in before:
+        if before[name] != after.get(name):
+            raise FolderError(
+                f"{folder} holds this study unfinished, begun with commit {before[name]} of {name}; the hub's is now {after.get(name)}. "
+                "Pin the one you want (--revision, or revision= of a basis), choose another folder (--out), or pass --overwrite"
+            )
 
 
 def identify(study: Study) -> dict[str, str]:

@@ -194,9 +194,7 @@ def _builder(backend: Backend, process_weights: bool) -> Callable[..., Any]:
                 norm.use_native_layernorm_autograd = False
                 own, config = norm.original_component, cast(Any, norm.config)
                 if type(own).__name__ in ("Qwen3_5RMSNorm", "Qwen3_5MoeRMSNorm"):
-                    norm.config.rmsnorm_uses_offset = (
-                        True  # they multiply by 1 + weight, which the bridge does not know
-                    )
+                    config.rmsnorm_uses_offset = True  # 1 + weight, which the bridge does not know
                 if own is not None and getattr(own, "weight", None) is None:  # OLMo's; the bridge multiplies by it
                     own.register_buffer("weight", torch.ones(()), persistent=False)
         return model

@@ -106,8 +106,9 @@ class Study(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _as_preset(cls, given: Any) -> Any:
-        name = str(given.get("model")) if isinstance(given, dict) else None
-        preset = next((one for key, one in presets().items() if name in (key, one.model)), None)
+        name = str(given.get("model")).lower() if isinstance(given, dict) else ""
+        named = {key: {key, one.model.lower(), one.model.split("/")[-1].lower()} for key, one in presets().items()}
+        preset = next((presets()[key] for key, names in named.items() if name in names), None)
         return {**preset.settings, **given} if preset else given
 
     @model_validator(mode="after")

@@ -246,8 +246,8 @@ def test_an_id_of_a_sentencepiece_tokenizer_keeps_the_space_that_it_begins_with(
     ids = {word: stories.tokenizer.convert_tokens_to_ids(word) for word in ("▁he", "▁she")}
     rows = [
         {
-            "clean": "Tom said that",
-            "corrupted": "The said that",
+            "clean": "Lily said that",
+            "corrupted": "They said that",
             "correct_idx": ids["▁he"],
             "incorrect_idx": ids["▁she"],
         }

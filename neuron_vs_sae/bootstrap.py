@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import ndtr, ndtri
-from scipy.stats import rankdata, t
+from scipy.stats import t
 
 from neuron_vs_sae.resampling import Draws
 
@@ -48,17 +48,27 @@ class Estimate:
         return Estimate(self.value @ weights, self.replicates @ weights, self.left_out @ weights, self.strata)
 
     @property
+    def freedom(self) -> int:
+        """Degrees of freedom: clusters less strata."""
+        return max(len(self.left_out) - len(self.strata), 1)
+
+    @property
+    def expansion(self) -> float:
+        """`sqrt(n / (n - 1))`, n being clusters per stratum: what resamples vary too little by."""
+        return float(np.sqrt(len(self.left_out) / self.freedom))
+
+    @property
     def standard_error(self) -> Float[np.ndarray, " k"]:
-        """The standard deviation over resamples."""
-        return self.replicates.std(0, ddof=1)
+        """The standard deviation over resamples, expanded."""
+        return self.expansion * self.replicates.std(0, ddof=1)
 
 
-def ratio(top: Float[np.ndarray, "batch k"], bottom: Float[np.ndarray, " batch"], draws: Draws) -> Estimate:
-    """`mean(top) / mean(bottom)`, prompts being drawn with both of their values."""
-    tops, bottoms = draws.groups.sums(top), draws.groups.sums(bottom[:, None])
+def ratio(top: Float[np.ndarray, "batch k"], bottom: Float[np.ndarray, "batch _"], draws: Draws) -> Estimate:
+    """`mean(top) / mean(bottom)`, prompts being drawn with both of their values; one bottom for all, or one for each."""
+    tops, bottoms = draws.groups.sums(top), draws.groups.sums(bottom)
     with np.errstate(divide="ignore", invalid="ignore"):  # a resample of few prompts may have no denominator
         return Estimate(
-            value=tops.sum(0) / bottoms.sum(),
+            value=tops.sum(0) / bottoms.sum(0),
             replicates=draws.resampled(tops) / draws.resampled(bottoms),
             left_out=draws.left_out(tops) / draws.left_out(bottoms),
             strata=tuple(draws.groups.strata),
@@ -66,45 +76,45 @@ def ratio(top: Float[np.ndarray, "batch k"], bottom: Float[np.ndarray, " batch"]
 
 
 def interval(estimate: Estimate, confidence: float | Float[np.ndarray, " k"] = 0.95) -> Interval:
-    """Pointwise BCa intervals (Efron 1987), the acceleration from leaving out clusters; scipy's for independent prompts.
+    """Pointwise BCa intervals (Efron 1987), the acceleration from leaving out clusters, with expanded tails.
 
+    Expanded: a resample of n clusters varies too little, by `(n - 1) / n`, and knows no t; so the normal quantile z of each tail is
+    `sqrt(n / (n - 1)) x t[n - 1]` (Hesterberg 2015, The American Statistician 69:371, 3.5). Otherwise they are scipy's.
     Where BCa is undefined (a quantity that does not vary, as at size 0) it is the percentile interval; where some resample
-    has no finite value, all numbers. NaN for a single cluster. BCa is of second order in the number of clusters, and short of
-    its level below about 40 of them: how much was measured in results/coverage.md (`python benchmarks/coverage.py`).
+    has no finite value, all numbers. NaN for a single cluster. Measured coverage, also of few clusters: results/coverage.md.
     """
     k = len(estimate.value)
     if len(estimate.left_out) < 2:
         return Interval(np.full(k, np.nan), np.full(k, np.nan))
-    tail = np.broadcast_to((1 - np.asarray(confidence, dtype=float)) / 2, (k,))
+    half = np.broadcast_to((1 - np.asarray(confidence, dtype=float)) / 2, (k,))
+    expanded = estimate.expansion * t.ppf(half, estimate.freedom)
     bias, acceleration = _corrections(estimate)
     ends = []
     ordered = np.sort(estimate.replicates, axis=0)
-    for plain in (tail, 1 - tail):
+    for z in (expanded, -expanded):
         with np.errstate(invalid="ignore"):
-            shifted = bias + ndtri(plain)
-            corrected = ndtr(bias + shifted / (1 - acceleration * shifted))
-        ends.append(_quantile(ordered, np.where(np.isfinite(corrected), corrected, plain)))
+            corrected = ndtr(bias + (bias + z) / (1 - acceleration * (bias + z)))
+        ends.append(_quantile(ordered, np.where(np.isfinite(corrected), corrected, ndtr(z))))
     unbounded = ~np.isfinite(estimate.replicates).all(0)
     return Interval(np.where(unbounded, -np.inf, ends[0]), np.where(unbounded, np.inf, ends[1]))
 
 
 def band(estimate: Estimate, confidence: float = 0.95) -> Interval:
-    """A simultaneous band: with probability `confidence`, all `k` quantities are inside at once.
+    """A simultaneous band: with probability `confidence`, all `k` quantities are inside at once. Never inside `interval`.
 
-    The pointwise intervals at the level at which a share `confidence` of the resampled curves lies inside everywhere: the
-    quantile form of the sup-t band (Montiel Olea and Plagborg-Møller 2019, J. Appl. Econometrics 34:1), with BCa ends, so
-    that it never is narrower than the pointwise interval.
+    sup-t (Montiel Olea and Plagborg-Møller 2019, J. Appl. Econometrics 34:1): as many standard errors either way, for every
+    quantity, as hold a share `confidence` of the resampled curves whole; the tail of that many by Student's t instead of the
+    normal. Where the pointwise interval reaches further, it is the band's end.
     """
-    varies = np.isfinite(estimate.replicates).all(0) & (np.ptp(estimate.replicates, axis=0) > 1e-12)
+    pointwise = interval(estimate, confidence)
+    spread = estimate.replicates.std(0, ddof=1)
+    varies = np.isfinite(estimate.replicates).all(0) & (spread > 1e-12)
     if len(estimate.left_out) < 2 or not varies.any():
-        return interval(estimate, confidence)
-    resamples = len(estimate.replicates)
-    ranks = rankdata(estimate.replicates[:, varies], axis=0)
-    deepest = (
-        np.minimum(ranks, resamples + 1 - ranks).min(1) / resamples
-    )  # of each resampled curve its most extreme point
-    tail = np.quantile(deepest, 1 - confidence, method="lower")
-    return interval(estimate, max(1 - 2 * float(tail), confidence))
+        return pointwise
+    away = np.abs(estimate.replicates[:, varies] - estimate.value[varies]) / spread[varies]
+    errors = float(np.quantile(away.max(1), confidence))
+    half = np.where(varies, t.isf(ndtr(-errors), estimate.freedom) * estimate.standard_error, 0.0)
+    return Interval(np.minimum(pointwise.low, estimate.value - half), np.maximum(pointwise.high, estimate.value + half))
 
 
 def tail(estimate: Estimate, at: float) -> Float[np.ndarray, " k"]:
@@ -118,7 +128,7 @@ def tail(estimate: Estimate, at: float) -> Float[np.ndarray, " k"]:
     bias, acceleration = _corrections(estimate)
     bias = np.where(np.isfinite(bias), bias, 0.0)
     shifted = (place - bias) / (1 + acceleration * (place - bias))
-    return ndtr(shifted - bias)
+    return t.cdf((shifted - bias) / estimate.expansion, estimate.freedom)
 
 
 def minimum_detectable(estimate: Estimate, alpha: float = 0.05, power: float = 0.8) -> Float[np.ndarray, " k"]:
@@ -126,8 +136,7 @@ def minimum_detectable(estimate: Estimate, alpha: float = 0.05, power: float = 0
 
     `(t[1 - alpha / 2] + t[power]) x standard error`, with as many degrees of freedom as clusters less strata.
     """
-    freedom = max(len(estimate.left_out) - len(estimate.strata), 1)
-    return (t.ppf(1 - alpha / 2, freedom) + t.ppf(power, freedom)) * estimate.standard_error
+    return (t.ppf(1 - alpha / 2, estimate.freedom) + t.ppf(power, estimate.freedom)) * estimate.standard_error
 
 
 def _corrections(estimate: Estimate) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:

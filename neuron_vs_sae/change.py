@@ -61,7 +61,7 @@ def changes(
     return torch.cat(columns, 1)
 
 
-Step = list[tuple[int, Int[Tensor, " k"], bool]]
+Step = list[tuple[int, Int[Tensor, " _"], bool]]
 """What joins one site's part of a circuit from one size to the next: (block, units, the error node too?)."""
 
 

@@ -8,9 +8,9 @@ from neuron_vs_sae.resampling import Groups
 
 def contrast(
     top_a: Float[np.ndarray, "batch k"],
-    bottom_a: Float[np.ndarray, " batch"],
+    bottom_a: Float[np.ndarray, "batch _"],
     top_b: Float[np.ndarray, "batch k"],
-    bottom_b: Float[np.ndarray, " batch"],
+    bottom_b: Float[np.ndarray, "batch _"],
 ) -> Float[np.ndarray, "batch k"]:
     """A number per prompt, free of ratios, whose mean is the difference of the two ratios of means, a less b.
 
@@ -18,9 +18,9 @@ def contrast(
     ratios are r in truth, each part has mean 0, so the sign of a prompt's number is what the test may flip; and what F(M)
     and F(empty) vary by is in it. Where both bases share F(empty), it is the difference of tops over the common denominator.
     """
-    mean_a, mean_b = bottom_a.mean(), bottom_b.mean()
+    mean_a, mean_b = bottom_a.mean(0), bottom_b.mean(0)
     r = (top_a.mean(0) / mean_a + top_b.mean(0) / mean_b) / 2
-    return (top_a - r * bottom_a[:, None]) / mean_a - (top_b - r * bottom_b[:, None]) / mean_b
+    return (top_a - r * bottom_a) / mean_a - (top_b - r * bottom_b) / mean_b
 
 
 def sign_flip(

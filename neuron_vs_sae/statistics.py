@@ -18,9 +18,9 @@ def tops(curve: Curve) -> dict[str, Float[np.ndarray, "batch sizes"]]:
     return {"faithfulness": curve.circuit.numpy().T - empty, "completeness": curve.complement.numpy().T - empty}
 
 
-def bottom(curve: Curve) -> Float[np.ndarray, " batch"]:
+def bottom(curve: Curve) -> Float[np.ndarray, "batch 1"]:
     """The denominator of every prompt, `F(M) - F(empty)`."""
-    return curve.whole.numpy() - curve.empty.numpy()
+    return (curve.whole.numpy() - curve.empty.numpy())[:, None]
 
 
 def estimates(curve: Curve, draws: Draws) -> dict[str, Estimate]:

@@ -41,7 +41,7 @@ class _Areas:
 
     estimate: dict[str, Estimate]
     top: dict[str, Float[np.ndarray, "batch measures"]]
-    bottom: Float[np.ndarray, " batch"]
+    bottom: Float[np.ndarray, "batch 1"]
 
 
 def verdicts(found: "result.Result", *, against: str | None = None) -> pd.DataFrame:

@@ -110,7 +110,9 @@ class Study(BaseModel):
     margin: float = Field(
         0.05, gt=0, description="bases whose areas differ by less are equivalent (1 is the model's faithfulness)"
     )
-    sign_flips: int = Field(20_000, ge=1000, description="sign patterns per test between bases")
+    sign_flips: int = Field(
+        20_000, ge=1000, description="sign patterns per test between bases; no p is below one over it"
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -9,7 +9,7 @@ import torch
 from scipy.stats import permutation_test
 from statsmodels.stats.multitest import multipletests
 
-from neuron_vs_sae.bootstrap import ratio
+from neuron_vs_sae.bootstrap import interval, ratio
 from neuron_vs_sae.curve import Curve
 from neuron_vs_sae.errors import InputError
 from neuron_vs_sae.multiplicity import benjamini_hochberg, holm
@@ -88,6 +88,20 @@ def test_two_equal_bases_differ_by_exactly_0_with_a_p_of_exactly_1() -> None:
     assert not told["low"].any()
     assert not told["high"].any()
     assert (told["p_equivalence"] < 0.01).all()
+
+
+def test_equivalent_is_what_an_interval_of_90_percent_within_the_margin_says() -> None:
+    """500 differences about the margin: the test at 5 % and the interval agree, but for a bound within a resample of the margin."""
+    rng = np.random.default_rng(0)
+    drawn = draw(independent(30), 2000, seed=0)
+    bottom = 3 + rng.normal(size=(30, 500))
+    one = ratio((0.5 + rng.uniform(-0.1, 0.1, 500)) * bottom + 0.2 * rng.normal(size=(30, 500)), bottom, drawn)
+    other = ratio(0.5 * bottom, bottom, drawn)
+    told, narrow = differ(one, other, 0.95, 0.05), interval(one - other, 0.9)
+    within = (narrow.low > -0.05) & (narrow.high < 0.05)
+    equivalent = told["p_equivalence"] < 0.05
+    assert 100 < within.sum() < 400
+    assert (within != equivalent).sum() <= 5
 
 
 # Adjusted p-values.

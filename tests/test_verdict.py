@@ -158,6 +158,23 @@ def test_p_values_are_adjusted_for_all_comparisons_by_one_measure_and_score() ->
     assert family["p_bh"].tolist() == benjamini_hochberg(family["p"].to_numpy()).tolist()
 
 
+def test_what_is_significant_alone_but_not_by_holm_is_undecided() -> None:
+    """Differences of about 2.5 standard errors: fifteen other comparisons forgive one false finding in twenty, Holm does not."""
+    curves: Named = {
+        ("t0", "mlp_neurons"): curve(0.75, noise=1, seed=1),
+        ("t0", "mlp_outputs"): curve(0.6, noise=1, seed=2),
+    }
+    for i in range(1, 16):
+        curves |= {
+            (f"t{i}", basis): curve(0.6, noise=1, seed=40 + 2 * i + j)
+            for j, basis in enumerate(("mlp_neurons", "mlp_outputs"))
+        }
+    table = verdicts(finished(curves, margin=0.001))
+    held_back = (table["p"] < 0.05) & (table["p_holm"] >= 0.05) & ((table["low"] > 0) | (table["high"] < 0))
+    assert held_back.any()
+    assert set(table[held_back]["verdict"]) == {"undecided"}
+
+
 def test_every_other_basis_is_compared_with_neurons_or_with_the_one_asked_for() -> None:
     found = finished(
         {("t", basis): curve(0.6, seed=i) for i, basis in enumerate(("residual", "mlp_neurons", "attention"))}

@@ -5,6 +5,9 @@ from jaxtyping import Float
 
 from neuron_vs_sae.resampling import Groups
 
+_SIGNS = 2**22
+"""Signs held at once: 32 MiB."""
+
 
 def contrast(
     top_a: Float[np.ndarray, "batch k"],
@@ -34,11 +37,16 @@ def sign_flip(
     """
     n = groups.n_clusters
     sums = groups.sums(values)
-    if 2**n <= flips:
-        patterns = 1.0 - 2.0 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
-    else:
-        drawn = np.random.default_rng(seed).integers(0, 2, (flips - 1, n), dtype=np.int8)
-        patterns = np.concatenate([np.ones((1, n)), 1.0 - 2.0 * drawn])
     # Patterns are summed in another order than the observed values: ties are ties up to rounding.
     observed = np.abs(sums.sum(0)) - 1e-12 * np.abs(sums).sum(0)
-    return (np.abs(patterns @ sums) >= observed).mean(0)
+    exact = 2**n <= flips
+    reached, left = np.zeros(values.shape[1]), 2**n if exact else flips - 1
+    rng = np.random.default_rng(seed)
+    total = left if exact else flips
+    while left:
+        rows = min(left, max(1, _SIGNS // n))
+        numbers = np.arange(left - rows, left)[:, None]
+        negative = (numbers >> np.arange(n)) & 1 if exact else rng.integers(0, 2, (rows, n), dtype=np.int8)
+        reached += (np.abs((1.0 - 2.0 * negative) @ sums) >= observed).sum(0)
+        left -= rows
+    return (reached + (0 if exact else 1)) / total

@@ -49,8 +49,8 @@ def verdicts(found: "result.Result", *, against: str | None = None) -> pd.DataFr
 
     `a` and `b` are the bases' areas: the score's mean over the size measure, on the stretch (`range_low` to `range_high`) that
     all bases of the case reach. `difference` is a less b, with its paired BCa interval over prompts (or their clusters);
-    `p` is the sign-flip test's, `p_holm` and `p_bh` adjust it for all rows of the same size measure and score, over tasks,
-    methods and pairs. `p_equivalence` is that of two one-sided tests (BCa) against a difference of `margin`; it is not adjusted.
+    `p` is the sign-flip test's, `p_holm` and `p_bh` adjust it for all rows of the same size measure and score: over tasks,
+    seeds, methods, ablations, error policies and pairs. `p_equivalence` is that of two one-sided tests (BCa) against a difference of `margin`; it is not adjusted.
     `minimum_detectable`: the true difference that this comparison alone finds with a power of 80 %.
 
     `verdict`, with alpha one less the study's confidence: `equivalent` where `p_equivalence` < alpha (the interval of level

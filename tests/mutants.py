@@ -130,7 +130,7 @@ MUTANTS = [
     Mutant("no acceleration", "bootstrap.py", "cubes / scale, 0.0) / 6", "0.0 * cubes, 0.0)", f"{STATISTICS} -k scipys"),
     Mutant("resamples that miss the level are dropped", "statistics.py", "np.isinf(found).mean()))\n    tail",
            "0.0))\n    found = found[np.isfinite(found)]\n    tail", f"{STATISTICS} -k dropped"),
-    Mutant("one-sided sign flips", "permutation.py", "np.abs(patterns @ sums)", "(patterns @ sums)", f"{COMPARING} -k patterns"),
+    Mutant("one-sided sign flips", "permutation.py", "np.abs((1.0 - 2.0 * negative) @ sums)", "((1.0 - 2.0 * negative) @ sums)", f"{COMPARING} -k patterns"),
     Mutant("more completeness is better", "verdict.py", '(table["score"] == "faithfulness") == above', "above", VERDICT),
     Mutant("verdicts by p-values that are not adjusted", "verdict.py", '(table["p_holm"] < alpha)', '(table["p"] < alpha)',
            f"{VERDICT} -k holm"),

@@ -81,7 +81,8 @@ def interval(estimate: Estimate, confidence: float | Float[np.ndarray, " k"] = 0
     Expanded: a resample of n clusters varies too little, by `(n - 1) / n`, and knows no t; so the normal quantile z of each tail is
     `sqrt(n / (n - 1)) x t[n - 1]` (Hesterberg 2015, The American Statistician 69:371, 3.5). Otherwise they are scipy's.
     Where BCa is undefined (a quantity that does not vary, as at size 0) it is the percentile interval; where some resample
-    has no finite value, all numbers. NaN for a single cluster. Measured coverage, also of few clusters: results/coverage.md.
+    has no finite value, all numbers. NaN for a single cluster. Of 95 % intervals, 93.6 to 96.1 % held the truth from 40 clusters
+    on, and 90.8 % at worst of 8 very skewed ones, where plain BCa holds 85.8 % (results/coverage.md, 2,000 samples each).
     """
     k = len(estimate.value)
     if len(estimate.left_out) < 2:
@@ -104,7 +105,9 @@ def band(estimate: Estimate, confidence: float = 0.95) -> Interval:
 
     sup-t (Montiel Olea and Plagborg-Møller 2019, J. Appl. Econometrics 34:1): as many standard errors either way, for every
     quantity, as hold a share `confidence` of the resampled curves whole; the tail of that many by Student's t instead of the
-    normal. Where the pointwise interval reaches further, it is the band's end.
+    normal. Where the pointwise interval reaches further, it is the band's end. Of six sizes, 93.6 to 97.2 % of 95 % bands held the
+    curve from 40 clusters on where prompts were normal or moderately skewed; of very skewed ones (exponential) 88.7 % at 40, 91.6 %
+    at 80 and 94.1 % at 160, because the band is symmetric (results/coverage.md).
     """
     pointwise = interval(estimate, confidence)
     spread = estimate.replicates.std(0, ddof=1)

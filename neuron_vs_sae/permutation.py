@@ -33,7 +33,8 @@ def sign_flip(
 
     A cluster's prompts keep one sign. All `2 ** clusters` patterns where they are at most `flips` (p is then exact, and no
     smaller than `2 / 2 ** clusters`: 8 clusters cannot give less than .0078), else that many at random with the one observed.
-    Exact for symmetric contrasts; otherwise of the nominal rate as clusters grow (measured in results/coverage.md). All 0: p = 1.
+    Exact for symmetric contrasts, and near it for others: 4.3 to 5.8 % of samples without a difference were rejected at 5 %, from
+    8 clusters on (results/coverage.md). All 0: p = 1.
     """
     n = groups.n_clusters
     sums = groups.sums(values)

@@ -31,9 +31,11 @@ from neuron_vs_sae.nodes import NodeScores, log_sizes, mib_sizes
 from neuron_vs_sae.pairs import PromptPairs, check_bos
 from neuron_vs_sae.plots import write_curves_html
 from neuron_vs_sae.presets import located
+from neuron_vs_sae.resampling import Groups, groups_of
 from neuron_vs_sae.shelf import Shelf
 from neuron_vs_sae.study import Study, looks_like_file
 from neuron_vs_sae.tables import write_tables
+from neuron_vs_sae.verdict import write_verdicts
 
 _NUMBERS_COME_FROM = ("neuron_vs_sae", "torch", "transformer-lens", "sae-lens")
 
@@ -116,6 +118,7 @@ def write_report(found: result.Result) -> None:
     """(Re)write what is derived from the per-prompt values: tables and figures."""
     result.write(found.folder / "summary.csv", lambda file: found.summary.to_csv(file, index=False))
     write_tables(found)
+    write_verdicts(found)
     write_curves_html(found)
 
 
@@ -198,6 +201,7 @@ def plan(study: Study, model: Any, tasks: list[Task], machine: Machine) -> Itera
         given["shelf"] = Shelf(machine.max_memory)
     for task in tasks:
         _check_prompts(study, task, model)
+        _groups(study, task)
         for text in study.basis:
             key = (text, task.name if takes("bases", text, "prompts") else None)
             if key not in built:
@@ -211,6 +215,11 @@ def plan(study: Study, model: Any, tasks: list[Task], machine: Machine) -> Itera
             for method in study.method:
                 bound("attribution", method, seed=study.seed)
                 yield Cell(task, text, basis, method)
+
+
+def _groups(study: Study, task: Task) -> Groups:
+    """How the task's evaluation prompts are drawn again. Raises `InputError` for a tag that cannot say so."""
+    return groups_of(task.evaluation.tags, study.cluster_by, study.stratify_by, task.name)
 
 
 def _check_prompts(study: Study, task: Task, model: Any) -> None:
@@ -279,7 +288,7 @@ def _run(study: Study, folder: Path, model: Any, cells: list[Cell], machine: Mac
         if not curves_file.exists():
             scores = _scores(study, folder, model, cell, cells, machine)
             rows = [
-                result.to_rows(curve, _labels(study, model, cell, ablation, errors))
+                result.to_rows(curve, _labels(study, model, cell, ablation, errors), _groups(study, cell.task))
                 for ablation, errors, curve in _curves(study, model, cell, scores, machine)
             ]
             result.write_table(curves_file, pd.concat(rows, ignore_index=True))
@@ -373,6 +382,8 @@ def _labels(study: Study, model: Any, cell: Cell, ablation: str, errors: str) ->
         "prepend_bos": study.prepend_bos,
         "process_weights": study.process_weights,
         "split_by": cell.task.split_by,
+        "cluster_by": study.cluster_by,
+        "stratify_by": study.stratify_by,
         "n_overlap": cell.task.evaluation.overlap(cell.task.discovery),
         "key": study.key,
     }

@@ -102,6 +102,17 @@ class Study(BaseModel):
     seed: int = Field(0, ge=0, description="of splits, resampling, random scores and bootstrap")
     confidence: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
     resamples: int = Field(2000, ge=100, description="bootstrap resamples per interval")
+    cluster_by: str = Field(
+        "",
+        description="tag of the evaluation pairs that share a template, a lemma, ...: drawn together [every pair alone]",
+    )
+    stratify_by: str = Field("", description="tag whose values are drawn as often as they are, such as case [none]")
+    margin: float = Field(
+        0.05, gt=0, description="bases whose areas differ by less are equivalent (1 is the model's faithfulness)"
+    )
+    sign_flips: int = Field(
+        20_000, ge=1000, description="sign patterns per test between bases; no p is below one over it"
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -15,14 +15,18 @@ RESAMPLES = 200
 """Resamples of the folds; each is a ranking of the nodes."""
 
 MOST_TEMPLATES = 20
-"""Templates that are scored apart, the commonest first: each costs a number per node while a task is attributed."""
+"""Templates that are scored apart, the commonest first: each takes memory (`Groups`)."""
 
 _HELD = 1 << 24  # scores of resamples held at a time, 64 MiB
 
 
 @dataclass(frozen=True, eq=False)
 class Groups:
-    """Groups of the discovery prompts that are scored apart: first the folds, then templates by name."""
+    """Groups of the discovery prompts that are scored apart: first the folds, then templates by name.
+
+    Each takes a float32 per node of all bases that are attributed together, for as long as that lasts; nothing of it is
+    written.
+    """
 
     members: Bool[Tensor, "batch groups"]
     folds: int

@@ -71,11 +71,12 @@ def within(
 ) -> tuple[list[dict[str, Any]], pd.DataFrame]:
     """(a row per comparison within one discovery and per size, a table of the nodes of its largest circuit, best first).
 
-    Both are empty where the scores are not kept by group: one fold, or a method that is no mean over prompts.
+    Both are empty where the scores are not kept by group (one fold, or a method that is no mean over prompts), and where no
+    size has a circuit of nodes with a score.
     """
-    if scores.by_group is None:
-        return [], pd.DataFrame(columns=CIRCUIT)
     told, n = choice.for_scores(scores), len(groups.members)
+    if scores.by_group is None or not told.sizes:
+        return [], pd.DataFrame(columns=CIRCUIT)
     found, order, is_error = resample(scores, groups, told, seed), told.order(scores), scores.index.is_error
     rows: list[dict[str, Any]] = []
     for i, k in enumerate(told.sizes):

@@ -249,6 +249,10 @@ def test_a_circuit_is_not_told_where_it_holds_nodes_without_a_score() -> None:
     assert rows_within(scores, groups, all_nodes(scores, (2, 4, 5, 6, 10))).index.tolist() == [2, 4, 5]
     assert rows_within(scores, groups, all_nodes(scores, (2, 4, 5), "signed")).index.tolist() == [2, 4]
     assert stability.between(all_nodes(scores, (10,)), scores, scores) == []
+    unscored = Choice(torch.arange(30) >= 5, (1, 2), "absolute")
+    rows, nodes = stability.within(scores, groups, unscored, confidence=0.95, seed=0)
+    assert rows == []
+    assert nodes.empty
 
 
 def test_sizes_told_are_those_that_tell_something() -> None:

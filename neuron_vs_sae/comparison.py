@@ -211,6 +211,7 @@ class Cell:
 
     @property
     def names(self) -> dict[str, Any]:
+        """What tells it from the study's other discoveries, by the names of the columns."""
         return {"task": self.task.name, "basis": self.basis_text, "method": self.method, "seed": self.task.seed}
 
     @property

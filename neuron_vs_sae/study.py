@@ -57,8 +57,9 @@ class Study(BaseModel):
 
     The first seed draws the evaluation prompts (and the bootstrap's), each seed its own discovery prompts from what is left,
     its random scores and the resample ablation's donors. So all seeds are judged on the same prompts, none of which is
-    discovered on, and what differs between them is due to discovery (under `resample`, to the donors too). Where a task
-    has no more discovery pairs than are asked for, every seed has the same ones. Bases take seeds as options of their own.
+    discovered on, and what differs between them is due to discovery (under `resample` to the donors too, with
+    `mean_source="discovery"` and in fitted bases to what these take from the discovery prompts). Where a task has no more
+    discovery pairs than are asked for, every seed has the same ones. Bases take seeds as options of their own.
 
     Field names are the command line's options and the config file's keys. Frozen; `key` hashes every field.
     """

@@ -46,7 +46,7 @@ def test_chance_by_hand() -> None:
 # Scores of groups of prompts.
 
 SOME_BASES = [case for case in tables.BASES if case.name in {"mlp_neurons", "sae", "sae three kinds", "transcoder"}]
-OF_PROMPTS = [case for case in tables.METHODS if case.name != "random"]
+OF_PROMPTS = [case for case in tables.METHODS if case.mean_over_prompts]
 
 
 def pairs_of(n: int, templates: tuple[str, ...] = ()) -> nvs.PromptPairs:

@@ -10,7 +10,8 @@ that they have in common (`mean`) and by its Jaccard index, each beside what a r
   folds, where resampling 100 prompts one by one has 99 %), and is itself an estimate from so few parts. With as many
   folds as prompts it is the ordinary bootstrap. `low` and `high` are quantiles over resamples, at the study's confidence;
   they say how much a resample loses of this circuit, and are no interval of the overlap with another sample's circuit,
-  which is lower: this circuit was found on the very prompts that are resampled. That overlap is what `seed` measures.
+  which is mostly lower: this circuit was found on the very prompts that are resampled. That overlap is what `seed`
+  measures.
 - `template`: the circuit of one template's discovery prompts with that of all the others', without a common prompt.
   With few prompts it is low for want of prompts alone.
 - `seed`: the circuits of two seeds, whose discovery prompts were drawn anew; `n_shared` of them are the same. In a basis

@@ -131,13 +131,16 @@ def test_circuits_of_two_seeds_are_compared(several: nvs.Result) -> None:
     assert set(several.stability["against"]) == {"resamples", "seed", "method"}
 
 
-def test_fitted_bases_are_fitted_to_each_seeds_prompts(
-    a_study: Callable[..., Study], tiny: Any, tmp_path: Path
-) -> None:
-    found = compare(a_study(basis=["pca,components=8"], method="relp", seed=[3, 4]), tmp_path / "out", model=tiny)
-    curves = [found.curve(seed=seed) for seed in (3, 4)]
-    assert torch.equal(curves[0].whole, curves[1].whole)
-    assert not torch.equal(curves[0].empty, curves[1].empty)  # what eight components miss is not the same
+def test_fitted_bases_are_fitted_to_each_seeds_prompts(a_study: Callable[..., Study], tiny: Any) -> None:
+    study = a_study(basis=["pca,components=8", "mlp_neurons"], method="relp", seed=[3, 4])
+    cells = list(comparison.plan(study, tiny, load_tasks(study, tiny), nvs.Machine()))
+    fitted, neurons = cells[::2], cells[1::2]
+    decoders: list[Any] = [cell.basis.dictionaries[0] for cell in fitted]
+    for cell, found in zip(fitted, decoders, strict=True):
+        anew: Any = nvs.bases.pca(tiny, prompts=cell.task.discovery, components=8).dictionaries[0]
+        assert torch.equal(found.decoder, anew.decoder)
+    assert not torch.equal(decoders[0].decoder, decoders[1].decoder)
+    assert neurons[0].basis is neurons[1].basis  # what is not fitted is made once
 
 
 # Over seeds.

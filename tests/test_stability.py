@@ -373,13 +373,15 @@ def test_templates_are_compared_with_all_the_others(a_study: Any, tiny: Any, tas
     pairs = nvs.tasks.from_file(tiny, path=file)
     basis = nvs.bases.mlp_neurons(tiny)
 
-    def top(keep: Callable[[str], bool]) -> set[str]:
+    def top(keep: Callable[[str], bool]) -> list[str]:
         kept = [i for i, tags in enumerate(pairs.tags) if keep(tags["template"])]
-        return set(nvs.attribution.relp(tiny, basis, pairs.take(kept)).top(20).names)
+        return nvs.attribution.relp(tiny, basis, pairs.take(kept)).top(20).names
 
-    row = rows[(rows["other"] == "dog") & (rows["size"] == 20)].iloc[0]
-    assert row["mean"] == len(top(lambda t: t == "dog") & top(lambda t: t != "dog")) / 20
-    assert (row["n_discovery"], row["n_other"], row["n_shared"]) == (8, 4, 0)
+    for animal in ("cat", "dog", "hen"):
+        its, others = top(lambda t, animal=animal: t == animal), top(lambda t, animal=animal: t != animal)
+        row = rows[(rows["other"] == animal) & (rows["size"] == 20)].iloc[0]
+        assert row["mean"] == len(set(its) & set(others)) / 20
+        assert (row["n_discovery"], row["n_other"], row["n_shared"]) == (8, 4, 0)
 
 
 def test_every_error_policy_has_its_own_circuits(a_study: Any, tiny: Any, sae_folder: Path, tmp_path: Path) -> None:

@@ -123,23 +123,26 @@ def made_pairs(shape: Shape) -> PromptPairs:
     )  # fmt: skip
 
 
-def made_saes(shape: Shape, width: int, layers: int, transcoder: bool = False) -> list[SAE]:
-    """JumpReLU SAEs (or transcoders) with random weights, some one per cent of whose units are active."""
+@torch.no_grad()
+def made_saes(shape: Shape, model: Any, width: int, layers: int, transcoder: bool = False) -> list[SAE]:
+    """JumpReLU SAEs (or transcoders) with random weights, one per cent of whose units are active on random tokens."""
+    writes = [f"blocks.{layer}.hook_mlp_out" for layer in range(layers)]
+    reads = [hook.replace("hook_mlp_out", "ln2.hook_normalized") if transcoder else hook for hook in writes]
+    tokens = torch.randint(shape.vocab, (4, shape.positions), generator=torch.Generator().manual_seed(1))
+    seen = splice.read(model, tokens, torch.full((4,), shape.positions), reads)
     found = []
-    for layer in range(layers):
-        hook, out = f"blocks.{layer}.hook_mlp_out", f"blocks.{layer}.ln2.hook_normalized"
-        metadata = {"hook_name": out, "hook_name_out": hook} if transcoder else {"hook_name": hook}
+    for read, write in zip(reads, writes, strict=True):
+        metadata = {"hook_name": read, "hook_name_out": write} if transcoder else {"hook_name": write}
         config = {"d_out": shape.d} if transcoder else {}
         architecture = "jumprelu_transcoder" if transcoder else "jumprelu"
         one = SAE.from_dict(
             {"architecture": architecture, "d_in": shape.d, "d_sae": width, "device": "cpu", "dtype": "float32",
              "apply_b_dec_to_input": False, "metadata": metadata, **config}
         )  # fmt: skip
-        with torch.no_grad():
-            scale = 1.0 if transcoder else 4.0
-            one.W_enc.normal_(std=scale / shape.d**0.5)
-            one.W_dec.normal_(std=1 / shape.d**0.5)
-            dict(one.named_parameters())["threshold"].fill_(2.3)
+        one.W_enc.normal_(std=shape.d**-0.5)
+        one.W_dec.normal_(std=shape.d**-0.5)
+        before = (seen[read][:, 1:].flatten(0, 1) @ one.W_enc).flatten()
+        dict(one.named_parameters())["threshold"].fill_(before.kthvalue(int(0.99 * len(before))).values)
         found.append(one)
     return found
 
@@ -262,7 +265,7 @@ def curve_ratio(shape: Shape, seconds: dict[str, float], name: str) -> float:
 
 @torch.no_grad()
 def saes(shape: Shape, model: Any, pairs: PromptPairs) -> str:
-    loaded = made_saes(shape, shape.width, shape.layers)
+    loaded = made_saes(shape, model, shape.width, shape.layers)
     basis = nvs.bases.sae(model, source=loaded)
     for one in loaded:
         one.use_error_term = True
@@ -312,8 +315,8 @@ def saes(shape: Shape, model: Any, pairs: PromptPairs) -> str:
 def attribution(shape: Shape, model: Any, pairs: PromptPairs) -> str:
     bases = [
         nvs.bases.mlp_neurons(model), nvs.bases.mlp_outputs(model),
-        nvs.bases.sae(model, source=made_saes(shape, shape.width, shape.layers)),
-        nvs.bases.transcoder(model, source=made_saes(shape, shape.width, shape.layers, transcoder=True)),
+        nvs.bases.sae(model, source=made_saes(shape, model, shape.width, shape.layers)),
+        nvs.bases.transcoder(model, source=made_saes(shape, model, shape.width, shape.layers, transcoder=True)),
     ]  # fmt: skip
     joint = together(bases)
     hooks = joint.hooks
@@ -362,7 +365,7 @@ def widths(shape: Shape, model: Any, pairs: PromptPairs) -> str:
     """One layer's dictionary, growing; a circuit of one size."""
     rows = ["| width | a point of 100 nodes | the curve's fixed part | exact, one run |", "|---:|---:|---:|---:|"]
     for width in shape.widths:
-        basis = nvs.bases.sae(model, source=made_saes(shape, width, 1))
+        basis = nvs.bases.sae(model, source=made_saes(shape, model, width, 1))
         scores = ranking(shape, basis)
         with torch.no_grad():
             values = nvs.ablation.mean(model, basis, pairs, pairs, 0, 64)(torch.arange(len(pairs)))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -22,6 +23,8 @@ Activations = Mapping[str, Tensor]
 
 # Elements of a table of tokens x units that are held at a time, 64 MiB in float32: wider dictionaries take fewer tokens.
 _HELD = 1 << 24
+# Where fewer units than one in so many change, a CPU multiplies a gradient by those units' decoder rows alone.
+_FEW = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +96,7 @@ def _contract_site(
     else:
         to_y, to_x = (site.view(term.after[hook]) for hook in (site.reads, site.writes))
         moved = (y != to_y).any(2) | (x != to_x).any(2)
+    moved &= gradient.any(2)
     total = ((x - to_x) * gradient).double().sum((0, 2))
     units = torch.zeros(x.shape[1], dictionary.width, dtype=torch.float64, device=x.device)
     position, prompt = moved.T.nonzero(as_tuple=True)  # position by position
@@ -101,9 +105,13 @@ def _contract_site(
         change = dictionary.encode(y[b, p])
         if to_y is not None:
             change = change - dictionary.encode(to_y[b, p])
+        if change.is_cpu and _FEW * int(change.count_nonzero()) < change.numel():
+            row, unit = change.nonzero(as_tuple=True)
+            scores = change[row, unit] * dictionary.pull_back_some(gradient[b, p], row, unit)
+            units.index_put_((p[row], unit), scores.double(), accumulate=True)
+            continue
         scores = change * dictionary.pull_back(gradient[b, p])
-        counts = p.bincount(minlength=x.shape[1]).tolist()
-        for at, part in enumerate(scores.split(counts)):
+        for at, part in enumerate(scores.split(p.bincount(minlength=x.shape[1]).tolist())):
             units[at] += part.sum(0, dtype=torch.float64)
     # What a lossless dictionary leaves over is rounding, not a node.
     error = torch.zeros_like(total) if dictionary.lossless else total - units.sum(1)
@@ -125,7 +133,7 @@ def as_scores(
 def objective(model: Any, metric: str | Metric | None, pairing: Pairing, batch: PromptPairs) -> Objective:
     """The metric of this batch's clean prompts as a function of logits alone."""
     score = resolve(for_attribution(metric, pairing))
-    target = Target(batch.answer, batch.foil, lambda: run(model, batch.clean, batch.length))
+    target = Target(batch.answer, batch.foil, cache(lambda: run(model, batch.clean, batch.length)))
     return lambda logits: score(logits, target)
 
 

@@ -83,7 +83,7 @@ MUTANTS = [
     Mutant("a cut forgets the site's own cells", "cells.py", "start = earliest[s]", "start = positions", f"{ENGINE} -k splice"),
     Mutant("a flipped error node is written as if it were not", "cells.py", "if error.exact or live == full:", "if True:",
            f"{ENGINE} -k splice"),
-    Mutant("an ablated MLP is run for nothing", "engine.py", "dense = wanted & (self.group.cells[neurons[0]].form != REFERENCE) if neurons else wanted",
+    Mutant("an ablated MLP is run for nothing", "passes.py", "dense = wanted & (self.group.cells[neurons[0]].form != REFERENCE) if neurons else wanted",
            "dense = torch.ones_like(wanted)", f"{ENGINE} -k neurons"),
     Mutant("resampling draws the pair itself", "ablation/resample.py", "(torch.arange(len(pairs)) != i)",
            "(torch.arange(len(pairs)) == i)", HAND),

@@ -94,6 +94,13 @@ Trust = Annotated[bool, typer.Option("--trust-remote-code", help="let a model's 
 EngineName = Annotated[
     str, typer.Option("--engine", help="fast, or exact: every dictionary whole (slow; numbers differ by rounding)")
 ]
+Cache = Annotated[
+    Path | None,
+    typer.Option("--cache", help="folder that keeps what the model gives on a task's prompts, for other runs"),
+]
+CacheLimit = Annotated[
+    float, typer.Option("--cache-limit", min=0, help="GiB that it may hold: least recently used goes")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="no progress, no summary")]
 Json = Annotated[bool, typer.Option("--json", help="print the outcome as JSON on standard output")]
 
@@ -114,13 +121,20 @@ def _say(text: str, quiet: bool) -> None:
         _err.print(text, soft_wrap=True)
 
 
-def _machine(device: str | None, batch_size: int, trust_remote_code: bool, engine: str) -> Any:
+def _machine(
+    device: str | None,
+    batch_size: int,
+    trust_remote_code: bool,
+    engine: str,
+    cache: Path | None = None,
+    cache_limit: float = 10.0,
+) -> Any:
     from neuron_vs_sae.comparison import Machine
     from neuron_vs_sae.errors import check_choice
     from neuron_vs_sae.evaluation import Engine
 
     check_choice("engine", engine, Engine)
-    return Machine(device, batch_size, trust_remote_code, cast(Engine, engine))
+    return Machine(device, batch_size, trust_remote_code, cast(Engine, engine), cache, cache_limit)
 
 
 def _size(study: Study) -> str:
@@ -153,6 +167,8 @@ def compare(
     batch_size: BatchSize = 64,
     trust_remote_code: Trust = False,
     engine: EngineName = "fast",
+    cache: Cache = None,
+    cache_limit: CacheLimit = 10.0,
     quiet: Quiet = False,
     json_output: Json = False,
 ) -> None:
@@ -162,7 +178,8 @@ def compare(
     from neuron_vs_sae.comparison import compare as run
 
     try:
-        found = run(study, out, machine=_machine(device, batch_size, trust_remote_code, engine), overwrite=overwrite)
+        machine = _machine(device, batch_size, trust_remote_code, engine, cache, cache_limit)
+        found = run(study, out, machine=machine, overwrite=overwrite)
     except KeyboardInterrupt:
         _fail("interrupted; what is finished is kept, and the same command goes on from there", 1)
     if json_output:

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from neuron_vs_sae import result
 from neuron_vs_sae.attribution._contraction import check_positions
 from neuron_vs_sae.basis import Basis, apart, together
+from neuron_vs_sae.cache import sharing
 from neuron_vs_sae.curve import Curve
 from neuron_vs_sae.errors import FolderError, InputError, NothingToExplainError
 from neuron_vs_sae.evaluation import Engine, engine_for, evaluate, roles
@@ -36,12 +37,15 @@ _NUMBERS_COME_FROM = ("neuron_vs_sae", "torch", "transformer-lens", "sae-lens")
 
 @dataclass(frozen=True)
 class Machine:
-    """What runs a study without changing its numbers beyond rounding: device, pairs per pass, permission, and engine."""
+    """What runs a study without changing its numbers beyond rounding: device, pairs per pass, permission, engine, and a
+    folder where what the model gives on a task's prompts is kept for other runs (at most `cache_limit` GiB)."""
 
     device: str | None = None
     batch_size: int = 64
     trust_remote_code: bool = False
     engine: Engine = "fast"
+    cache: Path | None = None
+    cache_limit: float = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +86,8 @@ def compare(
                 "provenance": provenance(study, model, machine),
             }
             result.write_json(folder / "study.json", record)
-            record["bases"] = _run(study, folder, model, cells, machine)
+            with sharing(model, machine.cache, machine.cache_limit):
+                record["bases"] = _run(study, folder, model, cells, machine)
             _assemble(study, folder, tasks, cells)
             record.update(finished=True, seconds=round(time.time() - started, 1))
             result.write_json(folder / "study.json", record)

@@ -21,6 +21,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from neuron_vs_sae.basis import Basis, Coordinates, Dictionary, Site, Some
+from neuron_vs_sae.cache import shared
 from neuron_vs_sae.cells import LIVE, REFERENCE, ErrorNode, Flips, Run, beginnings, cells, flips, form_of
 from neuron_vs_sae.memory import free_memory, peak_bytes
 from neuron_vs_sae.metric import Metric, Target, reads_targets_only
@@ -192,7 +193,14 @@ class _Plan:
         return made
 
     def _base(self, tokens: Tensor, full: bool | None, references: list[SiteReference], length: int) -> Trace:
-        """A base's run, recorded; that of the model itself for None."""
+        """A base's run, recorded; that of the model itself for None, which all curves of these prompts share."""
+        if full is None:
+            return Trace.of(
+                shared(self.model, "trace", tokens, lambda: self._run(tokens, None, references, length).tensors)
+            )
+        return self._run(tokens, full, references, length)
+
+    def _run(self, tokens: Tensor, full: bool | None, references: list[SiteReference], length: int) -> Trace:
         flags = () if full is None else (full,)
         none = [Flips({}, frozenset())] * len(flags)
         n_layers = self.model.cfg.n_layers

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -24,6 +24,16 @@ class Trace:
     keys: list[Tensor] = field(default_factory=list)
     values: list[Tensor] = field(default_factory=list)
     last: list[Float[Tensor, "batch d"]] = field(default_factory=list)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it by name, as `of` takes it."""
+        return {f"{f.name}.{i}": x for f in fields(self) for i, x in enumerate(getattr(self, f.name))}
+
+    @staticmethod
+    def of(tensors: dict[str, Tensor]) -> "Trace":
+        names = {f.name: [name for name in tensors if name.split(".")[0] == f.name] for f in fields(Trace)}
+        return Trace(**{field: [tensors[f"{field}.{i}"] for i in range(len(found))] for field, found in names.items()})
 
 
 class _Entry:

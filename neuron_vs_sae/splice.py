@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neuron_vs_sae.basis import Basis, Features, split
+from neuron_vs_sae.cache import shared_each
 from neuron_vs_sae.errors import InputError
 
 Edit = tuple[str, Callable[[Tensor], Tensor | None]]
@@ -75,8 +76,16 @@ def read(
     hooks: Sequence[str],
     edits: Sequence[Edit] = (),
 ) -> dict[str, Float[Tensor, "batch pos ..."]]:
-    """The activations at `hooks`, after `edits`, in the precision of scores."""
+    """The activations at `hooks`, after `edits`, in the precision of scores; shared (`cache.py`) where there are no edits."""
     del length  # nothing is read off at an answer
+    if edits:
+        return _read(model, tokens, hooks, edits)
+    return shared_each(model, hooks, tokens, lambda missing: _read(model, tokens, missing, ()))
+
+
+def _read(
+    model: Any, tokens: Int[Tensor, "batch pos"], hooks: Sequence[str], edits: Sequence[Edit]
+) -> dict[str, Float[Tensor, "batch pos ..."]]:
     values: dict[str, Tensor] = {}
     watched = [*edits, *(_record(hook, values, precision(model)) for hook in hooks)]
     # The model is run no further than the last hook: unembedding is a large part of a small model.

@@ -27,7 +27,7 @@ def conductance(
 
     The scores of a site that every path crosses (the residual stream after one layer) sum to `metric(clean) -
     metric(corrupt)`, with an error that falls as 1 / steps.
-    Cost: `steps` + 3 forward and `steps` backward passes for all sites together, several at a time where a batch of pairs
+    Cost: `steps` + 1 forward and `steps` backward passes for all sites together, several at a time where a batch of pairs
     has room for them.
     Source: Dhamdhere et al. 2018 (arXiv 1805.12233).
     """

@@ -36,7 +36,7 @@ def integrated_gradients_inputs(
     """`(clean - corrupt) . mean gradient` on the straight path of the token embeddings from clean to corrupt (or zero).
 
     Position embeddings, where the model adds them, stay. One left step is attribution patching at clean.
-    Cost: 3 forward passes, and `steps` forward and backward passes for all sites together, several at a time where a batch
+    Cost: 2 forward passes, and `steps` forward and backward passes for all sites together, several at a time where a batch
     of pairs has room for them.
     Source: Hanna et al. 2024 (EAP-IG, arXiv 2403.17806), applied to nodes.
     """

@@ -259,7 +259,7 @@ def _run(study: Study, folder: Path, model: Any, cells: list[Cell], machine: Mac
         if not curves_file.exists():
             scores = _scores(study, folder, model, cell, cells, machine)
             rows = [
-                result.to_rows(curve, _labels(study, model, cell, ablation, errors))
+                result.to_rows(curve, curve_labels(study, model, cell, ablation, errors))
                 for ablation, errors, curve in _curves(study, model, cell, scores, machine)
             ]
             result.write_table(curves_file, pd.concat(rows, ignore_index=True))
@@ -331,7 +331,8 @@ def _curves(
             yield ablation, errors, curve
 
 
-def _labels(study: Study, model: Any, cell: Cell, ablation: str, errors: str) -> dict[str, Any]:
+def curve_labels(study: Study, model: Any, cell: Cell, ablation: str, errors: str) -> dict[str, Any]:
+    """Columns of every row of a curve: what it is of, and every convention that made it."""
     return {
         "model": model.cfg.model_name,
         "task": cell.task.name,

@@ -26,10 +26,10 @@ class _Counting(TorchDispatchMode):
         self.now = self.peak = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        before = {x.untyped_storage().data_ptr() for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
+        before = {x.untyped_storage().data_ptr() for x in _dense((args, kwargs))}
         out = func(*args, **(kwargs or {}))
-        for x in tree_leaves(out):
-            if isinstance(x, Tensor) and x.untyped_storage().data_ptr() not in before:  # not a view, nor in place
+        for x in _dense(out):
+            if x.untyped_storage().data_ptr() not in before:  # not a view, nor in place
                 self._made(x.untyped_storage())
         return out
 
@@ -41,6 +41,11 @@ class _Counting(TorchDispatchMode):
 
     def _gone(self, size: int) -> None:
         self.now -= size
+
+
+def _dense(tree: Any) -> list[Tensor]:
+    """The tensors in it; a sparse one holds no memory but that of the dense ones it is made of."""
+    return [x for x in tree_leaves(tree) if isinstance(x, Tensor) and x.layout == torch.strided]
 
 
 def free_memory(device: torch.device) -> int:

@@ -20,7 +20,8 @@ from neuron_vs_sae.checks import check
 from neuron_vs_sae.comparison import Machine
 from neuron_vs_sae.study import make_study, with_defaults
 
-SMALL = {"task": ("world:ioi,template=0",), "basis": ("mlp_neurons", "sae"), "method": ("relp",)}
+SMALL = {"task": ("world:ioi,template=0",), "basis": ("mlp_neurons", "sae"), "method": ("relp",),
+         "examples": 8, "eval_examples": 4, "sizes": (0, 10, 50), "resamples": 100}  # fmt: skip
 
 
 def study_of(shape: Shape, **settings: Any) -> nvs.Study:
@@ -32,8 +33,10 @@ def threads() -> Iterator[None]:
     """As many as a study takes where nobody says otherwise."""
     before = torch.get_num_threads()
     torch.set_num_threads(os.cpu_count() or 1)
-    yield
-    torch.set_num_threads(before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, float]:

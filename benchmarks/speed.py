@@ -171,7 +171,7 @@ def neurons(shape: Shape) -> str:
     )
     fixed = seconds["fixed"]
     ratio = curve_ratio(shape, seconds, "dense")
-    share = (seconds[str(shape.sizes[1])] - fixed) / seconds["plain"]
+    share = max(seconds[str(shape.sizes[1])] - fixed, 0) / seconds["plain"]
     return f"""## MLP neurons
 
 A plain forward pass with logits takes {seconds["plain"]:.2f} s.
@@ -289,8 +289,8 @@ def attribution(shape: Shape) -> str:
 | a pass per basis and site (one site of each basis, times {shape.layers} layers) | {published:.1f} |
 
 - Target at most 1.5 times one forward, one backward and one encode per dictionary: {ratio:.2f}, **{verdict(ratio <= 1.5)}**. (A paired
-  score needs both prompts' units and every unit's gradient: three products per dictionary, of which those before token
-  {shape.differ_at} are not taken, and a second forward pass.)
+  score needs both prompts' units, where they differ and a gradient arrives: from token {shape.differ_at} on, and in the last layer at the
+  answer, two encodes; a second forward pass; and of the gradient the products with the decoder rows of units that change.)
 - A pass per basis and site takes {published / seconds["ours"]:.0f} times as long."""
 
 

@@ -85,8 +85,8 @@ def whole(shape: Shape) -> str:
 | loading the model | {loading:.1f} | |
 
 - {before[1] / after[1]:.1f} times fewer CPU seconds. (*Before* already shares corrupt and clean runs between the methods of a basis.)
-- Largest difference between the two in any prompt's metric: {off:.1e}. Circuits of {study.sizes} sizes are ranked by scores that differ
-  in rounding where bases are scored apart, so nodes of equal score may swap.
+- Largest difference between the two in any prompt's metric: {off:.1e} (where bases are scored apart, scores differ in rounding,
+  so nodes of equal score may swap).
 - `nvs check` foretold {foretold[0]:.0f} s: {guess:.2f} of what it took; target 0.5 to 2, **{reached}**."""
 
 

@@ -92,7 +92,7 @@ MUTANTS = [
     Mutant("gradients of few units in another order", "basis.py", "found[order] = torch", "found[:] = torch",
            f"{METHODS} -k alone"),
     Mutant("path points of copies run together", "attribution/_path.py", "end for alpha in alphas])", "end for alpha in alphas[::-1]])",
-           f"{METHODS} -k costs"),
+           f"{METHODS} -k cost_the"),
     Mutant("a shared activation of another prompt", "cache.py", "        digest.update(_bytes(tokens))\n", "", "tests/test_cache.py -k another"),
     Mutant("a damaged entry is believed", "cache.py", 'if stored.metadata() != {"sum": _checksum(value)}:', "if False:",
            "tests/test_cache.py -k damaged"),

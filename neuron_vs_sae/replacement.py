@@ -96,7 +96,7 @@ def _product(act: Any, prefix: str, gate: Gate, before: str, linear: str | None)
     def post(value: Tensor) -> Tensor:
         pre = branch.pop(before)
         found = pre.detach()
-        activated = pre * _chord(act, found, value.detach() if linear is None else act(found))
+        activated = pre * _chord(act, found, value.detach() if linear is None else None)
         if linear is None:
             return with_slope_of(value, activated)
         up = branch.pop(linear)
@@ -109,10 +109,10 @@ def _product(act: Any, prefix: str, gate: Gate, before: str, linear: str | None)
     return Rules(((f"{prefix}.hook_post", post),), observers)
 
 
-def _chord(act: Any, x: Float[Tensor, "*s"], value: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-    """`value / x`, where `value` is `act(x)`, and its limit at 0: no stabiliser is added, so conservation holds to rounding."""
+def _chord(act: Any, x: Float[Tensor, "*s"], value: Float[Tensor, "*s"] | None = None) -> Float[Tensor, "*s"]:
+    """`act(x) / x` (`value`: `act(x)`, where it is known), and its limit at 0: no stabiliser is added, so conservation holds to rounding."""
     with torch.no_grad():
-        chord, at_zero = value / x, x == 0
+        chord, at_zero = (act(x) if value is None else value) / x, x == 0
         if bool(at_zero.any()):
             near = torch.full_like(x, 1e-6)
             chord = torch.where(at_zero, act(near) / near, chord)

@@ -70,7 +70,7 @@ MUTANTS = [
            'None if pairing == "never" else', HAND),
     Mutant("RelP without the half", "replacement.py", '"half": 0.5 * (to_gate + to_up)', '"half": to_gate + to_up', HAND),
     Mutant("RelP differentiates norms", "replacement.py", 'if hook.endswith(".hook_scale")', 'if hook.endswith(".no_scale")', RELP),
-    Mutant("RelP uses the slope, not the chord", "replacement.py", "activated = pre * _chord(act, found, value.detach() if linear is None else act(found))",
+    Mutant("RelP uses the slope, not the chord", "replacement.py", "activated = pre * _chord(act, found, value.detach() if linear is None else None)",
            "activated = act(pre)", RELP),
     Mutant("RelP changes the forward pass", "replacement.py", "value.detach() + (path - path.detach())",
            "path + 1e-3 * value.detach()", RELP),

@@ -1,8 +1,6 @@
 """Figures for notebooks and HTML, from results alone."""
 
 import html
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -10,7 +8,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from neuron_vs_sae import result
-from neuron_vs_sae.lookup import Spec, parse
+from neuron_vs_sae.labels import labels
+from neuron_vs_sae.lookup import parse
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; a basis has one colour everywhere.
 _COLOURS = {
@@ -76,24 +75,6 @@ def colours_of(bases: list[str]) -> dict[str, str]:
         free = [c for c in _COLOURS.values() if c not in taken.values()] or list(_COLOURS.values())
         taken[text] = own if own is not None and own not in taken.values() else free[0]
     return taken
-
-
-def labels(bases: Iterable[str]) -> dict[str, str]:
-    """A short text per basis, for legends and tables: folders by as much of their end as tells the bases apart."""
-    specs = {text: parse("bases", text) for text in bases}
-    deepest = max((len(Path(spec.options.get("source", "")).parts) for spec in specs.values()), default=0)
-    short: dict[str, str] = {}
-    for depth in range(1, max(deepest, 1) + 1):
-        short = {text: str(_shortened(spec, depth)) for text, spec in specs.items()}
-        if len(set(short.values())) == len(short):
-            break
-    return short
-
-
-def _shortened(spec: Spec, depth: int) -> Spec:
-    if "source" not in spec.options:
-        return spec
-    return Spec(spec.name, {**spec.options, "source": str(Path(*Path(spec.options["source"]).parts[-depth:]))})
 
 
 def write_curves_html(found: "result.Result") -> None:

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -442,9 +443,10 @@ def _digest(path: Path) -> str:
 
 
 def provenance(study: Study, model: Any, machine: Machine) -> dict[str, Any]:
-    """What runs it: versions, code revision, the hub's commit of the model where it is known, device, dtype, threads."""
+    """When and by what it is run: versions, code revision, the hub's commit of the model where it is known, device, dtype, threads."""
     packages = (*_NUMBERS_COME_FROM, "transformers", "numpy", "scipy")
     return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {p: version(p) for p in packages},
         "code": _revision(),
         "model_commit": model_commit(study.model, study.revision),

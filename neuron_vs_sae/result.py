@@ -15,13 +15,13 @@ import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 from jaxtyping import Float
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from neuron_vs_sae.curve import Curve
 from neuron_vs_sae.errors import FolderError
-from neuron_vs_sae.nodes import bits
+from neuron_vs_sae.nodes import NodeIndex, NodeScores, bits
 from neuron_vs_sae.statistics import intervals
 from neuron_vs_sae.study import Study, make_study
 
@@ -67,6 +67,17 @@ class Result:
             options = {column: self.curves[column].unique().tolist() for column in CURVE}
             raise KeyError(f"{len(found)} curves match {values}; one is expected. There are: {options}")
         return to_curve(found[0])
+
+    def scores(self, *, task: str, basis: str, method: str) -> NodeScores:
+        """The scores of every node that one method gave one basis on one task. Raises `KeyError` where there are none."""
+        label, file = f"{task}/{basis}/{method}", self.folder / "scores.safetensors"
+        with safe_open(file, "pt") as stored:
+            index = json.loads(stored.metadata()["index"])
+            if label not in index:
+                raise KeyError(f"no scores of {label!r} are stored; there are: {', '.join(index)}")
+            values = stored.get_tensor(label)
+        shape = index[label]
+        return NodeScores(NodeIndex(tuple(shape["sites"]), tuple(shape["widths"]), shape["positions"], basis), values)
 
 
 def load(folder: Path | str) -> Result:

@@ -62,7 +62,10 @@ class Result:
 
     def curve(self, **values: str) -> Curve:
         """The one curve with these values: `result.curve(task="...", basis="...", method="relp")`."""
-        found = [rows for names, rows in each_curve(self.curves) if values.items() <= names.items()]
+        rows = self.curves
+        for column in values.keys() & set(CURVE):
+            rows = rows[rows[column] == values[column]]
+        found = [rows for _, rows in each_curve(rows)] if values.keys() <= set(CURVE) else []
         if len(found) != 1:
             options = {column: self.curves[column].unique().tolist() for column in CURVE}
             raise KeyError(f"{len(found)} curves match {values}; one is expected. There are: {options}")

@@ -71,9 +71,8 @@ def per_curve(found: "result.Result", level: float = 0.8) -> pd.DataFrame:
     return table
 
 
-def write_tables(found: "result.Result", verdicts: pd.DataFrame | None = None) -> None:
-    """`table.md` and `table.tex` for readers and `per_curve.csv` for programs: one row per curve."""
-    table = per_curve(found)
+def write_tables(found: "result.Result", table: pd.DataFrame, verdicts: pd.DataFrame | None = None) -> None:
+    """`table.md` and `table.tex` for readers and `per_curve.csv` for programs: one row per curve; `table` is `per_curve(found)`."""
     result.write(found.folder / "per_curve.csv", lambda file: table.to_csv(file, index=False))
     result.write_text(found.folder / "table.md", markdown(table, found, verdicts))
     result.write_text(found.folder / "table.tex", paper_tables(found, table, verdicts))

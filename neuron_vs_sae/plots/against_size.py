@@ -21,7 +21,7 @@ from neuron_vs_sae.plots.style import (
     rounded,
 )
 
-_CURVE_TITLES = ("faithfulness of the circuit (1 is the model)", "completeness: what is left without it (0 is best)")
+_CURVE_TITLES = ("faithfulness (1 is the model)", "completeness: what is left (0 is best)")
 _SCORES = ("faithfulness", "completeness")
 CHANCE = "chance: random circuits"
 
@@ -44,10 +44,15 @@ def curves(found: "result.Result", *, task: str, ablation: str = "mean", errors:
     bases = found.summary["basis"].unique().tolist()
     methods, chance = ranked(rows["method"].unique().tolist())
     figure = panels(_CURVE_TITLES, columns=2, height=380)
-    for i, basis in enumerate(bases):
+    if chance:
+        grey = {"color": "#888888", "width": 1, "dash": "dot"}
+        figure.add_trace(
+            go.Scatter(x=[None], y=[None], mode="lines", line=grey, name=CHANCE, legendgroup="chance"), **place(0, 2)
+        )
+    for basis in bases:
         null = rows[(rows["basis"] == basis) & rows["method"].isin(chance)]
         if len(null):
-            _draw_chance(figure, null, colours_of(bases)[basis], first=i == 0)
+            _draw_chance(figure, null, colours_of(bases)[basis])
     for method in methods:
         for basis in bases:
             line = rows[(rows["basis"] == basis) & (rows["method"] == method)]
@@ -96,7 +101,12 @@ def sizes(
                 y=[len(tasks) - 1 - tasks.index(task) + offset for task in least["task"]],
                 mode="markers",
                 name=in_figure(names[basis]),
-                marker={"color": colours[basis], "symbol": markers[basis], "size": 10, "line": {"width": 2}},
+                marker={
+                    "color": colours[basis],
+                    "symbol": markers[basis],
+                    "size": 10,
+                    "line": {"width": 2, "color": colours[basis]},
+                },
                 text=[
                     f"{in_figure(row['task'])}, {in_figure(names[basis])}: {row['size']} nodes, {row['n_error_nodes']} of them error nodes"
                     for row in least.to_dict("records")
@@ -104,15 +114,14 @@ def sizes(
                 hoverinfo="text",
             )
         )
-    figure.update_xaxes(type="log", dtick=1, title="nodes (log scale; no marker: not reached at the sizes run)")
+    figure.update_xaxes(type="log", dtick=1, title="nodes (log scale)")
     figure.update_yaxes(
         tickvals=list(range(len(tasks))),
         ticktext=[in_figure(task) for task in reversed(tasks)],
         range=[-0.6, len(tasks) - 0.4],
     )
-    return finished(
-        figure, f"Size that reaches {level:g}, by task", f"method {method} · " + conventions_of(rows.iloc[0])
-    )
+    how = f"no marker: not reached at the sizes run · method {method} · {conventions_of(rows.iloc[0])}"
+    return finished(figure, f"Size that reaches {level:g}, by task", how)
 
 
 def cases(found: "result.Result") -> dict[tuple[str, str, str], pd.DataFrame]:
@@ -150,14 +159,14 @@ def _draw(figure: go.Figure, line: pd.DataFrame, basis: str, method: str, found:
         )  # fmt: skip
 
 
-def _draw_chance(figure: go.Figure, null: pd.DataFrame, colour: str, *, first: bool) -> None:
+def _draw_chance(figure: go.Figure, null: pd.DataFrame, colour: str) -> None:
     """From the lowest to the highest end of the intervals (the curves, where there are none) of all seeds."""
     for panel, score in enumerate(_SCORES):
         ends = null.assign(low=null[f"{score}_low"].fillna(null[score]), high=null[f"{score}_high"].fillna(null[score]))
         by_size = ends.groupby("size").agg(low=("low", "min"), high=("high", "max")).reset_index()
         band = _band(by_size["size"], by_size["low"], by_size["high"], faint(colour, 0.16))
         line = {"color": faint(colour, 0.6), "width": 1, "dash": "dot"}
-        named = {"name": CHANCE, "legendgroup": "chance", "showlegend": first and panel == 0}
+        named = {"legendgroup": "chance", "showlegend": False}
         figure.add_trace(go.Scatter(**{**band, "line": line}, **named), **place(panel, 2))
 
 

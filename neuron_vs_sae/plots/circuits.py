@@ -6,7 +6,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from neuron_vs_sae import result
-from neuron_vs_sae.inert import in_figure
 from neuron_vs_sae.labels import labels
 from neuron_vs_sae.nodes import NodeScores
 from neuron_vs_sae.plots.style import finished, panels, place
@@ -24,8 +23,10 @@ def overlap_of_methods(found: "result.Result", *, task: str, size: int = 100) ->
     figure = panels([names[basis] for basis in bases], columns=3, height=230)
     for panel, basis in enumerate(bases):
         chosen = [_best(found, found.scores(task=task, basis=basis, method=method), size) for method in methods]
-        _map(figure, panel, len(bases), jaccard(chosen), [in_figure(method) for method in methods])
-    return finished(figure, f"{task}: overlap of circuits between methods", f"Jaccard overlap of the {size} best nodes")
+        _map(figure, panel, len(bases), jaccard(chosen), [str(i) for i in range(1, len(methods) + 1)])
+    key = ", ".join(f"{i} {method}" for i, method in enumerate(methods, 1))
+    how = f"Jaccard overlap of the {size} best nodes · {key}"
+    return finished(figure, f"{task}: overlap of circuits between methods", how)
 
 
 def overlap_of_positions(found: "result.Result", *, task: str, method: str, size: int = 100) -> go.Figure:
@@ -85,8 +86,7 @@ def _map(
     figure.add_trace(
         go.Heatmap(
             z=shown, x=ticks, y=ticks, text=numbers if len(ticks) <= 8 else None, texttemplate="%{text}" if len(ticks) <= 8 else None,
-            zmin=0, zmax=1, colorscale=_SCALE, showscale=panel == 0, xgap=1, ygap=1,
-            colorbar={"thickness": 10, "len": 0.6, "title": "", "x": 1.02}, hovertemplate="%{y} and %{x}: %{z}<extra></extra>",
+            zmin=0, zmax=1, colorscale=_SCALE, showscale=False, xgap=1, ygap=1, hovertemplate="%{y} and %{x}: %{z}<extra></extra>",
         ),
         **place(panel, min(3, count)),
     )  # fmt: skip

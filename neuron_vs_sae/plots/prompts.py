@@ -29,7 +29,7 @@ def differences(
     }
     common = sorted(set.intersection(*(set(curve.sizes) for curve in curves.values())))
     at = min(common, key=lambda k: (abs(k - size), k))
-    figure = panels([f"faithfulness of {names[first]} minus the other's, at {at} nodes"], columns=1, height=330)
+    figure = panels([f"at {at} nodes"], columns=1, height=330)
     parts = {
         basis: per_prompt(curve.circuit[curve.sizes.index(at)].numpy(), curve.whole.numpy(), curve.empty.numpy())
         for basis, curve in curves.items()
@@ -47,7 +47,7 @@ def differences(
     figure.add_hline(y=0, line={"color": "#888888", "width": 1, "dash": "dot"})
     figure.update_xaxes(title="evaluation prompts, in growing order")
     figure.update_yaxes(title="added to the difference")
-    how = f"method {method} · ablation {ablation} · errors {errors}"
+    how = f"faithfulness of {names[first]} minus each other's · method {method} · ablation {ablation} · errors {errors}"
     return finished(figure, f"{task}: differences between bases, prompt by prompt", how)
 
 

@@ -34,7 +34,7 @@ def shares(found: "result.Result", *, task: str, method: str) -> go.Figure:
         tables = [by_layer, by_position, np.array([[0.0, errors]])]
         tables = tables if len(titles) == 3 else [tables[0], tables[2]]
         for panel, table in enumerate(tables):
-            x = [in_figure(names[basis])] if panel == len(titles) - 1 else list(range(len(table)))
+            x = ["error nodes"] if panel == len(titles) - 1 else list(range(len(table)))
             common: dict[str, Any] = {
                 "x": x,
                 "offsetgroup": str(i),
@@ -55,13 +55,13 @@ def shares(found: "result.Result", *, task: str, method: str) -> go.Figure:
 
 
 def concentration(found: "result.Result", *, task: str, method: str) -> go.Figure:
-    """How much of the sum of |score| few nodes hold: the Lorenz curve of all nodes, and the share of the top k.
+    """How much of the sum of |score| few nodes hold, by their share of all nodes (the Lorenz curve, read from its top) and by their number.
 
     Raises `KeyError` as `shares` does.
     """
     bases, scores = _of_bases(found, task, method)
     names, colours, dashes = labels(bases), colours_of(bases), dashes_of(bases)
-    figure = panels(("Lorenz curve (diagonal: all alike)", "share of the top k"), columns=2, height=360)
+    figure = panels(("by share of all nodes (Lorenz)", "by number of nodes"), columns=2, height=360)
     for basis in bases:
         sizes = np.sort(np.abs(scores[basis].values.double().numpy()))
         held = np.concatenate([[0.0], np.cumsum(sizes)]) / sizes.sum()
@@ -70,16 +70,14 @@ def concentration(found: "result.Result", *, task: str, method: str) -> go.Figur
         name = in_figure(f"{names[basis]} (Gini {gini(sizes):.2f})")
         line = {"color": colours[basis], "dash": dashes[basis], "width": 2}
         common: dict[str, Any] = {"mode": "lines", "line": line, "legendgroup": basis, "name": name}
-        from_least = np.unique(np.concatenate([total - at, [0, total]]))
-        lorenz = go.Scatter(x=rounded(from_least / total), y=rounded(held[from_least]), **common)
+        lorenz = go.Scatter(x=rounded(at / total), y=rounded(1 - held[total - at]), **common)
         top = go.Scatter(x=at.tolist(), y=rounded(1 - held[total - at]), showlegend=False, **common)
         figure.add_traces([lorenz, top], rows=[1, 1], cols=[1, 2])
-    diagonal = {"color": "#888888", "width": 1, "dash": "dot"}
-    figure.add_trace(
-        go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line=diagonal, showlegend=False, hoverinfo="skip"), row=1, col=1
-    )
-    figure.update_xaxes(title="share of all nodes, smallest |score| first", row=1, col=1)
-    figure.update_xaxes(title="k: nodes of largest |score| (log scale)", type="log", dtick=1, row=1, col=2)
+    alike, grey = np.geomspace(1e-4, 1, 60), {"color": "#888888", "width": 1, "dash": "dot"}
+    equal = go.Scatter(x=rounded(alike), y=rounded(alike), mode="lines", line=grey, name="all alike (Gini 0)")
+    figure.add_trace(equal, row=1, col=1)
+    figure.update_xaxes(title="share of nodes, largest |score| first (log)", type="log", dtick=1, row=1, col=1)
+    figure.update_xaxes(title="nodes of largest |score| (log)", type="log", dtick=1, row=1, col=2)
     figure.update_yaxes(title="share of the sum of |score|", range=[0, 1.02], col=1)
     figure.update_yaxes(range=[0, 1.02], col=2)
     return finished(

@@ -21,7 +21,7 @@ _COLOURS = {
     "attention": "#A58A00",
     "rotation": "#8C8C8C",
     "pca": "#E69F00",
-    "random_sae": "#7A4A2B",
+    "random_sae": "#96623C",
 }
 _MARKERS = {
     "mlp_neurons": "circle", "sae": "square", "transcoder": "diamond", "mlp_outputs": "circle-open", "residual": "triangle-up",
@@ -87,6 +87,7 @@ def panels(titles: Sequence[str], *, columns: int, height: int) -> go.Figure:
         template="none",
         font={"family": _FONT, "size": 12},
         margin={"t": 100, "l": 60, "r": 20},
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#8a929b", "activecolor": "#56606a"},
         meta={"panels": count, "columns": columns, "panel_height": height},
         hoverlabel={"font": {"family": _FONT}},
     )
@@ -136,13 +137,13 @@ def narrow(figure: go.Figure) -> dict[str, dict[str, Any]]:
     wide: dict[str, Any] = {
         "height": figure.layout.height,
         "margin.b": figure.layout.margin.b,
-        "margin.t": 40,
+        "margin.t": 60,
         "margin.l": 60,
     }
     stacked: dict[str, Any] = {
         "height": top + inner + bottom, "margin.b": bottom, "margin.t": top, "margin.l": 46, "margin.r": 8,
     }  # fmt: skip
-    wide["height"] -= 60  # of the title, which a page writes itself
+    wide["height"] -= 40  # of the title, which a page writes itself
     wide["margin.r"] = 20
     for i in range(count):
         x, y = (f"{axis}axis{i + 1 if i else ''}" for axis in "xy")

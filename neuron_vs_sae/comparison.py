@@ -23,14 +23,17 @@ from neuron_vs_sae.basis import Basis, apart, together
 from neuron_vs_sae.curve import Curve
 from neuron_vs_sae.errors import FolderError, InputError, NothingToExplainError
 from neuron_vs_sae.evaluation import Engine, engine_for, evaluate, roles
+from neuron_vs_sae.evidence import evidence
 from neuron_vs_sae.lookup import bound, parse, takes
 from neuron_vs_sae.models import load_model, model_commit, prepare, same_model
 from neuron_vs_sae.nodes import NodeScores, log_sizes, mib_sizes
 from neuron_vs_sae.pairs import PromptPairs
+from neuron_vs_sae.paper_figures import write_curves_pdf
 from neuron_vs_sae.plots import write_curves_html
 from neuron_vs_sae.presets import located
+from neuron_vs_sae.report import write_page
 from neuron_vs_sae.study import Study, looks_like_file
-from neuron_vs_sae.tables import write_tables
+from neuron_vs_sae.tables import per_curve, write_tables
 
 _NUMBERS_COME_FROM = ("neuron_vs_sae", "torch", "transformer-lens", "sae-lens")
 
@@ -114,10 +117,13 @@ def _given(model: Any, study: Study) -> Any:
 
 
 def write_report(found: result.Result) -> None:
-    """(Re)write what is derived from the per-prompt values: tables and figures."""
+    """(Re)write what is derived from the per-prompt values: tables, figures, and the page of all."""
     result.write(found.folder / "summary.csv", lambda file: found.summary.to_csv(file, index=False))
-    write_tables(found)
+    curves, tested = per_curve(found), evidence(found.folder)
+    write_tables(found, curves, tested.verdicts)
     write_curves_html(found)
+    write_curves_pdf(found)
+    write_page(found, tested, curves)
 
 
 def load_model_for(study: Study, machine: Machine) -> Any:

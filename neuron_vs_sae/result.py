@@ -37,7 +37,8 @@ SUMMARY = [
 
 # What a finished folder holds, beside `study.json`.
 FILES = (
-    "curves.parquet", "scores.safetensors", "prompts.parquet", "summary.csv", "per_curve.csv", "table.md", "curves.html",
+    "curves.parquet", "scores.safetensors", "prompts.parquet", "summary.csv", "per_curve.csv", "table.md", "table.tex",
+    "curves.html", "curves.pdf", "report.html",
 )  # fmt: skip
 UNFINISHED = ".unfinished"
 _PARTIAL = ".partial"

@@ -76,7 +76,9 @@ def concentration(found: "result.Result", *, task: str, method: str) -> go.Figur
     alike, grey = np.geomspace(1e-4, 1, 60), {"color": "#888888", "width": 1, "dash": "dot"}
     equal = go.Scatter(x=rounded(alike), y=rounded(alike), mode="lines", line=grey, name="all alike (Gini 0)")
     figure.add_trace(equal, row=1, col=1)
-    figure.update_xaxes(title="share of nodes, largest |score| first (log)", type="log", dtick=1, row=1, col=1)
+    figure.update_xaxes(
+        title="share of nodes, largest |score| first (log)", type="log", exponentformat="power", row=1, col=1
+    )
     figure.update_xaxes(title="nodes of largest |score| (log)", type="log", dtick=1, row=1, col=2)
     figure.update_yaxes(title="share of the sum of |score|", range=[0, 1.02], col=1)
     figure.update_yaxes(range=[0, 1.02], col=2)

@@ -38,11 +38,12 @@ def _origin(part: dict[str, Any]) -> str:
 
 def conventions(found: "result.Result", rows: pd.DataFrame, verdicts: pd.DataFrame | None) -> list[str]:
     """Sentences on what made these rows: what they share is said, what they do not is left to the columns."""
-    study, first = found.study, rows.iloc[0]
+    study = found.study
+    first: dict[Any, Any] = rows.iloc[0].to_dict()
     names = labels(study.basis)
 
     def shared(column: str, words: str) -> list[str]:
-        return [words.format(rows[column].iloc[0])] if column in rows and rows[column].nunique() == 1 else []
+        return [words.format(rows[column].iloc[0])] if column in rows and len(set(rows[column])) == 1 else []
 
     how = [
         *shared("method", "method {}"),
@@ -68,7 +69,7 @@ def conventions(found: "result.Result", rows: pd.DataFrame, verdicts: pd.DataFra
 def _clusters(rows: pd.DataFrame, verdicts: pd.DataFrame | None) -> str:
     """How many clusters the prompts form, where rows or verdicts know."""
     for table in (rows, verdicts):
-        if table is not None and "n_clusters" in table and table["n_clusters"].notna().any():
+        if table is not None and "n_clusters" in table and bool(table["n_clusters"].notna().any()):
             counts = sorted({int(n) for n in table["n_clusters"].dropna()})
             return f" ({counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''} clusters)"
     return ""

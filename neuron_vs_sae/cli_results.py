@@ -30,9 +30,9 @@ def table(
     given = {"task": task, "method": method, "ablation": ablation, "errors": errors}
     text = tables.table_of(
         result.load(folder),
-        rows=rows,  # pyright: ignore[reportArgumentType]  (checked there, with a message)
+        rows=rows,
         columns=[name.strip() for name in columns.split(",") if name.strip()],
-        form=form,  # pyright: ignore[reportArgumentType]
+        form=form,
         verdicts=evidence(folder).verdicts,
         **{name: values for name, values in given.items() if values},
     )

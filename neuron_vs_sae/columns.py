@@ -7,6 +7,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from neuron_vs_sae.errors import InputError
+from neuron_vs_sae.result import rows_with
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ def significantly_best(table: pd.DataFrame, column: Column, verdicts: pd.DataFra
     if verdicts is None or column.test is None or not {"basis", *groups} <= set(table.columns):
         return set()
     measure, score = column.test
-    tested = verdicts[(verdicts["size_measure"] == measure) & (verdicts["score"] == score)]
+    tested = rows_with(verdicts, size_measure=measure, score=score)
     beaten = set()
     for row in tested.to_dict("records"):
         where = tuple(row[name] for name in groups)
@@ -190,7 +191,8 @@ def significantly_best(table: pd.DataFrame, column: Column, verdicts: pd.DataFra
             beaten.add((where, row["basis_b"], row["basis_a"]))
     rows = table.reset_index(drop=True)
     best = set()
-    for key, part in rows.groupby(groups, sort=False):
+    groupings: Any = rows.groupby(groups, sort=False)
+    for key, part in groupings:
         values = part[column.name].dropna()
         if values.empty or part["basis"].duplicated().any():
             continue

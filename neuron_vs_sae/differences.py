@@ -38,7 +38,7 @@ class Differences:
     def alike(self) -> bool:
         """Nothing differs but when, where and with what batch size they ran."""
         same = not (self.settings or self.provenance or self.curves or self.sizes or self.verdicts)
-        return same and not (self.numbers[list(_NUMBERS)] > 0).any(axis=None)
+        return same and not bool((self.numbers[list(_NUMBERS)].to_numpy() > 0).any())
 
 
 def differences(a: "result.Result", b: "result.Result") -> Differences:
@@ -50,13 +50,18 @@ def differences(a: "result.Result", b: "result.Result") -> Differences:
     tables = [one.summary.set_index(key) for one in (a, b)]
     mine, theirs = (list(dict.fromkeys(table.index)) for table in tables)
     both = [curve for curve in mine if curve in set(theirs)]
-    only = [Difference(f"curve {_named(c)}", *("there" if c in set(x) else "absent" for x in (mine, theirs)))
-            for c in dict.fromkeys([*mine, *theirs]) if c not in set(both)]  # fmt: skip
+    only = [
+        Difference(
+            f"curve {_named(c)}", "there" if c in set(mine) else "absent", "there" if c in set(theirs) else "absent"
+        )
+        for c in dict.fromkeys([*mine, *theirs])
+        if c not in set(both)
+    ]
     return Differences(
         settings=settings,
         provenance=_of_mappings(*made),
         curves=tuple(only),
-        numbers=_numbers(*(one.summary for one in (a, b)), key),
+        numbers=_numbers(a.summary, b.summary, key),
         sizes=_of_mappings(
             *({_named(c): v for c, v in _sizes(one.summary, key).items() if c in set(both)} for one in (a, b))
         ),
@@ -76,7 +81,7 @@ def told(found: Differences) -> str:
     ):
         lines = [f"  {row.what}: {row.a} | {row.b}" for row in rows]
         parts.append("\n".join([f"{title}:{'' if lines else ' the same'}", *lines]))
-    changed = found.numbers[(found.numbers[list(_NUMBERS)] > 0).any(axis=1)]
+    changed: Any = found.numbers.loc[(found.numbers[list(_NUMBERS)].to_numpy() > 0).any(axis=1)]
     if changed.empty:
         parts.append(f"Numbers: the same in all {len(found.numbers)} curves that both have")
     else:
@@ -106,16 +111,15 @@ def _numbers(a: pd.DataFrame, b: pd.DataFrame, key: list[str]) -> pd.DataFrame:
     joined = a[[*columns, *_NUMBERS]].merge(b[[*columns, *_NUMBERS]], on=columns, suffixes=("_a", "_b"))
     for name in _NUMBERS:
         joined[name] = (joined[f"{name}_a"] - joined[f"{name}_b"]).abs()
-    rows = [
-        {"curve": _named(curve), **{name: float(part[name].max()) for name in _NUMBERS}}
-        for curve, part in joined.groupby(key, sort=False)
-    ]
+    groups: Any = joined.groupby(key, sort=False)
+    rows = [{"curve": _named(curve), **{name: float(part[name].max()) for name in _NUMBERS}} for curve, part in groups]
     return pd.DataFrame(rows, columns=["curve", *_NUMBERS])
 
 
 def _sizes(summary: pd.DataFrame, key: list[str]) -> dict[Any, str]:
     """The smallest size that reaches the level, by curve."""
-    reached = summary[summary["faithfulness"] >= _LEVEL].groupby(key)["size"].min().to_dict()
+    rows: Any = summary.loc[summary["faithfulness"] >= _LEVEL]
+    reached = rows.groupby(key)["size"].min().to_dict()
     return {curve: str(reached.get(curve, "not reached")) for curve, _ in summary.groupby(key, sort=False)}
 
 

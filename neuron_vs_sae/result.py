@@ -63,9 +63,7 @@ class Result:
 
     def curve(self, **values: str) -> Curve:
         """The one curve with these values: `result.curve(task="...", basis="...", method="relp")`."""
-        rows = self.curves
-        for column in values.keys() & set(CURVE):
-            rows = rows[rows[column] == values[column]]
+        rows = rows_with(self.curves, **{column: value for column, value in values.items() if column in CURVE})
         found = [rows for _, rows in each_curve(rows)] if values.keys() <= set(CURVE) else []
         if len(found) != 1:
             options = {column: self.curves[column].unique().tolist() for column in CURVE}
@@ -273,3 +271,11 @@ def summarise(curves: pd.DataFrame, study: Study) -> pd.DataFrame:
         tables.append(table)
     summary = pd.concat(tables, ignore_index=True)
     return summary.reindex(columns=[*SUMMARY, *(c for c in summary.columns if c not in SUMMARY)])
+
+
+def rows_with(table: pd.DataFrame, **values: Any) -> pd.DataFrame:
+    """The rows that have these values: `rows_with(summary, method="relp", seed=0)`."""
+    kept = np.ones(len(table), dtype=bool)
+    for column, value in values.items():
+        kept &= (table[column] == value).to_numpy(dtype=bool)
+    return table.loc[kept]

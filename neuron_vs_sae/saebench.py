@@ -16,7 +16,7 @@ from neuron_vs_sae.tables import per_curve
 
 EVAL = "neuron_vs_sae_circuit"
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "neuron_vs_sae")
-_SHOWN = {"ui_default_display": True}
+_SHOWN: dict[str, Any] = {"ui_default_display": True}
 
 
 class Metrics(BaseModel):
@@ -85,7 +85,7 @@ class EvalOutput(BaseModel):
 
     model_config = ConfigDict(extra="forbid", title="Circuits in a basis of SAE features")
 
-    eval_type_id: str = Field(EVAL, title="Eval Type ID", description="The type of the evaluation")
+    eval_type_id: str = Field(default=EVAL, title="Eval Type ID", description="The type of the evaluation")
     eval_config: dict[str, Any] = Field(
         title="Eval Config", description="The study: every choice that made the numbers."
     )
@@ -140,8 +140,8 @@ def outputs(found: "result.Result") -> dict[str, EvalOutput]:
             eval_config=found.record["study"],
             eval_id=str(uuid.uuid5(_NAMESPACE, f"{found.study.key}/{basis}")),
             datetime_epoch_millis=int(datetime.fromisoformat(started).timestamp() * 1000),
-            eval_result_metrics=_metrics(table[table["basis"] == basis]),
-            eval_result_details=_details(found.summary[found.summary["basis"] == basis]),
+            eval_result_metrics=_metrics(result.rows_with(table, basis=basis)),
+            eval_result_details=_details(result.rows_with(found.summary, basis=basis)),
             sae_bench_commit_hash=found.record["provenance"].get("code") or "unknown",
             sae_lens_id=ids if registered else None,
             sae_lens_release_id=releases if registered else None,
@@ -175,7 +175,7 @@ def _metrics(rows: pd.DataFrame) -> dict[str, Metrics]:
         "method",
         "ablation",
         "errors",
-        *(["seed"] if "seed" in rows and rows["seed"].nunique() > 1 else []),
+        *(["seed"] if "seed" in rows and len(set(rows["seed"])) > 1 else []),
     ]
     for row in rows.to_dict("records"):
         values = {name: float(row[name]) for name in Metrics.model_fields if not pd.isna(row[name])}

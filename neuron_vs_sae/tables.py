@@ -90,9 +90,9 @@ def paper_tables(found: "result.Result", table: pd.DataFrame, verdicts: pd.DataF
 def table_of(
     found: "result.Result",
     *,
-    rows: Rows = "curves",
+    rows: str = "curves",
     columns: Sequence[str] = (),
-    form: Format = "markdown",
+    form: str = "markdown",
     verdicts: pd.DataFrame | None = None,
     **only: Sequence[str],
 ) -> str:
@@ -114,7 +114,7 @@ def table_of(
         if unknown:
             there = ", ".join(map(str, table[name].unique())) if name in table else "no such column"
             raise InputError(f"the table has no {name} {unknown[0]!r}; it has: {there}")
-        table = table[table[name].isin(list(values))] if values else table
+        table = table.loc[table[name].isin(list(values))] if values else table
     shown = {"curves": USUAL, "sizes": USUAL_OF_SIZES, "verdicts": USUAL_OF_VERDICTS}[rows]
     specs = chosen(table, columns) if columns else usual(table, shown)
     if form == "csv":

@@ -18,7 +18,7 @@ from neuron_vs_sae.plots.style import (
     markers_of,
     panels,
     place,
-    rounded,
+    plain,
 )
 
 _CURVE_TITLES = ("faithfulness (1 is the model)", "completeness: what is left (0 is best)")
@@ -40,7 +40,7 @@ def curves(found: "result.Result", *, task: str, ablation: str = "mean", errors:
             f"the result has no curve of task {task!r} with ablation {ablation!r} and errors {errors!r}; it has: {list(found_cases)}"
         )
     first = rows.iloc[0]
-    rows = rows[(rows["seed"] == first["seed"]) & (rows["size"] >= 1)]
+    rows = drawable(rows)
     bases = found.summary["basis"].unique().tolist()
     methods, chance = ranked(rows["method"].unique().tolist())
     figure = panels(_CURVE_TITLES, columns=2, height=380)
@@ -50,12 +50,12 @@ def curves(found: "result.Result", *, task: str, ablation: str = "mean", errors:
             go.Scatter(x=[None], y=[None], mode="lines", line=grey, name=CHANCE, legendgroup="chance"), **place(0, 2)
         )
     for basis in bases:
-        null = rows[(rows["basis"] == basis) & rows["method"].isin(chance)]
+        null = rows.loc[(rows["basis"] == basis) & rows["method"].isin(chance)]
         if len(null):
             _draw_chance(figure, null, colours_of(bases)[basis])
     for method in methods:
         for basis in bases:
-            line = rows[(rows["basis"] == basis) & (rows["method"] == method)]
+            line = result.rows_with(rows, basis=basis, method=method)
             _draw(figure, line, basis, method, found, shown=method == methods[0])
     for panel, level in enumerate((1.0, 0.0)):
         where: Any = place(panel, 2)  # plotly's own annotation knows only "all"
@@ -84,16 +84,15 @@ def sizes(
     method, ablation, errors = (
         given or table[name].iloc[0] for given, name in ((method, "method"), (ablation, "ablation"), (errors, "errors"))
     )
-    rows = table[(table["method"] == method) & (table["ablation"] == ablation) & (table["errors"] == errors)]
+    rows = result.rows_with(table, method=method, ablation=ablation, errors=errors)
     if rows.empty:
         raise KeyError(f"the result has no curve of method {method!r} with ablation {ablation!r} and errors {errors!r}")
-    rows = rows[rows["seed"] == rows["seed"].iloc[0]]
+    reached = least_sizes(rows, level)
     bases, tasks = table["basis"].unique().tolist(), rows["task"].unique().tolist()
     names, colours, markers = labels(bases), colours_of(bases), markers_of(bases)
     figure = panels([f"nodes for a faithfulness of {level:g}"], columns=1, height=max(200, 60 + 44 * len(tasks)))
     for i, basis in enumerate(bases):
-        reached = rows[(rows["basis"] == basis) & (rows["faithfulness"] >= level) & (rows["size"] >= 1)]
-        least = reached.loc[reached.groupby("task", sort=False)["size"].idxmin()]
+        least = result.rows_with(reached, basis=basis)
         offset = 0.5 * (i / max(len(bases) - 1, 1) - 0.5)  # so that equal sizes do not cover each other
         figure.add_trace(
             go.Scatter(
@@ -114,7 +113,7 @@ def sizes(
                 hoverinfo="text",
             )
         )
-    figure.update_xaxes(type="log", dtick=1, title="nodes (log scale)")
+    figure.update_xaxes(type="log", title="nodes (log scale)")
     figure.update_yaxes(
         tickvals=list(range(len(tasks))),
         ticktext=[in_figure(task) for task in reversed(tasks)],
@@ -122,6 +121,17 @@ def sizes(
     )
     how = f"no marker: not reached at the sizes run · method {method} · {conventions_of(rows.iloc[0])}"
     return finished(figure, f"Size that reaches {level:g}, by task", how)
+
+
+def drawable(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the first seed at sizes that a log axis has."""
+    return rows.loc[(rows["seed"] == rows["seed"].iloc[0]) & (rows["size"] >= 1)]
+
+
+def least_sizes(rows: pd.DataFrame, level: float) -> pd.DataFrame:
+    """Of each basis and task, the row of the smallest size whose faithfulness is at least `level`, if there is one."""
+    reached = drawable(rows).loc[lambda one: one["faithfulness"] >= level].sort_values("size", kind="stable")
+    return reached.drop_duplicates(["basis", "task"]).sort_index()
 
 
 def cases(found: "result.Result") -> dict[tuple[str, str, str], pd.DataFrame]:
@@ -151,7 +161,7 @@ def _draw(figure: go.Figure, line: pd.DataFrame, basis: str, method: str, found:
             figure.add_trace(go.Scatter(**band, **common, showlegend=False), **place(panel, 2))
         figure.add_trace(
             go.Scatter(
-                x=line["size"].tolist(), y=rounded(line[score]), mode="lines+markers", name=name, showlegend=panel == 0,
+                x=line["size"].tolist(), y=plain(line[score]), mode="lines+markers", name=name, showlegend=panel == 0,
                 line={"color": colour, "dash": dash, "width": 2},
                 marker={"size": 6, "symbol": markers_of(bases)[basis]}, **common,
             ),
@@ -170,20 +180,21 @@ def _draw_chance(figure: go.Figure, null: pd.DataFrame, colour: str) -> None:
         figure.add_trace(go.Scatter(**{**band, "line": line}, **named), **place(panel, 2))
 
 
-def _band(x: pd.Series, low: pd.Series, high: pd.Series, fill: str) -> dict[str, Any]:
+def _band(x: Any, low: Any, high: Any, fill: str) -> dict[str, Any]:
     return {
-        "x": [*x, *x[::-1]], "y": [*rounded(high), *rounded(low[::-1])], "fill": "toself", "fillcolor": fill, "mode": "lines",
+        "x": [*x, *x[::-1]], "y": [*plain(high), *plain(low[::-1])], "fill": "toself", "fillcolor": fill, "mode": "lines",
         "line": {"width": 0}, "hoverinfo": "skip",
     }  # fmt: skip
 
 
 def _offer(figure: go.Figure, methods: list[str]) -> None:
     """A menu of methods; the chance band, which is of none, stays."""
+    traces: Any = figure.data
     buttons = [
         {
             "label": in_figure(f"method {method}"),
             "method": "restyle",
-            "args": [{"visible": [(t.meta or {}).get("method", method) == method for t in figure.data]}],
+            "args": [{"visible": [(t.meta or {}).get("method", method) == method for t in traces]}],
         }
         for method in methods
     ]

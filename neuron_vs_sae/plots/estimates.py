@@ -1,6 +1,7 @@
 """Estimated against exact effects: how well a method predicts activation patching."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -11,7 +12,7 @@ from neuron_vs_sae import result
 from neuron_vs_sae.inert import in_figure
 from neuron_vs_sae.labels import labels
 from neuron_vs_sae.lookup import parse
-from neuron_vs_sae.plots.style import colours_of, finished, markers_of, panels, place, rounded
+from neuron_vs_sae.plots.style import colours_of, finished, markers_of, panels, place, plain
 
 _DRAWN = 400
 
@@ -29,9 +30,9 @@ def agreement(exact: Float[np.ndarray, " nodes"], estimate: Float[np.ndarray, " 
     """How they agree; NaN where one of them does not vary."""
     if np.ptp(exact) == 0 or np.ptp(estimate) == 0:
         return Agreement(float("nan"), float("nan"), float("nan"))
-    pearson = float(pearsonr(exact, estimate)[0])
-    spearman = float(spearmanr(exact, estimate)[0])
-    return Agreement(pearson, spearman, float(np.cov(exact, estimate)[0, 1] / np.var(exact, ddof=1)))
+    linear: Any = pearsonr(exact, estimate)
+    ranks: Any = spearmanr(exact, estimate)
+    return Agreement(float(linear[0]), float(ranks[0]), float(np.cov(exact, estimate)[0, 1] / np.var(exact, ddof=1)))
 
 
 def exact_method(found: "result.Result") -> str | None:
@@ -68,11 +69,11 @@ def against_exact(found: "result.Result", *, task: str, method: str) -> go.Figur
         drawn = np.argsort(-np.maximum(np.abs(exact), np.abs(estimate)), kind="stable")[:_DRAWN]
         ends = [float(min(exact.min(), estimate.min())), float(max(exact.max(), estimate.max()))]
         points = go.Scatter(
-            x=rounded(exact[drawn]), y=rounded(estimate[drawn]), mode="markers", name=in_figure(names[basis]),
+            x=plain(exact[drawn]), y=plain(estimate[drawn]), mode="markers", name=in_figure(names[basis]),
             marker={"color": colours[basis], "symbol": markers[basis], "size": 6, "opacity": 0.75},
         )  # fmt: skip
         equal = go.Scatter(
-            x=rounded(ends), y=rounded(ends), mode="lines", showlegend=False, hoverinfo="skip",
+            x=plain(ends), y=plain(ends), mode="lines", showlegend=False, hoverinfo="skip",
             line={"color": "#888888", "width": 1, "dash": "dot"},
         )  # fmt: skip
         where = place(panel, columns)

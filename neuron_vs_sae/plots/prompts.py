@@ -7,7 +7,7 @@ from jaxtyping import Float
 from neuron_vs_sae import result
 from neuron_vs_sae.inert import in_figure
 from neuron_vs_sae.labels import labels
-from neuron_vs_sae.plots.style import colours_of, finished, markers_of, panels, rounded
+from neuron_vs_sae.plots.style import colours_of, finished, markers_of, panels, plain
 
 
 def differences(
@@ -39,7 +39,7 @@ def differences(
         order = np.argsort(added, kind="stable")
         figure.add_trace(
             go.Scatter(
-                x=list(range(1, len(order) + 1)), y=rounded(added[order]), mode="markers+lines",
+                x=list(range(1, len(order) + 1)), y=plain(added[order]), mode="markers+lines",
                 name=in_figure(f"minus {names[basis]}: mean {added.mean():+.3f}"), text=[f"prompt {i}" for i in order],
                 line={"color": colours[basis], "width": 1}, marker={"symbol": markers[basis], "size": 6},
             )

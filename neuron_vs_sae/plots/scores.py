@@ -1,7 +1,6 @@
 """Where the attribution is, and how unevenly: by layer, position and error node, over nodes, and by size of score."""
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from neuron_vs_sae import result
 from neuron_vs_sae.inert import in_figure
 from neuron_vs_sae.labels import labels
 from neuron_vs_sae.nodes import NodeScores
-from neuron_vs_sae.plots.style import colours_of, dashes_of, faint, finished, panels, place, rounded
+from neuron_vs_sae.plots.style import colours_of, dashes_of, faint, finished, panels, place, plain
 
 _POINTS = 150
 
@@ -41,9 +40,9 @@ def shares(found: "result.Result", *, task: str, method: str) -> go.Figure:
                 "legendgroup": str(i),
                 "name": in_figure(names[basis]),
             }
-            bar = go.Bar(**common, y=rounded(table[:, 0]), marker={"color": colours[basis]}, showlegend=panel == 0)
+            bar = go.Bar(**common, y=plain(table[:, 0]), marker={"color": colours[basis]}, showlegend=panel == 0)
             hatch = {"color": faint(colours[basis], 0.35), "pattern": {"shape": "/", "fgcolor": colours[basis]}}
-            top = go.Bar(**common, y=rounded(table[:, 1]), base=rounded(table[:, 0]), marker=hatch, showlegend=False)
+            top = go.Bar(**common, y=plain(table[:, 1]), base=plain(table[:, 0]), marker=hatch, showlegend=False)
             figure.add_traces([bar, top], rows=[1, 1], cols=[panel + 1] * 2)
     figure.update_layout(barmode="group", bargap=0.2)
     figure.update_yaxes(rangemode="tozero")
@@ -70,11 +69,11 @@ def concentration(found: "result.Result", *, task: str, method: str) -> go.Figur
         name = in_figure(f"{names[basis]} (Gini {gini(sizes):.2f})")
         line = {"color": colours[basis], "dash": dashes[basis], "width": 2}
         common: dict[str, Any] = {"mode": "lines", "line": line, "legendgroup": basis, "name": name}
-        lorenz = go.Scatter(x=rounded(at / total), y=rounded(1 - held[total - at]), **common)
-        top = go.Scatter(x=at.tolist(), y=rounded(1 - held[total - at]), showlegend=False, **common)
+        lorenz = go.Scatter(x=plain(at / total), y=plain(1 - held[total - at]), **common)
+        top = go.Scatter(x=at.tolist(), y=plain(1 - held[total - at]), showlegend=False, **common)
         figure.add_traces([lorenz, top], rows=[1, 1], cols=[1, 2])
     alike, grey = np.geomspace(1e-4, 1, 60), {"color": "#888888", "width": 1, "dash": "dot"}
-    equal = go.Scatter(x=rounded(alike), y=rounded(alike), mode="lines", line=grey, name="all alike (Gini 0)")
+    equal = go.Scatter(x=plain(alike), y=plain(alike), mode="lines", line=grey, name="all alike (Gini 0)")
     figure.add_trace(equal, row=1, col=1)
     figure.update_xaxes(
         title="share of nodes, largest |score| first (log)", type="log", exponentformat="power", row=1, col=1
@@ -102,7 +101,7 @@ def distributions(found: "result.Result", *, task: str, method: str) -> go.Figur
             at = _spread(len(largest))
             figure.add_trace(
                 go.Scatter(
-                    x=rounded(largest[at - 1]), y=at.tolist(), mode="lines", name=in_figure(names[basis]), legendgroup=basis,
+                    x=plain(largest[at - 1]), y=at.tolist(), mode="lines", name=in_figure(names[basis]), legendgroup=basis,
                     showlegend=panel == 0, line={"color": colours[basis], "dash": dashes[basis], "width": 2},
                 ),
                 **place(panel, 2),
@@ -148,5 +147,4 @@ def _spread(total: int) -> np.ndarray:
 
 def _of_bases(found: "result.Result", task: str, method: str) -> tuple[list[str], dict[str, NodeScores]]:
     bases = list(found.study.basis)
-    read: Callable[[str], NodeScores] = lambda basis: found.scores(task=task, basis=basis, method=method)  # noqa: E731
-    return bases, {basis: read(basis) for basis in bases}
+    return bases, {basis: found.scores(task=task, basis=basis, method=method) for basis in bases}

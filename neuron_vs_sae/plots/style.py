@@ -19,7 +19,7 @@ _COLOURS = {
     "mlp_outputs": "#56B4E9",
     "residual": "#009E73",
     "attention": "#A58A00",
-    "rotation": "#8C8C8C",
+    "rotation": "#6F6F6F",
     "pca": "#E69F00",
     "random_sae": "#96623C",
 }
@@ -102,7 +102,8 @@ def place(panel: int, columns: int) -> dict[str, Any]:
 def finished(figure: go.Figure, title: str, subtitle: str) -> go.Figure:
     """The figure with its title, its legend below, and as high as both need."""
     shared = figure.layout.meta
-    names = {t.name for t in figure.data if t.name and t.showlegend is not False and t.visible is not False}
+    traces: Any = figure.data
+    names = {t.name for t in traces if t.name and t.showlegend is not False and t.visible is not False}
     rows = -(-shared["panels"] // shared["columns"])
     legend = 24 * -(-len(names) // 4) if len(names) > 1 else 0
     height = rows * shared["panel_height"] + 170 + legend
@@ -116,7 +117,7 @@ def finished(figure: go.Figure, title: str, subtitle: str) -> go.Figure:
         showlegend=len(names) > 1,
         legend={"orientation": "h", "yref": "container", "y": 0.0, "yanchor": "bottom", "x": 0},
     )  # fmt: skip
-    figure.layout.meta = {**shared, "title": title, "subtitle": subtitle, "legend": len(names)}
+    figure.layout.meta = {**shared, "title": in_figure(title), "subtitle": in_figure(subtitle), "legend": len(names)}
     return figure
 
 
@@ -164,6 +165,6 @@ def conventions_of(first: pd.Series) -> str:
     )
 
 
-def rounded(values: Iterable[Any]) -> list[float]:
-    """Five digits of each, which no eye can tell from all of them and a page carries more easily."""
-    return [float(f"{float(value):.5g}") for value in values]
+def plain(values: Iterable[Any]) -> list[float]:
+    """Numbers of Python's, which plotly writes as they are rather than packed."""
+    return [float(value) for value in values]

@@ -4,7 +4,7 @@
   const small = matchMedia(`(max-width: ${document.body.dataset.narrow}px)`);
   const bar = small.matches ? { displayModeBar: false } : {};
   const settings = { ...bar, responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] };
-  const places = [...document.querySelectorAll(".plot")];
+  const places = [...document.querySelectorAll(".drawing")];
 
   // How a figure looks on this page, as it is now: panels side by side or stacked, in the page's colours.
   function look(meta) {

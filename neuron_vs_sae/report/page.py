@@ -40,8 +40,8 @@ class HtmlTable:
 class Figure:
     """A figure for the page: its words, and its data as JSON that holds no `<`."""
 
-    title: str
-    subtitle: str
+    title: Markup
+    subtitle: Markup
     data: Markup
 
 
@@ -104,13 +104,24 @@ def visible_spaced(line: str) -> str:
 
 def figure(drawn: go.Figure) -> Figure:
     """A figure for the page, which writes its title, chooses its colours, and stacks its panels where it is narrow."""
-    layout = drawn.layout
+    layout: Any = drawn.layout
     meta = {**layout.meta, **narrow(drawn)}
     content = drawn.to_plotly_json()
     for name in ("title", "template", "updatemenus", "height", "margin"):
         content["layout"].pop(name, None)
     content["layout"]["meta"] = meta
-    return Figure(meta["title"], meta["subtitle"], Markup(json.dumps(content).replace("<", "\\u003c")))
+    return Figure(
+        Markup(meta["title"]), Markup(meta["subtitle"]), Markup(json.dumps(_rounded(content)).replace("<", "\\u003c"))
+    )
+
+
+def _rounded(value: Any) -> Any:
+    """Five digits of every number, which no eye can tell from all of them and a page carries more easily."""
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    return [_rounded(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def _sections(found: "result.Result") -> list[Section]:
@@ -120,7 +131,7 @@ def _sections(found: "result.Result") -> list[Section]:
     for task in found.summary["task"].unique().tolist():
         drawn = [plots.curves(found, task=t, ablation=a, errors=e) for t, a, e in cases(found) if t == task]
         if len(found.study.basis) > 1:
-            first = {"ablation": found.study.ablation[0], "errors": found.study.errors[0]}
+            first: Any = {"ablation": found.study.ablation[0], "errors": found.study.errors[0]}
             drawn.append(plots.differences(found, task=task, method=method, **first))
         drawn += [
             make(found, task=task, method=method) for make in (plots.shares, plots.concentration, plots.distributions)
@@ -137,9 +148,10 @@ def _sections(found: "result.Result") -> list[Section]:
 
 def _curve_tables(found: "result.Result", table: pd.DataFrame, evidence: Evidence) -> list[HtmlTable]:
     shown = [name for name in USUAL if name != "task"]
+    groups: Any = table.groupby(["task", "ablation", "errors"], sort=False)
     return [
         _html(found, rows, usual(rows, shown), evidence, f"{task}: ablation {ablation}, errors {errors}")
-        for (task, ablation, errors), rows in table.groupby(["task", "ablation", "errors"], sort=False)
+        for (task, ablation, errors), rows in groups
     ]
 
 
@@ -150,7 +162,13 @@ def _verdict_tables(found: "result.Result", evidence: Evidence) -> list[HtmlTabl
         made.append(_html(found, evidence.across_tasks, columns, evidence, "Across tasks"))
     if evidence.verdicts is not None:
         rows = with_intervals(usual_case(found, evidence.verdicts))
-        made.append(_html(found, rows, usual(rows, USUAL_OF_VERDICTS), evidence, "By task"))
+        name = "By task"
+        if "nodes" in set(rows["size_measure"]):
+            rows, name = (
+                result.rows_with(rows, size_measure="nodes"),
+                "By task, size by nodes (by others: verdicts.csv)",
+            )
+        made.append(_html(found, rows, usual(rows, USUAL_OF_VERDICTS), evidence, name))
     return made
 
 
@@ -158,7 +176,7 @@ def _stability(found: "result.Result", evidence: Evidence) -> HtmlTable | None:
     table = evidence.stability
     if table is None:
         return None
-    rows = table[table["method"] == found.study.method[0]] if "method" in table else table
+    rows = result.rows_with(table, method=found.study.method[0])
     return _html(found, rows, chosen(rows, list(rows.columns)), evidence, "Overlap of circuits")
 
 

@@ -1,6 +1,7 @@
 """The verdict in words: what tests between bases say, counted over tasks, or why there are none."""
 
 from collections import Counter
+from typing import Any
 
 import pandas as pd
 
@@ -43,7 +44,8 @@ def verdict(found: "result.Result", verdicts: pd.DataFrame | None, curves: pd.Da
     told = [
         f"Under {first['method']}, ablation {first['ablation']} and errors {first['errors']}, with size by {_MEASURES.get(shown, shown)}:"
     ]
-    for (a, b, score), part in rows.groupby(["basis_a", "basis_b", "score"], sort=False):
+    pairs: Any = rows.groupby(["basis_a", "basis_b", "score"], sort=False)
+    for (a, b, score), part in pairs:
         counts = {measure: _counts(theirs) for measure, theirs in part.groupby("size_measure", sort=False)}
         here = counts.get(shown, Counter())
         other = [_MEASURES.get(str(m), str(m)) for m, c in counts.items() if c != here]
@@ -55,7 +57,7 @@ def verdict(found: "result.Result", verdicts: pd.DataFrame | None, curves: pd.Da
             else ""
         )
         told.append(
-            f"{score}, {names.get(a, a)} against {names.get(b, b)}: {_said(here, names.get(a, a), names.get(b, b))}.{depends}"
+            f"{score}, {names.get(a, a)} against {names.get(b, b)}: {_said(here, str(names.get(a, a)), str(names.get(b, b)))}.{depends}"
         )
     return told
 
@@ -63,8 +65,7 @@ def verdict(found: "result.Result", verdicts: pd.DataFrame | None, curves: pd.Da
 def usual_case(found: "result.Result", verdicts: pd.DataFrame) -> pd.DataFrame:
     """The verdicts of the study's first method, ablation and error policy."""
     study = found.study
-    keep = (verdicts["method"] == study.method[0]) & (verdicts["ablation"] == study.ablation[0])
-    return verdicts[keep & (verdicts["errors"] == study.errors[0])]
+    return result.rows_with(verdicts, method=study.method[0], ablation=study.ablation[0], errors=study.errors[0])
 
 
 def _counts(rows: pd.DataFrame) -> Counter[str]:
@@ -89,7 +90,7 @@ def _said(counts: Counter[str], a: str, b: str) -> str:
 
 
 def _why_none(found: "result.Result") -> str:
-    prompts = int(found.summary["n_eval"].min())
+    prompts = min(int(n) for n in found.summary["n_eval"])
     if len(found.study.basis) == 1:
         return "There is no verdict between bases: the study has one basis."
     if prompts == 1:

@@ -14,6 +14,7 @@ smoke:  ## every benchmark, in miniature
 	python benchmarks/train_default.py --smoke --out $$(mktemp -d)
 	python benchmarks/train_default_saes.py --smoke
 	python benchmarks/speed.py --smoke
+	python benchmarks/default_results.py --smoke
 	python benchmarks/coverage.py --smoke
 
 mutants:  ## plant bugs and show that the tests catch them
@@ -23,6 +24,7 @@ cards:  ## measure the embedded default's models and dictionaries again
 	python benchmarks/default_cards.py
 
 results:  ## what stands in results/ (its second half needs NVS_ASSETS)
+	python benchmarks/default_results.py
 	python benchmarks/study_time.py --out results/study_time.md
 	python benchmarks/speed.py --out results/speed.md
 	python benchmarks/coverage.py --out results/coverage.md

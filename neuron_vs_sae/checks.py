@@ -7,11 +7,11 @@ from typing import Any
 import torch
 
 from neuron_vs_sae import foretell
-from neuron_vs_sae.comparison import Cell, Task, load_model_for, load_tasks, plan
 from neuron_vs_sae.diagnosis import reconstruction
 from neuron_vs_sae.machine import Machine
 from neuron_vs_sae.metric import Target, resolve
 from neuron_vs_sae.pairs import PromptPairs, listed
+from neuron_vs_sae.planning import Cell, Task, load_model_for, load_tasks, plan
 from neuron_vs_sae.splice import run
 from neuron_vs_sae.study import Study
 

@@ -1,62 +1,41 @@
 """Run a study: discover once per task, basis and method, judge under every ablation and error policy, write results."""
 
-import hashlib
 import json
 import math
-import platform
 import shutil
-import subprocess
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
+from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
-import torch
 from tqdm.auto import tqdm
 
 from neuron_vs_sae import result, stability
-from neuron_vs_sae.attribution._contraction import check_positions
-from neuron_vs_sae.basis import Basis, apart, together
+from neuron_vs_sae.basis import apart, together
 from neuron_vs_sae.cache import sharing
 from neuron_vs_sae.curve import Curve
 from neuron_vs_sae.diagnosis import reconstruction
-from neuron_vs_sae.errors import FolderError, InputError, NothingToExplainError
+from neuron_vs_sae.errors import InputError, NothingToExplainError
 from neuron_vs_sae.evaluation import engine_for, evaluate, roles
 from neuron_vs_sae.evidence import evidence
 from neuron_vs_sae.folds import Choice, Folds, folds_of
-from neuron_vs_sae.lookup import bound, parse, takes
+from neuron_vs_sae.lookup import bound
 from neuron_vs_sae.machine import Machine
-from neuron_vs_sae.models import load_model, model_commit, prepare, same_model
-from neuron_vs_sae.nodes import NodeIndex, NodeScores, log_sizes, mib_sizes
-from neuron_vs_sae.pairs import PromptPairs, check_bos, layouts
+from neuron_vs_sae.models import prepare, same_model
+from neuron_vs_sae.nodes import NodeIndex, NodeScores
 from neuron_vs_sae.paper_figures import write_curves_pdf
+from neuron_vs_sae.planning import Cell, Task, draw_groups, load_model_for, load_tasks, plan, sizes_of
 from neuron_vs_sae.plots import write_curves_html
-from neuron_vs_sae.presets import located
+from neuron_vs_sae.provenance import check_the_same_commits, identify, provenance, resumable
 from neuron_vs_sae.report import write_page
-from neuron_vs_sae.resampling import Groups, groups_of
-from neuron_vs_sae.shelf import Shelf
-from neuron_vs_sae.study import ErrorPolicy, Study, looks_like_file
+from neuron_vs_sae.study import ErrorPolicy, Study
 from neuron_vs_sae.tables import per_curve, write_tables
 from neuron_vs_sae.verdict import write_verdicts
 
 _STABILITY, _CIRCUITS = ".stability.json", ".circuits.parquet"
-_NUMBERS_COME_FROM = ("neuron_vs_sae", "torch", "transformer-lens", "sae-lens")
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """A task under one seed: its name, the discovery pairs that the seed drew, and the evaluation pairs of all seeds."""
-
-    name: str
-    seed: int
-    discovery: PromptPairs
-    evaluation: PromptPairs
-    split_by: str
 
 
 def compare(
@@ -71,7 +50,7 @@ def compare(
     """
     folder, machine, inputs = Path(out), machine or Machine(), identify(study)
     with result.locked(folder):
-        record = None if overwrite else _resume(folder, study, inputs)
+        record = None if overwrite else resumable(folder, study, inputs)
         if record is None or not record["finished"]:
             started = time.time()
             model = load_model_for(study, machine) if model is None else _given(model, study)
@@ -91,7 +70,7 @@ def compare(
                 },
             )
             if begun is not None:
-                _check_the_same(folder, begun, record)
+                check_the_same_commits(folder, begun, record)
             result.write_json(folder / "study.json", record)
             with sharing(model, machine.cache, machine.cache_limit):
                 _run(study, folder, model, cells, machine)
@@ -133,175 +112,6 @@ def write_report(found: result.Result) -> None:
     write_curves_html(found)
     write_curves_pdf(found)
     write_page(found, tested, curves)
-
-
-def load_model_for(study: Study, machine: Machine) -> Any:
-    """The study's model. Raises `InputError` for a device that is not there, or a model that cannot be loaded."""
-    return load_model(
-        study.model,
-        dtype=study.dtype,
-        device=machine.device,
-        backend=study.backend,
-        revision=study.revision,
-        process_weights=study.process_weights,
-        trust_remote_code=machine.trust_remote_code,
-        n_devices=machine.n_devices,
-    )
-
-
-def load_tasks(study: Study, model: Any) -> list[Task]:
-    """Discovery and evaluation pairs of every task and seed: the evaluation pairs are the first seed's, for all seeds.
-
-    Raises `InputError` where they overlap, or are too few, or where a seed's words lie at other tokens than the first's.
-    """
-    tasks = [_of_seeds(study, model, i, text) for i, text in enumerate(study.task)]
-    names = [first.name for first, *_ in tasks]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InputError(f"two tasks are called {twice[0]!r} (a file's name without its ending): rename one file")
-    return [task for of_one in tasks for task in of_one]
-
-
-def _of_seeds(study: Study, model: Any, i: int, text: str) -> list[Task]:
-    """The study's i-th task under every seed."""
-    first = study.seed[0]
-    brings_its_own = not looks_like_file(text) and takes("tasks", text, "part")
-    if study.eval_task or brings_its_own:
-        theirs = study.eval_task[i] if study.eval_task else text
-        split_by = "file" if study.eval_task else "task"
-        drawn = [_pairs(study, model, text, "discovery", seed) for seed in study.seed]
-        evaluation = _pairs(study, model, theirs, "evaluation", first).sample(study.eval_examples, first)
-        found = [pairs.sample(study.examples, seed) for pairs, seed in zip(drawn, study.seed, strict=True)]
-        shared = max(evaluation.overlap(discovery) for discovery in found)
-        if shared and not study.allow_overlap:
-            raise InputError(
-                f"{shared} of {len(evaluation)} evaluation pairs of {theirs} share a prompt with the discovery "
-                f"pairs of {text}: what is found would be judged on what it was found on. Use other files, let one file "
-                "be split (no --eval-task), or pass --allow-overlap"
-            )
-    else:
-        split_by = study.split_by
-        pairs = _pairs(study, model, text, "discovery", first)
-        n = study.examples, study.eval_examples
-        halves = [pairs.split(*n, seed=first, by=split_by, discovery_seed=seed) for seed in study.seed]
-        evaluation, found = halves[0][1], [discovery for discovery, _ in halves]
-    _check_layouts(study, model, found)
-    return [Task(pairs.name, seed, pairs, evaluation, split_by) for seed, pairs in zip(study.seed, found, strict=True)]
-
-
-def _check_layouts(study: Study, model: Any, found: list[PromptPairs]) -> None:
-    """Where the first seed's prompts all have their words at the same tokens, so must every other seed's: a generated
-    task draws its candidates, and with them its layout, by seed."""
-    if len(found) == 1 or study.positions == "pooled":
-        return
-    first, *others = (set(layouts(model.tokenizer, pairs.clean_text)) for pairs in found)
-    for seed, theirs in zip(study.seed[1:], others, strict=True):
-        if len(first) == 1 and theirs != first:
-            raise InputError(
-                f"under seed {seed} the words of task '{found[0].name}' lie at other tokens than under seed {study.seed[0]}, so a "
-                "position would not mean the same: choose another seed, or --positions pooled"
-            )
-
-
-def _pairs(study: Study, model: Any, text: str, part: Literal["discovery", "evaluation"], seed: int) -> PromptPairs:
-    """A task's pairs, identical ones once: a prompt counted twice would make intervals too narrow."""
-    if looks_like_file(text):
-        made = bound("tasks", "from_file", path=text, prepend_bos=study.prepend_bos)(model)
-    else:
-        n = study.examples if part == "discovery" else study.eval_examples
-        made = bound("tasks", text, prepend_bos=study.prepend_bos, seed=seed, part=part, n=n)(model)
-    return made.deduplicated()
-
-
-@dataclass(frozen=True, eq=False)
-class Cell:
-    """One discovery (task x seed x basis x method) and the curves that judge it."""
-
-    task: Task
-    basis_text: str
-    basis: Basis
-    method: str
-
-    @property
-    def names(self) -> dict[str, Any]:
-        """What tells it from the study's other discoveries, by the names of the columns."""
-        return {"task": self.task.name, "basis": self.basis_text, "method": self.method, "seed": self.task.seed}
-
-    @property
-    def label(self) -> str:
-        return "/".join(map(str, self.names.values()))
-
-    @property
-    def file(self) -> str:
-        return hashlib.sha256(self.label.encode()).hexdigest()[:16]
-
-
-def plan(study: Study, model: Any, tasks: list[Task], machine: Machine) -> Iterator[Cell]:
-    """Every discovery of the study, with bases built and sizes, methods and lengths checked: nothing long has run."""
-    built: dict[tuple[str, Task | None], Basis] = {}
-    given: dict[str, Any] = {"batch_size": machine.batch_size}
-    if machine.max_memory is not None:
-        given["shelf"] = Shelf(machine.max_memory)
-    for task in tasks:
-        _check_prompts(study, task, model)
-        draw_groups(study, task)
-        for text in study.basis:
-            key = (text, task if takes("bases", text, "prompts") else None)
-            if key not in built:
-                built[key] = bound("bases", text, prompts=task.discovery, **given)(model)
-            basis = built[key]
-            positions = None if study.positions == "pooled" else task.evaluation.positions
-            index = basis.index(positions)
-            for errors in study.errors:
-                total = int(roles(basis, index, errors, (None,) * len(basis.sites))[0].sum())
-                sizes_of(study, total, text)
-            for method in study.method:
-                bound("attribution", method, seed=task.seed)
-                yield Cell(task, text, basis, method)
-
-
-def draw_groups(study: Study, task: Task) -> Groups:
-    """How the task's evaluation prompts are drawn again. Raises `InputError` for a tag that cannot say so."""
-    return groups_of(task.evaluation.tags, study.cluster_by, study.stratify_by, task.name)
-
-
-def _check_prompts(study: Study, task: Task, model: Any) -> None:
-    for pairs in (task.discovery, task.evaluation):
-        check_bos(model.tokenizer, pairs)
-        check_positions(pairs, study.positions)
-        if pairs.positions > model.cfg.n_ctx:
-            longest = pairs.clean_text[int(pairs.length.argmax())]
-            raise InputError(
-                f"task '{task.name}' has a prompt of {pairs.positions} tokens, and the model is loaded for at most {model.cfg.n_ctx}: "
-                f"leave it out ({longest[:60]!r}...)"
-            )
-    lengths = task.discovery.positions, task.evaluation.positions
-    if study.mean_source == "discovery" and "mean" in study.ablation and lengths[0] != lengths[1]:
-        raise InputError(
-            f"ablation 'mean' would average discovery prompts of {lengths[0]} tokens, position by position, for evaluation "
-            f"prompts of {lengths[1]} (task '{task.name}'): use --ablation mean_global or --mean-source evaluation"
-        )
-    if study.positions == "separate" and lengths[0] != lengths[1]:
-        raise InputError(
-            f"the discovery prompts of task '{task.name}' have {lengths[0]} tokens and its evaluation prompts {lengths[1]}; with "
-            "separate positions a node is a unit at one position, so both need one length. Use prompts of one length, or "
-            "--positions pooled"
-        )
-
-
-def sizes_of(study: Study, total: int, basis: str) -> tuple[int, ...]:
-    """The study's sizes for a basis of `total` nodes. Raises `InputError` for one beyond them."""
-    sizes: set[int] = set()
-    for size in study.sizes:
-        grids = {"all": (total,), "log": log_sizes(total), "mib": mib_sizes(total)}
-        chosen = grids[size] if size in grids else (int(size),)
-        if max(chosen) > total:
-            raise InputError(
-                f"a circuit of {max(chosen)} nodes is asked for (--sizes), and basis {basis!r} has {total}: ask for at "
-                f"most {total}, or 'all'"
-            )
-        sizes.update(chosen)
-    return tuple(sorted(sizes))
 
 
 def _describe(model: Any, cells: list[Cell], machine: Machine) -> dict[str, dict[str, Any]]:
@@ -539,109 +349,3 @@ def _prompts(study: Study, tasks: list[Task]) -> pd.DataFrame:
         for i in range(len(pairs))
     ]
     return pd.DataFrame(rows)
-
-
-def _resume(folder: Path, study: Study, inputs: dict[str, str]) -> dict[str, Any] | None:
-    """The record of this study in the folder, None where there is none yet. Raises `FolderError` for another's."""
-    record = result.read_record(folder)
-    if record is None:
-        foreign = [name for name in result.FILES if (folder / name).exists()]
-        if foreign:
-            raise FolderError(
-                f"{folder} holds {', '.join(foreign)} without the study that made them (study.json): choose another folder "
-                "(--out), or pass --overwrite to replace them"
-            )
-        return None
-    mine, theirs = study.model_dump(mode="json"), record["study"]
-    differing = [name for name in mine if mine[name] != theirs.get(name)]
-    for name in sorted({*inputs, *record["inputs"]}):
-        if inputs.get(name) != record["inputs"].get(name):
-            differing.append(f"the {'version' if name in _NUMBERS_COME_FROM else 'contents'} of {name}")
-    if differing:
-        raise FolderError(
-            f"{folder} holds another study (it differs in: {', '.join(differing)}): choose another folder (--out), "
-            "or pass --overwrite to replace it"
-        )
-    return record
-
-
-def _check_the_same(folder: Path, begun: dict[str, Any], now: dict[str, Any]) -> None:
-    """Raises `FolderError` where a study would go on with another model or other SAEs than it began with: a branch of the hub moves."""
-
-    def commits(record: dict[str, Any]) -> dict[str, Any]:
-        of_bases = {
-            f"{name}, {one['name']}": one.get("commit")
-            for name, basis in record["bases"].items()
-            for one in basis.get("saes", basis.get("like", []))
-        }
-        return {"the model": record["provenance"]["model_commit"], **of_bases}
-
-    before, after = commits(begun), commits(now)
-    for name in before:
-        if before[name] != after.get(name):
-            raise FolderError(
-                f"{folder} holds this study unfinished, begun with commit {before[name]} of {name}; the hub's is now {after.get(name)}. "
-                "Pin the one you want (--revision, or revision= of a basis), choose another folder (--out), or pass --overwrite"
-            )
-
-
-def identify(study: Study) -> dict[str, str]:
-    """What the study reads: a hash of every local file's contents, by the name it is given, and the versions that its numbers come from.
-
-    Raises `InputError` for a task's file that is not there.
-    """
-    files = [text for text in (*study.task, *study.eval_task) if looks_like_file(text)]
-    for file in files:
-        if not Path(file).is_file():
-            raise InputError(f"{file} cannot be read: there is no such file")
-    named = [parse("tasks", text) for text in (*study.task, *study.eval_task) if text not in files]
-    options = [
-        value for spec in (*named, *(parse("bases", text) for text in study.basis)) for value in spec.options.values()
-    ]
-    found = {package: version(package) for package in _NUMBERS_COME_FROM}
-    named_here = [part for text in options for part in dict.fromkeys((text, *text.split("+")))]  # sources joined by +
-    places = {text: located(text) for text in (study.model, *files, *named_here)}
-    return found | {text: _digest(place) for text, place in places.items() if place.exists()}
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
-    for file in files:
-        digest.update(str(file.relative_to(path)).encode())
-        with file.open("rb") as stream:
-            while chunk := stream.read(1 << 22):
-                digest.update(chunk)
-    return digest.hexdigest()
-
-
-def provenance(study: Study, model: Any, machine: Machine) -> dict[str, Any]:
-    """When and by what it is run: versions, code revision, the hub's commit of the model where it is known, device, dtype, threads."""
-    packages = (*_NUMBERS_COME_FROM, "transformers", "numpy", "scipy")
-    return {
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {p: version(p) for p in packages},
-        "code": _revision(),
-        "model_commit": model_commit(study.model, study.revision),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": str(next(model.parameters()).device),
-        "dtype": str(model.cfg.dtype).removeprefix("torch."),
-        "threads": torch.get_num_threads(),
-        "batch_size": machine.batch_size,
-    }
-
-
-def _revision() -> str | None:
-    """The package's git commit, with `+` where files differ from it; None outside a checkout."""
-    here = Path(__file__).parent
-    try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10, check=True
-        )
-        status = subprocess.run(
-            ["git", "status", "--porcelain", "."], cwd=here, capture_output=True, text=True, timeout=10, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return commit.stdout.strip() + ("+" if status.stdout.strip() else "")

@@ -16,12 +16,13 @@ import torch
 
 from neuron_vs_sae.basis import apart, together
 from neuron_vs_sae.cache import sharing
-from neuron_vs_sae.comparison import Cell, Task, curve_labels, draw_groups, sizes_of
+from neuron_vs_sae.comparison import curve_labels
 from neuron_vs_sae.curve import Curve
 from neuron_vs_sae.evaluation import evaluate, roles
 from neuron_vs_sae.lookup import bound, find, parse
 from neuron_vs_sae.machine import Machine
 from neuron_vs_sae.nodes import NodeScores
+from neuron_vs_sae.planning import Cell, Task, draw_groups, sizes_of
 from neuron_vs_sae.result import summarise, to_rows
 from neuron_vs_sae.splice import run
 from neuron_vs_sae.study import Study

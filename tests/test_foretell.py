@@ -7,9 +7,9 @@ import pytest
 
 import neuron_vs_sae as nvs
 from neuron_vs_sae import foretell
-from neuron_vs_sae.comparison import load_tasks, plan
 from neuron_vs_sae.foretell import batches_seconds, curve_seconds
 from neuron_vs_sae.models import load_model
+from neuron_vs_sae.planning import load_tasks, plan
 
 
 def test_discovery_is_a_line_through_two_timings_once_for_every_batch() -> None:

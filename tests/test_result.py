@@ -23,7 +23,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import neuron_vs_sae as nvs
-from neuron_vs_sae import comparison, result
+from neuron_vs_sae import comparison, planning, provenance, result
 from neuron_vs_sae.comparison import compare
 from neuron_vs_sae.errors import FolderError, InputError, NothingToExplainError
 from neuron_vs_sae.models import load_model
@@ -285,7 +285,7 @@ def test_a_finished_study_is_loaded_not_run_again(
     def never(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(comparison, "load_model", never)
+    monkeypatch.setattr(planning, "load_model", never)
     before = (fresh.folder / "study.json").read_bytes()
     again = compare(a_study(), fresh.folder)
     pd.testing.assert_frame_equal(again.summary, fresh.summary)
@@ -438,7 +438,7 @@ def test_changed_contents_of_a_file_make_another_study(
 def test_another_version_of_the_package_is_another_study(
     fresh: nvs.Result, a_study: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(comparison, "version", lambda package: "99.0")
+    monkeypatch.setattr(provenance, "version", lambda package: "99.0")
     with pytest.raises(FolderError, match="differs in: the version of neuron_vs_sae"):
         compare(a_study(), fresh.folder)
 

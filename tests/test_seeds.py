@@ -12,10 +12,11 @@ import torch
 import toys
 
 import neuron_vs_sae as nvs
-from neuron_vs_sae import checks, cli, comparison, foretell
-from neuron_vs_sae.comparison import compare, load_tasks
+from neuron_vs_sae import checks, cli, foretell, planning
+from neuron_vs_sae.comparison import compare
 from neuron_vs_sae.errors import InputError
 from neuron_vs_sae.models import load_model
+from neuron_vs_sae.planning import load_tasks
 from neuron_vs_sae.seeds import over_seeds, sizes_told
 from neuron_vs_sae.study import Study, make_study
 
@@ -72,10 +73,10 @@ def test_given_evaluation_files_and_generated_tasks_are_drawn_so_too(
 def test_a_seed_whose_words_lie_at_other_tokens_is_refused(a_study: Callable[..., Study], tiny: Any) -> None:
     pairs = load_tasks(a_study(), tiny)[0].discovery
     longer = replace(pairs, clean_text=tuple(f"{text} a" for text in pairs.clean_text))
-    comparison._check_layouts(a_study(seed=[3, 4]), tiny, [pairs, pairs])
-    comparison._check_layouts(a_study(seed=[3, 4], positions="pooled"), tiny, [pairs, longer])
+    planning._check_layouts(a_study(seed=[3, 4]), tiny, [pairs, pairs])
+    planning._check_layouts(a_study(seed=[3, 4], positions="pooled"), tiny, [pairs, longer])
     with pytest.raises(InputError, match=r"under seed 4 the words of task 'saw' lie at other tokens than under seed 3"):
-        comparison._check_layouts(a_study(seed=[3, 4]), tiny, [pairs, longer])
+        planning._check_layouts(a_study(seed=[3, 4]), tiny, [pairs, longer])
 
 
 # What comes of it.
@@ -133,7 +134,7 @@ def test_circuits_of_two_seeds_are_compared(several: nvs.Result) -> None:
 
 def test_fitted_bases_are_fitted_to_each_seeds_prompts(a_study: Callable[..., Study], tiny: Any) -> None:
     study = a_study(basis=["pca,components=8", "mlp_neurons"], method="relp", seed=[3, 4])
-    cells = list(comparison.plan(study, tiny, load_tasks(study, tiny), nvs.Machine()))
+    cells = list(planning.plan(study, tiny, load_tasks(study, tiny), nvs.Machine()))
     fitted, neurons = cells[::2], cells[1::2]
     decoders: list[Any] = [cell.basis.dictionaries[0] for cell in fitted]
     for cell, found in zip(fitted, decoders, strict=True):

@@ -36,7 +36,7 @@ def executed(source: Path) -> nbformat.NotebookNode:
         {
             "jupytext": {"formats": "ipynb,py:percent"},
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-            "language_info": {"name": "python"},
+            "language_info": {"name": "python", "pygments_lexer": "ipython3"},
         }
     )
     for number, cell in enumerate(notebook.cells):

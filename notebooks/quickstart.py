@@ -112,7 +112,7 @@ pd.DataFrame(
         }
         for name, curve in curves.items()
     }
-)
+).T.convert_dtypes()
 
 # %% [markdown]
 # Sizes are those that were run (1, 2, 5, 10, ...), so "100" means more than 50 and at most 100.

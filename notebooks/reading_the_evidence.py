@@ -45,7 +45,7 @@ bases = {
     "sae": nvs.bases.sae(model),
     "transcoder": nvs.bases.transcoder(model),
 }
-grid = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+grid = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
 
 
 def sizes(total: int) -> list[int]:
@@ -76,7 +76,7 @@ def at_80(curve: nvs.Curve) -> dict[str, object]:
 # Faithfulness asks whether the circuit is *enough*; completeness whether anything *else* is (0: nothing is left without the circuit). Agreement again, with everything outside the circuit set to zero:
 
 # %%
-pd.DataFrame({name: at_80(judged(bases[name], agreement, ablation="zero_site")) for name in ("mlp_neurons", "sae")}).T
+pd.DataFrame({name: at_80(judged(bases[name], agreement, ablation="zero_site")) for name in ("mlp_neurons", "sae")}).T.convert_dtypes()
 
 # %% [markdown]
 # Twenty SAE features restore more than 80 % of the behaviour, and the model without these twenty does nearly all of it too. They are *a* way to the answer, found by an ablation under which few ways
@@ -89,7 +89,7 @@ rows = {}
 for ablation in ("mean", "counterfactual", "zero_site", "zero_units"):
     for name in ("mlp_neurons", "sae", "transcoder"):
         rows[ablation, name] = at_80(judged(bases[name], agreement, ablation=ablation))
-pd.DataFrame(rows).T
+pd.DataFrame(rows).T.convert_dtypes()
 
 # %% [markdown]
 # Nodes for 80 % range from 5 to 5,000. Under the mean, transcoder features tie with neurons; under the counterfactual, where every ablated unit argues for the *other* answer, they need fifty times as many,
@@ -110,7 +110,7 @@ for name in ("mlp_neurons", "mlp_outputs", "sae"):
         "as a fraction": round(k / curve.n_total, 4),
         "in bits": round(nvs.bits(curve.n_total, k)),
     }
-pd.DataFrame(rows).T
+pd.DataFrame(rows).T.convert_dtypes()
 
 # %% [markdown]
 # A three-way tie in nodes, for the two-hop question ("the capital of the state containing ..."). As a fraction of the dictionary, SAE features win by far: the dictionary is wider. In bits (`log2` of the number
@@ -130,7 +130,7 @@ for name, basis in with_random.items():
     for errors in ("nodes", "keep", "ablate"):
         curve = judged(basis, two_hop, errors=errors)
         rows[name, errors] = at_80(curve) | {"all units": round(curve.faithfulness[-1].item(), 2)}
-pd.DataFrame(rows).T.drop(columns="completeness there")
+pd.DataFrame(rows).T.drop(columns="completeness there").fillna("-")
 
 # %% [markdown]
 # Read naively, the untrained dictionary is the sparsest basis of this notebook: ten nodes. Half of them are error nodes, and they carry nearly all of it: with errors always ablated, *all* of its units reach a third of the
@@ -146,7 +146,7 @@ rows = {
     "mlp_outputs": at_80(judged(bases["mlp_outputs"], agreement)),
     "mlp_outputs, rotated at random": at_80(judged(nvs.bases.rotation(model), agreement)),
 }
-pd.DataFrame(rows).T
+pd.DataFrame(rows).T.convert_dtypes()
 
 # %% [markdown]
 # The coordinates of the MLP's output are as sparse as a random rotation of them: what sparsity there is belongs to the site, not to that basis. Neurons differ from both. A comparison that lacks the
@@ -189,7 +189,7 @@ ax.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# The interval is over evaluation prompts alone: another draw of discovery pairs gives another ranking (`--seeds`), another attribution method another one still.
+# The interval is over evaluation prompts alone: another draw of discovery pairs gives another ranking (several `--seed`), another attribution method another one still.
 #
 # ## Before you write the sentence
 #

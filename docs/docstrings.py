@@ -29,7 +29,9 @@ def _joined(code: str) -> str:
     return re.sub(r"\s*\n\s*", " ", code)
 
 
-def _signature(app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None) -> Any:
+def _signature(
+    app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None
+) -> Any:
     return tuple(None if text is None else readable(text) for text in (signature, returns))
 
 

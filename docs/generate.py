@@ -35,7 +35,9 @@ def settings() -> str:
     lines = ["| setting | default | what it is |", "|---|---|---|"]
     for name, field in Study.model_fields.items():
         default = "needed" if field.is_required() else _shown(field.get_default())
-        choices = get_args(field.annotation) if get_origin(field.annotation).__class__.__name__ == "_SpecialForm" else ()
+        choices = (
+            get_args(field.annotation) if get_origin(field.annotation).__class__.__name__ == "_SpecialForm" else ()
+        )
         told = f" ({', '.join(map(str, choices))})" if choices and all(isinstance(c, str) for c in choices) else ""
         lines.append(f"| `{name}` | {default} | {_cell(str(field.description) + told)} |")
     lines += ["", "And what runs a study without changing its numbers beyond rounding:", ""]

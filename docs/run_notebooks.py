@@ -31,7 +31,9 @@ def main() -> None:
 def executed(source: Path) -> nbformat.NotebookNode:
     """The notebook of a py:percent source with its outputs. Raises `CellExecutionError` where a cell fails."""
     notebook = jupytext.read(source)
-    NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": source.parent}}).execute()
+    NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": source.parent}}
+    ).execute()
     notebook.metadata = nbformat.from_dict(
         {
             "jupytext": {"formats": "ipynb,py:percent"},

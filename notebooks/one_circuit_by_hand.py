@@ -68,7 +68,11 @@ for start in range(0, len(sentences), 500):
         tokens, prepend_bos=False, names_filter=[f"blocks.{layer}.mlp.hook_post" for layer in layers]
     )
     for i, (family, sentence) in enumerate(part):
-        here = {f"L{l}/{n}": cache[f"blocks.{l}.mlp.hook_post"][i, sentence.answer, n].item() for l, n, p in nodes if p == 5}
+        here = {
+            f"L{layer}/{unit}": cache[f"blocks.{layer}.mlp.hook_post"][i, sentence.answer, unit].item()
+            for layer, unit, position in nodes
+            if position == 5
+        }
         number = sentence.known()[sentence.answer].get("number", "-")
         rows.append({"sentence": family, "number": number, **here})
 seen = pd.DataFrame(rows)
@@ -145,6 +149,7 @@ def direct_effect(layer: int, unit: int, position: int) -> float:
 # The exact effect of one node: set it, and it alone, to its value on the corrupt prompt, run the model, and see by how much the metric falls. This is what the
 # scores estimate. It is plain TransformerLens, without this package, so it also checks it.
 
+
 # %%
 def metric(logits: torch.Tensor) -> torch.Tensor:
     at = torch.arange(len(discover))
@@ -183,7 +188,9 @@ pd.DataFrame(
 # Does it add up?
 
 # %%
-together = [(k, whole - without(nodes[:k]), sum(whole - without([node]) for node in nodes[:k])) for k in (1, 2, 4, 6, 8)]
+together = [
+    (k, whole - without(nodes[:k]), sum(whole - without([node]) for node in nodes[:k])) for k in (1, 2, 4, 6, 8)
+]
 pd.DataFrame(together, columns=["first k nodes", "removed together", "sum of the effects one by one"]).round(2)
 
 # %% [markdown]
@@ -196,7 +203,15 @@ pd.DataFrame(together, columns=["first k nodes", "removed together", "sum of the
 
 # %%
 lost = {}
-for task in ("agreement_nounpp", "agreement_rc", "agreement_within_rc", "agreement_simple", "ioi", "two_hop", "successor"):
+for task in (
+    "agreement_nounpp",
+    "agreement_rc",
+    "agreement_within_rc",
+    "agreement_simple",
+    "ioi",
+    "two_hop",
+    "successor",
+):
     template = None if task.startswith("agreement") else 0
     pairs = nvs.tasks.world(model, source=task, template=template, part="evaluation", n=40)
     size = pairs.positions - 1
@@ -204,7 +219,7 @@ for task in ("agreement_nounpp", "agreement_rc", "agreement_within_rc", "agreeme
     their_hooks = [f"blocks.{layer}.mlp.hook_post" for layer in layers]
     _, theirs = model.run_with_cache(pairs.corrupt, prepend_bos=False, names_filter=their_hooks)
 
-    def put(value, hook, theirs=theirs, size=size, units=units):  # noqa: ANN001, ANN201
+    def put(value, hook, theirs=theirs, size=size, units=units):
         for layer, unit in units:
             if hook.name == f"blocks.{layer}.mlp.hook_post":
                 value[:, size, unit] = theirs[hook.name][:, size, unit]

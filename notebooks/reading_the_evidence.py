@@ -52,7 +52,9 @@ def sizes(total: int) -> list[int]:
     return [k for k in grid if k < total] + [total]
 
 
-def judged(basis: nvs.Basis, task: tuple[nvs.PromptPairs, nvs.PromptPairs], method: str = "relp", **choices: str) -> nvs.Curve:
+def judged(
+    basis: nvs.Basis, task: tuple[nvs.PromptPairs, nvs.PromptPairs], method: str = "relp", **choices: str
+) -> nvs.Curve:
     scores = getattr(nvs.attribution, method)(model, basis, task[0])
     return nvs.evaluate(model, basis, scores, task[1], sizes=sizes, **choices)
 
@@ -76,7 +78,9 @@ def at_80(curve: nvs.Curve) -> dict[str, object]:
 # Faithfulness asks whether the circuit is *enough*; completeness whether anything *else* is (0: nothing is left without the circuit). Agreement again, with everything outside the circuit set to zero:
 
 # %%
-pd.DataFrame({name: at_80(judged(bases[name], agreement, ablation="zero_site")) for name in ("mlp_neurons", "sae")}).T.convert_dtypes()
+pd.DataFrame(
+    {name: at_80(judged(bases[name], agreement, ablation="zero_site")) for name in ("mlp_neurons", "sae")}
+).T.convert_dtypes()
 
 # %% [markdown]
 # Twenty SAE features restore more than 80 % of the behaviour, and the model without these twenty does nearly all of it too. They are *a* way to the answer, found by an ablation under which few ways
@@ -162,7 +166,9 @@ rows = {}
 for name in ("mlp_neurons", "sae"):
     scores = nvs.attribution.relp(model, bases[name], few)
     for where, judges in (("the same 3 pairs", few), ("40 held-out pairs", agreement[1])):
-        curve = nvs.evaluate(model, bases[name], scores, judges, sizes=[10, 20, 50, 100, 200], ablation="counterfactual")
+        curve = nvs.evaluate(
+            model, bases[name], scores, judges, sizes=[10, 20, 50, 100, 200], ablation="counterfactual"
+        )
         rows[name, where] = dict(zip(curve.sizes, curve.faithfulness.tolist(), strict=True))
 pd.DataFrame(rows).T.round(2)
 
@@ -183,7 +189,9 @@ for n, colour in ((5, "#CC79A7"), (10, "#E69F00"), (40, "#0072B2")):
         complement=curve.complement[:, :n],
     )
     interval = intervals(part)[0]
-    ax.fill_between(part.sizes, interval.low, interval.high, color=colour, alpha=0.35, linewidth=0, label=f"{n} prompts")
+    ax.fill_between(
+        part.sizes, interval.low, interval.high, color=colour, alpha=0.35, linewidth=0, label=f"{n} prompts"
+    )
 ax.set(xscale="symlog", xlabel="neurons in the circuit", ylabel="faithfulness", title="95 % interval over prompts")
 ax.legend(frameon=False)
 plt.show()

@@ -89,7 +89,9 @@ with torch.no_grad():
 for hook in hooks:
     x = cache[hook][:, 1:].flatten(0, 1)
     trained = TopKTrainingSAE(
-        TopKTrainingSAEConfig(d_in=32, d_sae=128, k=6, metadata=SAEMetadata(model_name="pronouns", hook_name=hook, prepend_bos=True))
+        TopKTrainingSAEConfig(
+            d_in=32, d_sae=128, k=6, metadata=SAEMetadata(model_name="pronouns", hook_name=hook, prepend_bos=True)
+        )
     )
     adam = torch.optim.Adam(trained.parameters(), lr=3e-3)
     for step in range(400):
@@ -112,7 +114,8 @@ rows = [
     for girl, boy in zip(girls, boys, strict=True) for verb in saw for animal in animals
 ]  # fmt: skip
 rows += [
-    {"clean": r["corrupt"], "corrupt": r["clean"], "answer": r["foil"], "foil": r["answer"], "name": r["name"]} for r in rows
+    {"clean": r["corrupt"], "corrupt": r["clean"], "answer": r["foil"], "foil": r["answer"], "name": r["name"]}
+    for r in rows
 ]
 (own / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 pd.DataFrame(rows).sample(3, random_state=0)
@@ -157,7 +160,9 @@ study = nvs.Study(
     method=["relp", "random"],
 )
 found = nvs.compare(study, own / "results")
-nvs.tables.per_curve(found)[["basis", "method", "n_total", "size_at_level", "error_nodes_at_level", "area_faithfulness"]]
+nvs.tables.per_curve(found)[
+    ["basis", "method", "n_total", "size_at_level", "error_nodes_at_level", "area_faithfulness"]
+]
 
 # %% [markdown]
 # `size_at_level` is the smallest size run with a faithfulness of 0.8. The folder holds everything, and what made it:

@@ -14,10 +14,10 @@
 # %% [markdown]
 # # One circuit by hand
 #
-# A faithfulness of 0.98 says that some hundred units suffice. It does not say what any of them does. Here we take the first few
-# of them apart and ask each the three questions that a circuit's reader will ask: **what activates it, what does it write, and what happens
-# without it?** The embedded model was trained on a written world whose hidden variables are known for every token, so that the first question
-# has an answer that is not a guess from examples.
+# A faithfulness of 0.98 says that some hundred units suffice. It does not say what any of them does. Here we take the
+# first few of them apart and ask each the three questions that a circuit's reader will ask: **what activates it, what
+# does it write, and what happens without it?** The embedded model was trained on a written world whose hidden variables
+# are known for every token, so that the first question has an answer that is not a guess from examples.
 
 # %%
 # %matplotlib inline
@@ -40,8 +40,9 @@ top = scores.top(8)
 pd.DataFrame({"node": top.names, "score": scores.values[top.nodes]}).round(2)
 
 # %% [markdown]
-# `blocks.3.mlp.hook_post/225@5` is neuron 225 of layer 3 at position 5, the last token before the verb (position 0 is BOS). Two places stand out: the last
-# token, where the verb is predicted, and position 2, the noun that it has to agree with.
+# `blocks.3.mlp.hook_post/225@5` is neuron 225 of layer 3 at position 5, the last token before the verb (position 0 is
+# BOS). Two places stand out: the last token, where the verb is predicted, and position 2, the noun that it has to agree
+# with.
 
 # %%
 nodes = []
@@ -54,8 +55,9 @@ print([words[token] for token in held_out.clean[0]], "->", held_out.answer_text[
 # %% [markdown]
 # ## What activates it?
 #
-# Not by reading its strongest examples, which shows only what one looks for, but against what is known: 2,000 sentences of the world's text of a seed
-# of their own, and the mean activation at the last token before each sentence's answer, by kind of sentence and by the hidden variable `number`.
+# Not by reading its strongest examples, which shows only what one looks for, but against what is known: 2,000 sentences
+# of the world's text of a seed of their own, and the mean activation at the last token before each sentence's answer,
+# by kind of sentence and by the hidden variable `number`.
 
 # %%
 sentences = list(islice(language.sentences("one circuit by hand"), 2000))
@@ -80,13 +82,15 @@ seen["kind"] = seen["sentence"].where(seen["sentence"].str.startswith("agreement
 seen.groupby(["kind", "number"]).mean(numeric_only=True).round(1)
 
 # %% [markdown]
-# Read it column by column. `L3/225` is active where the main verb is about to follow a plural noun, and nowhere else; `L3/414` and `L3/423` are its counterparts for
-# the singular. Half of the units code by *negative* values (`L3/359`, `L3/39` for the plural, `L2/404`, `L3/322` for the singular): a unit's sign is part of what it says,
-# and a circuit that lists neurons without their signs has lost it.
+# Read it column by column. `L3/225` is active where the main verb is about to follow a plural noun, and nowhere else;
+# `L3/414` and `L3/423` are its counterparts for the singular. Half of the units code by *negative* values (`L3/359`,
+# `L3/39` for the plural, `L2/404`, `L3/322` for the singular): a unit's sign is part of what it says, and a circuit
+# that lists neurons without their signs has lost it.
 #
-# Nobody asked for the two surprises. In `agreement_within_rc`, where the verb *inside* the relative clause follows, none of them is active, although the probe of
-# the model card finds a number there too: the same behaviour by our name is another mechanism to the model. And in `agreement_simple`, where the noun is right before the verb,
-# three of the seven are silent.
+# Nobody asked for the two surprises. In `agreement_within_rc`, where the verb *inside* the relative clause follows,
+# none of them is active, although the probe of the model card finds a number there too: the same behaviour by our name
+# is another mechanism to the model. And in `agreement_simple`, where the noun is right before the verb, three of the
+# seven are silent.
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(9, 2.6), sharey=True, layout="constrained")
@@ -101,8 +105,8 @@ plt.show()
 # %% [markdown]
 # ## What does it write?
 #
-# A neuron adds its activation times its row of `W_out` to the residual stream. At the last layer and the last token nothing comes in between but
-# the final norm, so that the row can be read in words: `W_out[unit] * norm weight @ W_U`.
+# A neuron adds its activation times its row of `W_out` to the residual stream. At the last layer and the last token
+# nothing comes in between but the final norm, so that the row can be read in words: `W_out[unit] * norm weight @ W_U`.
 
 # %%
 to_logits = model.ln_final.w[:, None] * model.W_U
@@ -121,11 +125,13 @@ def reads_as(layer: int, unit: int, k: int = 6) -> dict[str, str]:
 pd.DataFrame([reads_as(layer, unit) for layer, unit, _ in nodes])
 
 # %% [markdown]
-# `L3/225` raises plural verbs, and is active in the plural. `L3/359` *lowers* plural verbs, but its activation is negative in the plural: minus times minus. Lists of the
-# tokens that a unit "promotes" are wrong by a sign for such neurons.
+# `L3/225` raises plural verbs, and is active in the plural. `L3/359` *lowers* plural verbs, but its activation is
+# negative in the plural: minus times minus. Lists of the tokens that a unit "promotes" are wrong by a sign for such
+# neurons.
 #
-# For a number rather than a list: a node's direct effect on one prompt is its activation's change from the corrupt to the clean prompt, times what its row
-# writes into `logit[answer] - logit[foil]`, at the clean prompt's final norm. For nodes before the last layer that is only the part of their effect that takes no detour.
+# For a number rather than a list: a node's direct effect on one prompt is its activation's change from the corrupt to
+# the clean prompt, times what its row writes into `logit[answer] - logit[foil]`, at the clean prompt's final norm. For
+# nodes before the last layer that is only the part of their effect that takes no detour.
 
 # %%
 hooks = [f"blocks.{layer}.mlp.hook_post" for layer in layers] + ["ln_final.hook_scale"]
@@ -146,8 +152,9 @@ def direct_effect(layer: int, unit: int, position: int) -> float:
 # %% [markdown]
 # ## What happens without it?
 #
-# The exact effect of one node: set it, and it alone, to its value on the corrupt prompt, run the model, and see by how much the metric falls. This is what the
-# scores estimate. It is plain TransformerLens, without this package, so it also checks it.
+# The exact effect of one node: set it, and it alone, to its value on the corrupt prompt, run the model, and see by how
+# much the metric falls. This is what the scores estimate. It is plain TransformerLens, without this package, so it also
+# checks it.
 
 
 # %%
@@ -181,9 +188,11 @@ pd.DataFrame(
 ).round(2)
 
 # %% [markdown]
-# Three things to see. For neurons of the last layer RelP's score *is* the direct effect: RelP holds the norm's scale constant, and so did we. The exact effect is smaller, because in
-# truth the norm rescales what is left: a score of 3.1 is no promise of 3.1 logits lost. And `L0/170` at the noun has a direct effect of 0 and a score of 1.67: it works through
-# attention, which carries the number to the verb's position, and through what reads it there. Taken out alone it costs little; other neurons say the same.
+# Three things to see. For neurons of the last layer RelP's score *is* the direct effect: RelP holds the norm's scale
+# constant, and so did we. The exact effect is smaller, because in truth the norm rescales what is left: a score of 3.1
+# is no promise of 3.1 logits lost. And `L0/170` at the noun has a direct effect of 0 and a score of 1.67: it works
+# through attention, which carries the number to the verb's position, and through what reads it there. Taken out alone
+# it costs little; other neurons say the same.
 #
 # Does it add up?
 
@@ -194,12 +203,14 @@ together = [
 pd.DataFrame(together, columns=["first k nodes", "removed together", "sum of the effects one by one"]).round(2)
 
 # %% [markdown]
-# Together they do half as much again as the single removals say, because when one of them is gone the others, and the norm, fill in. The clean and the corrupt run differ by twice the
-# metric; eight neurons of 12,288 carry most of that. Single effects underestimate a redundant circuit, which is why circuits are judged as sets, by *completeness*.
+# Together they do half as much again as the single removals say, because when one of them is gone the others, and the
+# norm, fill in. The clean and the corrupt run differ by twice the metric; eight neurons of 12,288 carry most of that.
+# Single effects underestimate a redundant circuit, which is why circuits are judged as sets, by *completeness*.
 #
 # ## Is it this behaviour's alone?
 #
-# Remove the same neurons at the last token of other tasks' prompts, against their own corrupt prompts' values, and look at how much of the metric is lost.
+# Remove the same neurons at the last token of other tasks' prompts, against their own corrupt prompts' values, and look
+# at how much of the metric is lost.
 
 # %%
 lost = {}
@@ -234,13 +245,18 @@ for task in (
 pd.DataFrame(lost).T.round(2)
 
 # %% [markdown]
-# A share above 1 means that the answer flips to the foil. The agreement of main verbs breaks, in sentence structures that discovery never saw; agreement within the relative clause, where the units were
-# silent, and all other tasks are untouched.
+# A share above 1 means that the answer flips to the foil. The agreement of main verbs breaks, in sentence structures
+# that discovery never saw; agreement within the relative clause, where the units were silent, and all other tasks are
+# untouched.
 #
 # ## What would be wrong to conclude
 #
-# - *"These eight neurons are the circuit."* Taking them out breaks the behaviour; keeping them alone does not restore it: the `quickstart` shows a faithfulness of .4 at ten nodes. What is necessary and
-#   what is sufficient are different sets, here by a factor of ten.
-# - *"Neurons are monosemantic."* Of this world, which has a few dozen behaviours and as many neurons as it needs. In larger models superposition is the reason that SAEs exist.
-# - *"Activation shows function."* `L3/359` is as well correlated with the plural as `L3/225`. Only sign and output together say what it does, and only the intervention says whether it matters.
-# - *"They do agreement and nothing else."* The last table has seven tasks of eighteen, at one position. A share lost of 0 says that these prompts do not need the neurons.
+# - *"These eight neurons are the circuit."* Taking them out breaks the behaviour; keeping them alone does not restore
+#   it: the `quickstart` shows a faithfulness of .4 at ten nodes. What is necessary and what is sufficient are different
+#   sets, here by a factor of ten.
+# - *"Neurons are monosemantic."* Of this world, which has a few dozen behaviours and as many neurons as it needs. In
+#   larger models superposition is the reason that SAEs exist.
+# - *"Activation shows function."* `L3/359` is as well correlated with the plural as `L3/225`. Only sign and output
+#   together say what it does, and only the intervention says whether it matters.
+# - *"They do agreement and nothing else."* The last table has seven tasks of eighteen, at one position. A share lost of
+#   0 says that these prompts do not need the neurons.

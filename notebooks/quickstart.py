@@ -14,10 +14,11 @@
 # %% [markdown]
 # # Quickstart
 #
-# Are raw MLP neurons as sparse, faithful and complete a basis for circuits as SAE features are? This notebook asks it of one
-# behaviour of one small model, from the model to a verdict one may defend, in a minute on a laptop.
+# Are raw MLP neurons as sparse, faithful and complete a basis for circuits as SAE features are? This notebook asks it
+# of one behaviour of one small model, from the model to a verdict one may defend, in a minute on a laptop.
 #
-# What to watch for: the loop below changes **one thing**, the basis. Prompts, attribution, ablation and score are the same.
+# What to watch for: the loop below changes **one thing**, the basis. Prompts, attribution, ablation and score are the
+# same.
 
 # %%
 # %matplotlib inline
@@ -34,9 +35,9 @@ print(f"{model.cfg.n_layers} layers, width {model.cfg.d_model}, {model.cfg.d_mlp
 # %% [markdown]
 # ## The behaviour
 #
-# A task is a set of minimal pairs: the same sentence with one thing changed, such that the right next word changes too. Here a
-# verb agrees with a noun across another noun, which has the other number in half of the pairs. We discover on one set of pairs and judge on
-# another that shares no prompt, no noun and no verb with it.
+# A task is a set of minimal pairs: the same sentence with one thing changed, such that the right next word changes too.
+# Here a verb agrees with a noun across another noun, which has the other number in half of the pairs. We discover on
+# one set of pairs and judge on another that shares no prompt, no noun and no verb with it.
 
 # %%
 discover = nvs.tasks.world(model, source="agreement_nounpp", n=100)
@@ -53,9 +54,9 @@ pd.DataFrame(
 # %% [markdown]
 # ## One loop, two bases
 #
-# `scores` says for every node (a unit at a position) how much the metric, `logit[answer] - logit[foil]`, would fall if it alone were set to its
-# corrupt value; positive means that it helps. `evaluate` keeps the best 1, 2, 5, 10, ... nodes and writes the mean of the corrupt prompts
-# everywhere else at these sites.
+# `scores` says for every node (a unit at a position) how much the metric, `logit[answer] - logit[foil]`, would fall if
+# it alone were set to its corrupt value; positive means that it helps. `evaluate` keeps the best 1, 2, 5, 10, ... nodes
+# and writes the mean of the corrupt prompts everywhere else at these sites.
 
 # %%
 bases = {"mlp_neurons": nvs.bases.mlp_neurons(model), "sae": nvs.bases.sae(model)}
@@ -79,8 +80,8 @@ def table(curve: nvs.Curve) -> pd.DataFrame:
 pd.concat({name: table(curve) for name, curve in curves.items()}, axis=1).loc[:500]
 
 # %% [markdown]
-# Faithfulness 1 is the model's behaviour and 0 that of a model with everything at these sites ablated. Completeness is the same score for
-# what is left when the circuit is *removed*: **0 is complete, lower is better**.
+# Faithfulness 1 is the model's behaviour and 0 that of a model with everything at these sites ablated. Completeness is
+# the same score for what is left when the circuit is *removed*: **0 is complete, lower is better**.
 
 # %%
 from neuron_vs_sae.statistics import intervals
@@ -95,8 +96,8 @@ axes[0].legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# The bands are 95 % intervals over the 40 prompts, point by point. They do not contain what another choice of discovery prompts would
-# have given, and none of the choices that were not varied.
+# The bands are 95 % intervals over the 40 prompts, point by point. They do not contain what another choice of discovery
+# prompts would have given, and none of the choices that were not varied.
 #
 # ## How many nodes does it take?
 
@@ -119,8 +120,9 @@ pd.DataFrame(
 #
 # ## What any basis gets, and what no ranking gets
 #
-# A number for neurons and SAE features alone cannot be read. Three controls: a random rotation of the same site (what does *any* orthonormal basis
-# there give?), an untrained SAE of the same width and sparsity, and a random order of the neurons.
+# A number for neurons and SAE features alone cannot be read. Three controls: a random rotation of the same site (what
+# does *any* orthonormal basis there give?), an untrained SAE of the same width and sparsity, and a random order of the
+# neurons.
 
 # %%
 controls = {
@@ -139,11 +141,12 @@ pd.Series(found, name="nodes for 80 %").to_frame()
 # %% [markdown]
 # ## What would be wrong to conclude
 #
-# - *"Neurons are better than SAE features."* This is one behaviour of one model with one SAE per layer. The model was trained on a small written
-#   world; it is a test bed with a ground truth, not a sample of language models.
-# - *"The circuit is these hundred neurons."* Other rankings find other circuits of the same faithfulness. See `one_circuit_by_hand` for what
-#   single units do, and `reading_the_evidence` for which choices change the answer.
-# - *"Half as many nodes is twice as simple."* A node of a wide dictionary says more than one of a narrow one; hence bits.
+# - *"Neurons are better than SAE features."* This is one behaviour of one model with one SAE per layer. The model was
+#   trained on a small written world; it is a test bed with a ground truth, not a sample of language models.
+# - *"The circuit is these hundred neurons."* Other rankings find other circuits of the same faithfulness. See
+#   `one_circuit_by_hand` for what single units do, and `reading_the_evidence` for which choices change the answer.
+# - *"Half as many nodes is twice as simple."* A node of a wide dictionary says more than one of a narrow one; hence
+#   bits.
 #
-# The whole study, six tasks by six bases by four methods with verdicts, tables and figures, is one command: `nvs compare`. For models and SAEs of your
-# own, see `your_own_model_and_saes`.
+# The whole study, six tasks by six bases by four methods with verdicts, tables and figures, is one command: `nvs
+# compare`. For models and SAEs of your own, see `your_own_model_and_saes`.

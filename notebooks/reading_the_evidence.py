@@ -14,8 +14,9 @@
 # %% [markdown]
 # # Reading the evidence
 #
-# *"A circuit of 20 features explains the behaviour."* Whether such a sentence is true depends on choices that a title has no room for. Here each of them is varied, one at a time, on the same model with
-# the same prompts, and each of them changes the answer to "which basis is sparser?" at least once. All numbers are computed in the cells.
+# *"A circuit of 20 features explains the behaviour."* Whether such a sentence is true depends on choices that a title
+# has no room for. Here each of them is varied, one at a time, on the same model with the same prompts, and each of them
+# changes the answer to "which basis is sparser?" at least once. All numbers are computed in the cells.
 
 # %%
 # %matplotlib inline
@@ -75,7 +76,8 @@ def at_80(curve: nvs.Curve) -> dict[str, object]:
 # %% [markdown]
 # ## Faithful is not complete
 #
-# Faithfulness asks whether the circuit is *enough*; completeness whether anything *else* is (0: nothing is left without the circuit). Agreement again, with everything outside the circuit set to zero:
+# Faithfulness asks whether the circuit is *enough*; completeness whether anything *else* is (0: nothing is left without
+# the circuit). Agreement again, with everything outside the circuit set to zero:
 
 # %%
 pd.DataFrame(
@@ -83,8 +85,9 @@ pd.DataFrame(
 ).T.convert_dtypes()
 
 # %% [markdown]
-# Twenty SAE features restore more than 80 % of the behaviour, and the model without these twenty does nearly all of it too. They are *a* way to the answer, found by an ablation under which few ways
-# are needed; as a statement about what the model uses, "20 features" is wrong. Whoever reports faithfulness alone cannot see this.
+# Twenty SAE features restore more than 80 % of the behaviour, and the model without these twenty does nearly all of it
+# too. They are *a* way to the answer, found by an ablation under which few ways are needed; as a statement about what
+# the model uses, "20 features" is wrong. Whoever reports faithfulness alone cannot see this.
 #
 # ## The ablation decides what is left to explain
 
@@ -96,9 +99,11 @@ for ablation in ("mean", "counterfactual", "zero_site", "zero_units"):
 pd.DataFrame(rows).T.convert_dtypes()
 
 # %% [markdown]
-# Nodes for 80 % range from 5 to 5,000. Under the mean, transcoder features tie with neurons; under the counterfactual, where every ablated unit argues for the *other* answer, they need fifty times as many,
-# and under zero four times as many. Look at F(empty), the metric with everything ablated: it is the same for all bases under the first three, and differs under `zero_units`, where "zero" leaves each basis its own
-# biases. There the three are not judged by the same experiment.
+# Nodes for 80 % range from 5 to 5,000. Under the mean, transcoder features tie with neurons; under the counterfactual,
+# where every ablated unit argues for the *other* answer, they need fifty times as many, and under zero four times as
+# many. Look at F(empty), the metric with everything ablated: it is the same for all bases under the first three, and
+# differs under `zero_units`, where "zero" leaves each basis its own biases. There the three are not judged by the same
+# experiment.
 #
 # ## What is size?
 
@@ -117,14 +122,17 @@ for name in ("mlp_neurons", "mlp_outputs", "sae"):
 pd.DataFrame(rows).T.convert_dtypes()
 
 # %% [markdown]
-# A three-way tie in nodes, for the two-hop question ("the capital of the state containing ..."). As a fraction of the dictionary, SAE features win by far: the dictionary is wider. In bits (`log2` of the number
-# of circuits of that size: what it takes to *say* which circuit it is), the coordinates of the MLP's output win and SAE features lose, for the same reason. None of these is wrong; they are answers to different questions. A
-# claim of sparsity that holds by one of them only is a claim about that measure.
+# A three-way tie in nodes, for the two-hop question ("the capital of the state containing ..."). As a fraction of the
+# dictionary, SAE features win by far: the dictionary is wider. In bits (`log2` of the number of circuits of that size:
+# what it takes to *say* which circuit it is), the coordinates of the MLP's output win and SAE features lose, for the
+# same reason. None of these is wrong; they are answers to different questions. A claim of sparsity that holds by one of
+# them only is a claim about that measure.
 #
 # ## Error nodes
 #
-# What a dictionary does not reconstruct stays in the model as an error vector. It must be put somewhere: `nodes` ranks and counts it as a node of its own, `keep` never ablates it, `ablate` always does. The last
-# row of the table is an *untrained* SAE: random directions with the trained one's width and sparsity.
+# What a dictionary does not reconstruct stays in the model as an error vector. It must be put somewhere: `nodes` ranks
+# and counts it as a node of its own, `keep` never ablates it, `ablate` always does. The last row of the table is an
+# *untrained* SAE: random directions with the trained one's width and sparsity.
 
 # %%
 with_random = {"sae": bases["sae"], "transcoder": bases["transcoder"]}
@@ -137,9 +145,11 @@ for name, basis in with_random.items():
 pd.DataFrame(rows).T.drop(columns="completeness there").fillna("-")
 
 # %% [markdown]
-# Read naively, the untrained dictionary is the sparsest basis of this notebook: ten nodes. Half of them are error nodes, and they carry nearly all of it: with errors always ablated, *all* of its units reach a third of the
-# behaviour (`all units`). With errors always kept, F(empty) rises from 3.8 to 13.6 of 16.2: there is little left to explain before a single feature is chosen. For the trained dictionaries the same is at work, only less. So: look at all three policies, at the count of error nodes,
-# and at F(empty), before believing a small number.
+# Read naively, the untrained dictionary is the sparsest basis of this notebook: ten nodes. Half of them are error
+# nodes, and they carry nearly all of it: with errors always ablated, *all* of its units reach a third of the behaviour
+# (`all units`). With errors always kept, F(empty) rises from 3.8 to 13.6 of 16.2: there is little left to explain
+# before a single feature is chosen. For the trained dictionaries the same is at work, only less. So: look at all three
+# policies, at the count of error nodes, and at F(empty), before believing a small number.
 #
 # ## What does a number mean without a null?
 
@@ -153,8 +163,9 @@ rows = {
 pd.DataFrame(rows).T.convert_dtypes()
 
 # %% [markdown]
-# The coordinates of the MLP's output are as sparse as a random rotation of them: what sparsity there is belongs to the site, not to that basis. Neurons differ from both. A comparison that lacks the
-# rotation cannot tell these two cases apart.
+# The coordinates of the MLP's output are as sparse as a random rotation of them: what sparsity there is belongs to the
+# site, not to that basis. Neurons differ from both. A comparison that lacks the rotation cannot tell these two cases
+# apart.
 #
 # ## On which prompts?
 #
@@ -173,7 +184,8 @@ for name in ("mlp_neurons", "sae"):
 pd.DataFrame(rows).T.round(2)
 
 # %% [markdown]
-# The gap is what the circuit knows about its own prompts and not about the behaviour. Published splits of agreement data share prompts between training and test; here that is refused.
+# The gap is what the circuit knows about its own prompts and not about the behaviour. Published splits of agreement
+# data share prompts between training and test; here that is refused.
 #
 # ## How sure are we?
 
@@ -197,7 +209,8 @@ ax.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# The interval is over evaluation prompts alone: another draw of discovery pairs gives another ranking (several `--seed`), another attribution method another one still.
+# The interval is over evaluation prompts alone: another draw of discovery pairs gives another ranking (several
+# `--seed`), another attribution method another one still.
 #
 # ## Before you write the sentence
 #
@@ -208,4 +221,5 @@ plt.show()
 # 5. A random order, a rotation, an untrained SAE.
 # 6. Held-out prompts, and how many.
 #
-# And what no table here can show: that a unit *means* something. Faithfulness is about sufficiency and completeness about necessity, for one metric on one distribution.
+# And what no table here can show: that a unit *means* something. Faithfulness is about sufficiency and completeness
+# about necessity, for one metric on one distribution.

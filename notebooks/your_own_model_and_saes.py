@@ -14,8 +14,9 @@
 # %% [markdown]
 # # Your own model and SAEs
 #
-# Everything that a study needs from outside: a checkpoint folder, SAE folders, a file of pairs. To keep this self-contained we make all three here, in miniature: a Llama of two layers trained for some seconds on
-# sentences of eight words, and one SAE per layer trained with sae-lens. If you have yours, start at *The study*.
+# Everything that a study needs from outside: a checkpoint folder, SAE folders, a file of pairs. To keep this
+# self-contained we make all three here, in miniature: a Llama of two layers trained for some seconds on sentences of
+# eight words, and one SAE per layer trained with sae-lens. If you have yours, start at *The study*.
 
 # %%
 import json
@@ -40,7 +41,8 @@ draw = random.Random(0)
 # %% [markdown]
 # ## A checkpoint
 #
-# Any folder that `transformers` can load will do: `config.json`, `model.safetensors`, a tokenizer. Ours has read sentences in which a pronoun follows a name.
+# Any folder that `transformers` can load will do: `config.json`, `model.safetensors`, a tokenizer. Ours has read
+# sentences in which a pronoun follows a name.
 
 # %%
 girls, boys = "anna ella maya rosa tara".split(), "adam carl john luis paul".split()
@@ -76,8 +78,9 @@ sorted(file.name for file in (own / "pronouns").iterdir())
 # %% [markdown]
 # ## SAEs
 #
-# In sae-lens' own format, one folder each; they say themselves which hook of which model they were trained on, and that is checked. Note that they are trained on what *this package's*
-# model computes: transformer-lens can fold norms and centre weights, which moves every coordinate of the residual stream.
+# In sae-lens' own format, one folder each; they say themselves which hook of which model they were trained on, and that
+# is checked. Note that they are trained on what *this package's* model computes: transformer-lens can fold norms and
+# centre weights, which moves every coordinate of the residual stream.
 
 # %%
 model = nvs.load_model(str(own / "pronouns"))
@@ -106,7 +109,8 @@ sorted(str(file.relative_to(own)) for file in (own / "saes").rglob("*.*") if fil
 # %% [markdown]
 # ## A task
 #
-# One JSON object per line. Answers carry their leading space where the tokenizer wants one. Every other key is a tag, which statistics and splits may use. Clean and corrupt prompt must have equally many tokens.
+# One JSON object per line. Answers carry their leading space where the tokenizer wants one. Every other key is a tag,
+# which statistics and splits may use. Clean and corrupt prompt must have equally many tokens.
 
 # %%
 rows = [
@@ -123,14 +127,16 @@ pd.DataFrame(rows).sample(3, random_state=0)
 # %% [markdown]
 # ## The study
 #
-# `nvs check` loads everything, looks at what commonly goes wrong, and says what the study would cost. It runs nothing else. `--split-by name` keeps all prompts with one name on one side, so that circuits are judged on
-# names that they were not found on.
+# `nvs check` loads everything, looks at what commonly goes wrong, and says what the study would cost. It runs nothing
+# else. `--split-by name` keeps all prompts with one name on one side, so that circuits are judged on names that they
+# were not found on.
 
 # %%
 # !nvs check --model own/pronouns --task own/pairs.jsonl --examples 90 --eval-examples 40 --split-by name --basis mlp_neurons --basis mlp_outputs --basis sae:own/saes
 
 # %% [markdown]
-# Right on both prompts, one BOS, and an explained variance of each SAE *on these prompts*: read it before any circuit. What is wrong is refused, with what to do about it. Three mistakes that would give numbers elsewhere:
+# Right on both prompts, one BOS, and an explained variance of each SAE *on these prompts*: read it before any circuit.
+# What is wrong is refused, with what to do about it. Three mistakes that would give numbers elsewhere:
 
 # %%
 two_tokens = {**rows[0], "answer": " she slept"}
@@ -147,7 +153,8 @@ for settings in mistakes:
         print(f"{error}\n")
 
 # %% [markdown]
-# ... and run it. The same from Python or from the command line; a study that is in its folder already is loaded, not run again.
+# ... and run it. The same from Python or from the command line; a study that is in its folder already is loaded, not
+# run again.
 
 # %%
 study = nvs.Study(
@@ -175,5 +182,7 @@ print(json.dumps({name: record["bases"][name]["explained_variance"] for name in 
 # %% [markdown]
 # ## What would be wrong to conclude
 #
-# Nothing follows about neurons and SAE features in general from a model of 40 words. What carries over is the procedure: check first, hold out what the pairs share, look at explained variance on the task's own prompts, and keep the controls (`rotation`,
-# `random`) in the study. For real models: `--model` takes a Hugging Face name, `--basis sae:RELEASE[/ID]` any release of sae-lens' registry (`nvs list saes --model NAME`).
+# Nothing follows about neurons and SAE features in general from a model of 40 words. What carries over is the
+# procedure: check first, hold out what the pairs share, look at explained variance on the task's own prompts, and keep
+# the controls (`rotation`, `random`) in the study. For real models: `--model` takes a Hugging Face name, `--basis
+# sae:RELEASE[/ID]` any release of sae-lens' registry (`nvs list saes --model NAME`).

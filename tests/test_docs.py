@@ -11,11 +11,16 @@ import torch
 import toys
 
 import neuron_vs_sae as nvs
+from neuron_vs_sae import result
+from neuron_vs_sae.lookup import known
+from neuron_vs_sae.machine import Machine
+from neuron_vs_sae.study import Study
 
 DOCS = mutants.ROOT / "docs"
 sys.path.insert(0, str(DOCS))
 
 import docstrings  # noqa: E402
+import generate  # noqa: E402
 
 PAGES = [file for folder in (DOCS, DOCS / "api", DOCS / "concepts") for file in sorted(folder.glob("*.md"))]
 
@@ -40,6 +45,27 @@ def test_the_example_of_a_basis_is_one() -> None:
     units = basis.dictionaries[0].encode(x)
     torch.testing.assert_close(basis.dictionaries[0].decode(units), x)
     assert not torch.allclose(units, x)
+
+
+def test_every_file_and_column_of_a_result_is_described() -> None:
+    page = (DOCS / "concepts" / "formats.md").read_text(encoding="utf-8")
+    for name in (*result.FILES, "study.json"):
+        assert f"`{name}`" in page, name
+    for column in result.SUMMARY:
+        stem = re.sub(r"^(faithfulness|completeness)_", "...", column)
+        assert f"`{column}`" in page or f"`{stem.replace('...', '..._')}`" in page, column
+
+
+@pytest.mark.parametrize("folder", ["bases", "attribution", "ablation", "metrics", "tasks"])
+def test_the_reference_lists_all_that_there_is(folder: str) -> None:
+    text = generate.functions(folder)
+    assert re.findall(r"^## `(.*)`$", text, re.MULTILINE) == list(known(folder))
+
+
+def test_the_page_of_settings_has_a_row_for_every_one() -> None:
+    text = generate.settings()
+    for name in (*Study.model_fields, *Machine.__dataclass_fields__):
+        assert text.count(f"| `{name}` |") == 1, name
 
 
 @pytest.mark.parametrize("file", PAGES, ids=lambda file: str(file.relative_to(DOCS)))

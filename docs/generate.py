@@ -1,7 +1,7 @@
 """Pages that list what there is, written from the package itself: settings, and what each folder of parts holds."""
 
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from neuron_vs_sae.default.families import FAMILIES
 from neuron_vs_sae.lookup import known
@@ -35,10 +35,8 @@ def settings() -> str:
     lines = ["| setting | default | what it is |", "|---|---|---|"]
     for name, field in Study.model_fields.items():
         default = "needed" if field.is_required() else _shown(field.get_default())
-        choices = (
-            get_args(field.annotation) if get_origin(field.annotation).__class__.__name__ == "_SpecialForm" else ()
-        )
-        told = f" ({', '.join(map(str, choices))})" if choices and all(isinstance(c, str) for c in choices) else ""
+        choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+        told = f": {', '.join(choices)}" if choices else ""
         lines.append(f"| `{name}` | {default} | {_cell(str(field.description) + told)} |")
     lines += ["", "And what runs a study without changing its numbers beyond rounding:", ""]
     lines += ["| setting | default | what it is |", "|---|---|---|"]

@@ -82,15 +82,15 @@ seen["kind"] = seen["sentence"].where(seen["sentence"].str.startswith("agreement
 seen.groupby(["kind", "number"]).mean(numeric_only=True).round(1)
 
 # %% [markdown]
-# Read it column by column. `L3/225` is active where the main verb is about to follow a plural noun, and nowhere else;
+# Read it column by column. `L3/225` is active where a main verb is about to follow a plural noun, and nowhere else;
 # `L3/414` and `L3/423` are its counterparts for the singular. Half of the units code by *negative* values (`L3/359`,
 # `L3/39` for the plural, `L2/404`, `L3/322` for the singular): a unit's sign is part of what it says, and a circuit
 # that lists neurons without their signs has lost it.
 #
-# Nobody asked for the two surprises. In `agreement_within_rc`, where the verb *inside* the relative clause follows,
-# none of them is active, although the probe of the model card finds a number there too: the same behaviour by our name
-# is another mechanism to the model. And in `agreement_simple`, where the noun is right before the verb, three of the
-# seven are silent.
+# Two things come unasked. In `agreement_within_rc`, where the verb *inside* the relative clause follows, none of them is
+# active, although the model gets that agreement right in all pairs too (its card): what we call one behaviour is two
+# mechanisms to the model. And in `agreement_simple`, where the noun is right before the verb, three of the seven are
+# silent.
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(9, 2.6), sharey=True, layout="constrained")

@@ -66,6 +66,7 @@ def test_the_page_of_settings_has_a_row_for_every_one() -> None:
     text = generate.settings()
     for name in (*Study.model_fields, *Machine.__dataclass_fields__):
         assert text.count(f"| `{name}` |") == 1, name
+    assert "float32, float64, bfloat16, float16" in text
 
 
 @pytest.mark.parametrize("file", PAGES, ids=lambda file: str(file.relative_to(DOCS)))

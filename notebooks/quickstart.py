@@ -77,7 +77,7 @@ def table(curve: nvs.Curve) -> pd.DataFrame:
     ).round(3)
 
 
-pd.concat({name: table(curve) for name, curve in curves.items()}, axis=1).loc[:500]
+pd.concat({name: table(curve) for name, curve in curves.items()}, axis=1, join="inner").loc[:500]
 
 # %% [markdown]
 # Faithfulness 1 is the model's behaviour and 0 that of a model with everything at these sites ablated. Completeness is

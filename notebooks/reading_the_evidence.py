@@ -15,8 +15,8 @@
 # # Reading the evidence
 #
 # *"A circuit of 20 features explains the behaviour."* Whether such a sentence is true depends on choices that a title
-# has no room for. Here each of them is varied, one at a time, on the same model with the same prompts, and each of them
-# changes the answer to "which basis is sparser?" at least once. All numbers are computed in the cells.
+# has no room for. Here each of them is varied, one at a time, on the same model with the same prompts, and most of them
+# change the answer to "which basis is sparser?". All numbers are computed in the cells.
 
 # %%
 # %matplotlib inline
@@ -131,7 +131,7 @@ pd.DataFrame(rows).T.convert_dtypes()
 # ## Error nodes
 #
 # What a dictionary does not reconstruct stays in the model as an error vector. It must be put somewhere: `nodes` ranks
-# and counts it as a node of its own, `keep` never ablates it, `ablate` always does. The last row of the table is an
+# and counts it as a node of its own, `keep` never ablates it, `ablate` always does. The last rows of the table are an
 # *untrained* SAE: random directions with the trained one's width and sparsity.
 
 # %%
@@ -142,7 +142,7 @@ for name, basis in with_random.items():
     for errors in ("nodes", "keep", "ablate"):
         curve = judged(basis, two_hop, errors=errors)
         rows[name, errors] = at_80(curve) | {"all units": round(curve.faithfulness[-1].item(), 2)}
-pd.DataFrame(rows).T.drop(columns="completeness there").fillna("-")
+pd.DataFrame(rows, dtype=object).T.drop(columns="completeness there").fillna("-")
 
 # %% [markdown]
 # Read naively, the untrained dictionary is the sparsest basis of this notebook: ten nodes. Half of them are error
@@ -163,9 +163,9 @@ rows = {
 pd.DataFrame(rows).T.convert_dtypes()
 
 # %% [markdown]
-# The coordinates of the MLP's output are as sparse as a random rotation of them: what sparsity there is belongs to the
-# site, not to that basis. Neurons differ from both. A comparison that lacks the rotation cannot tell these two cases
-# apart.
+# For this task the coordinates of the MLP's output are as sparse as a random rotation of them: what sparsity there is
+# belongs to the site, not to that basis. Neurons differ from both. A comparison that lacks the rotation cannot tell
+# these two cases apart.
 #
 # ## On which prompts?
 #

@@ -14,6 +14,7 @@ smoke:  ## every benchmark, in miniature
 	python benchmarks/train_default.py --smoke --out $$(mktemp -d)
 	python benchmarks/train_default_saes.py --smoke
 	python benchmarks/speed.py --smoke
+	python benchmarks/coverage.py --smoke
 
 mutants:  ## plant bugs and show that the tests catch them
 	python tests/mutants.py
@@ -24,6 +25,7 @@ cards:  ## measure the embedded default's models and dictionaries again
 results:  ## what stands in results/ (its second half needs NVS_ASSETS)
 	python benchmarks/study_time.py --out results/study_time.md
 	python benchmarks/speed.py --out results/speed.md
+	python benchmarks/coverage.py --out results/coverage.md
 
 notebooks:  ## execute the notebooks' sources and write them with their outputs (needs '.[notebooks]')
 	python docs/run_notebooks.py

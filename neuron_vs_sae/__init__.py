@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from neuron_vs_sae import ablation, attribution, bases, metrics, plots, tables, tasks
     from neuron_vs_sae.basis import Basis, Dictionary, Features, Site
+    from neuron_vs_sae.chance import null_band
     from neuron_vs_sae.checks import check
     from neuron_vs_sae.comparison import compare
     from neuron_vs_sae.curve import Curve
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from neuron_vs_sae.result import Result, load
     from neuron_vs_sae.shelf import Shelf
     from neuron_vs_sae.study import Study
+    from neuron_vs_sae.verdict import across_tasks, verdicts
 
 _HOME = {
     "Basis": "basis",
@@ -49,6 +51,7 @@ _HOME = {
     "Shelf": "shelf",
     "Site": "basis",
     "Study": "study",
+    "across_tasks": "verdict",
     "bits": "nodes",
     "check": "checks",
     "compare": "comparison",
@@ -57,7 +60,9 @@ _HOME = {
     "load_model": "models",
     "log_sizes": "nodes",
     "mib_sizes": "nodes",
+    "null_band": "chance",
     "prepare": "models",
+    "verdicts": "verdict",
 }
 _MODULES = ("ablation", "attribution", "bases", "metrics", "plots", "tables", "tasks")
 
@@ -79,6 +84,7 @@ __all__ = [
     "Site",
     "Study",
     "ablation",
+    "across_tasks",
     "attribution",
     "bases",
     "bits",
@@ -90,10 +96,12 @@ __all__ = [
     "log_sizes",
     "metrics",
     "mib_sizes",
+    "null_band",
     "plots",
     "prepare",
     "tables",
     "tasks",
+    "verdicts",
 ]
 
 

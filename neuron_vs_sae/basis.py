@@ -50,6 +50,10 @@ class Dictionary(ABC):
     def directions(self, units: Int[Tensor, " k"]) -> Float[Tensor, "k {self.d}"]:
         """What one more of each unit adds to the activation: rows of the decoder."""
 
+    def written(self, values: Float[Tensor, "*batch k"], units: Int[Tensor, " k"]) -> Float[Tensor, "*batch {self.d}"]:
+        """What these units at these values add to the activation: `values @ directions(units)`."""
+        return values @ self.directions(units)
+
     @abstractmethod
     def pull_back(self, gradient: Float[Tensor, "*batch {self.d}"]) -> Float[Tensor, "*batch {self.width}"]:
         """The gradient with respect to the units, given the one at the site: `gradient @ decoder.T`."""
@@ -75,6 +79,9 @@ class Coordinates(Dictionary):
 
     def directions(self, units: Int[Tensor, " k"]) -> Float[Tensor, "k {self.d}"]:
         return torch.nn.functional.one_hot(units, self.d).to(self.dtype)
+
+    def written(self, values: Float[Tensor, "*batch k"], units: Int[Tensor, " k"]) -> Float[Tensor, "*batch {self.d}"]:
+        return values.new_zeros(*values.shape[:-1], self.d).index_add_(-1, units, values)
 
     def pull_back(self, gradient: Float[Tensor, "*batch {self.d}"]) -> Float[Tensor, "*batch {self.width}"]:
         return gradient

@@ -11,7 +11,6 @@ import torch
 
 from neuron_vs_sae.comparison import Cell, Task, load_model_for, load_tasks, plan, sizes_of
 from neuron_vs_sae.diagnosis import reconstruction
-from neuron_vs_sae.errors import InputError
 from neuron_vs_sae.evaluation import evaluate, roles
 from neuron_vs_sae.lookup import bound, find, parse
 from neuron_vs_sae.machine import Machine
@@ -76,8 +75,6 @@ def peak_gib(device: torch.device) -> float:
 def describe_task(model: Any, task: Task, study: Study) -> dict[str, Any]:
     """Sizes, and how well the model does: the share of pairs whose answer beats its foil on both prompts."""
     pairs = task.evaluation
-    check_bos(model, task.discovery)
-    check_bos(model, pairs)
     clean, corrupt = margins(model, pairs)
     return {
         "task": task.name,
@@ -90,21 +87,6 @@ def describe_task(model: Any, task: Task, study: Study) -> dict[str, Any]:
         "corrupt": float(corrupt.mean()),
         "dropped": listed(task.discovery.dropped),
     }
-
-
-def check_bos(model: Any, pairs: PromptPairs) -> None:
-    """Raises `InputError` for prompts that hold BOS more than once, as a second one inside the text would."""
-    tokenizer = getattr(model, "tokenizer", None)
-    if not pairs.bos or tokenizer is None or tokenizer.bos_token_id is None:
-        return
-    for tokens, texts in ((pairs.clean, pairs.clean_text), (pairs.corrupt, pairs.corrupt_text)):
-        times = ((tokens == tokenizer.bos_token_id) & pairs.real).sum(1)
-        wrong = (times != 1).nonzero().flatten().tolist()
-        if wrong:
-            raise InputError(
-                f"the prompt {texts[wrong[0]]!r} of task '{pairs.name}' holds BOS ({tokenizer.bos_token!r}) {int(times[wrong[0]])} "
-                "times: it is put before every prompt, once, so leave it out of the text"
-            )
 
 
 def margins(model: Any, pairs: PromptPairs) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import platform
 import shutil
 import subprocess
@@ -27,12 +28,14 @@ from neuron_vs_sae.lookup import bound, parse, takes
 from neuron_vs_sae.machine import Machine
 from neuron_vs_sae.models import load_model, model_commit, prepare, same_model
 from neuron_vs_sae.nodes import NodeScores, log_sizes, mib_sizes
-from neuron_vs_sae.pairs import PromptPairs
+from neuron_vs_sae.pairs import PromptPairs, check_bos
 from neuron_vs_sae.plots import write_curves_html
 from neuron_vs_sae.presets import located
+from neuron_vs_sae.resampling import Groups, groups_of
 from neuron_vs_sae.shelf import Shelf
 from neuron_vs_sae.study import Study, looks_like_file
 from neuron_vs_sae.tables import write_tables
+from neuron_vs_sae.verdict import write_verdicts
 
 _NUMBERS_COME_FROM = ("neuron_vs_sae", "torch", "transformer-lens", "sae-lens")
 
@@ -65,19 +68,23 @@ def compare(
             model = load_model_for(study, machine) if model is None else _given(model, study)
             tasks = load_tasks(study, model)
             cells = list(plan(study, model, tasks, machine))
-            bases = _describe(model, cells, machine)
             if record is None:
                 result.clear(folder)
-            record = {
-                "study": study.model_dump(mode="json"),
-                "key": study.key,
-                "inputs": inputs,
-                "finished": False,
-                "provenance": provenance(study, model, machine),
-            }
+            begun, record = (
+                record,
+                {
+                    "study": study.model_dump(mode="json"),
+                    "key": study.key,
+                    "inputs": inputs,
+                    "finished": False,
+                    "provenance": provenance(study, model, machine),
+                    "bases": _describe(model, cells, machine),
+                },
+            )
+            if begun is not None:
+                _check_the_same(folder, begun, record)
             result.write_json(folder / "study.json", record)
             _run(study, folder, model, cells, machine)
-            record["bases"] = bases
             _assemble(study, folder, tasks, cells)
             record.update(finished=True, seconds=round(time.time() - started, 1))
             result.write_json(folder / "study.json", record)
@@ -111,6 +118,7 @@ def write_report(found: result.Result) -> None:
     """(Re)write what is derived from the per-prompt values: tables and figures."""
     result.write(found.folder / "summary.csv", lambda file: found.summary.to_csv(file, index=False))
     write_tables(found)
+    write_verdicts(found)
     write_curves_html(found)
 
 
@@ -192,7 +200,8 @@ def plan(study: Study, model: Any, tasks: list[Task], machine: Machine) -> Itera
     if machine.max_memory is not None:
         given["shelf"] = Shelf(machine.max_memory)
     for task in tasks:
-        _check_lengths(study, task)
+        _check_prompts(study, task, model)
+        _groups(study, task)
         for text in study.basis:
             key = (text, task.name if takes("bases", text, "prompts") else None)
             if key not in built:
@@ -208,9 +217,21 @@ def plan(study: Study, model: Any, tasks: list[Task], machine: Machine) -> Itera
                 yield Cell(task, text, basis, method)
 
 
-def _check_lengths(study: Study, task: Task) -> None:
+def _groups(study: Study, task: Task) -> Groups:
+    """How the task's evaluation prompts are drawn again. Raises `InputError` for a tag that cannot say so."""
+    return groups_of(task.evaluation.tags, study.cluster_by, study.stratify_by, task.name)
+
+
+def _check_prompts(study: Study, task: Task, model: Any) -> None:
     for pairs in (task.discovery, task.evaluation):
+        check_bos(model.tokenizer, pairs)
         check_positions(pairs, study.positions)
+        if pairs.positions > model.cfg.n_ctx:
+            longest = pairs.clean_text[int(pairs.length.argmax())]
+            raise InputError(
+                f"task '{task.name}' has a prompt of {pairs.positions} tokens, and the model is loaded for at most {model.cfg.n_ctx}: "
+                f"leave it out ({longest[:60]!r}...)"
+            )
     lengths = task.discovery.positions, task.evaluation.positions
     if study.mean_source == "discovery" and "mean" in study.ablation and lengths[0] != lengths[1]:
         raise InputError(
@@ -254,7 +275,7 @@ def _describe(model: Any, cells: list[Cell], machine: Machine) -> dict[str, dict
                 "sites": [site.name for site in cell.basis.sites],
                 "widths": [d.width for d in cell.basis.dictionaries],
                 "active": [round(n, 2) for n in seen.active],
-                "explained_variance": [round(r, 4) for r in seen.explained],
+                "explained_variance": [round(r, 4) if math.isfinite(r) else None for r in seen.explained],
                 "engine": engine_for(model, cell.basis, machine.engine),
                 **cell.basis.provenance,
             }
@@ -267,7 +288,7 @@ def _run(study: Study, folder: Path, model: Any, cells: list[Cell], machine: Mac
         if not curves_file.exists():
             scores = _scores(study, folder, model, cell, cells, machine)
             rows = [
-                result.to_rows(curve, _labels(study, model, cell, ablation, errors))
+                result.to_rows(curve, _labels(study, model, cell, ablation, errors), _groups(study, cell.task))
                 for ablation, errors, curve in _curves(study, model, cell, scores, machine)
             ]
             result.write_table(curves_file, pd.concat(rows, ignore_index=True))
@@ -361,6 +382,8 @@ def _labels(study: Study, model: Any, cell: Cell, ablation: str, errors: str) ->
         "prepend_bos": study.prepend_bos,
         "process_weights": study.process_weights,
         "split_by": cell.task.split_by,
+        "cluster_by": study.cluster_by,
+        "stratify_by": study.stratify_by,
         "n_overlap": cell.task.evaluation.overlap(cell.task.discovery),
         "key": study.key,
     }
@@ -421,6 +444,26 @@ def _resume(folder: Path, study: Study, inputs: dict[str, str]) -> dict[str, Any
             "or pass --overwrite to replace it"
         )
     return record
+
+
+def _check_the_same(folder: Path, begun: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raises `FolderError` where a study would go on with another model or other SAEs than it began with: a branch of the hub moves."""
+
+    def commits(record: dict[str, Any]) -> dict[str, Any]:
+        of_bases = {
+            f"{name}, {one['name']}": one.get("commit")
+            for name, basis in record["bases"].items()
+            for one in basis.get("saes", basis.get("like", []))
+        }
+        return {"the model": record["provenance"]["model_commit"], **of_bases}
+
+    before, after = commits(begun), commits(now)
+    for name in before:
+        if before[name] != after.get(name):
+            raise FolderError(
+                f"{folder} holds this study unfinished, begun with commit {before[name]} of {name}; the hub's is now {after.get(name)}. "
+                "Pin the one you want (--revision, or revision= of a basis), choose another folder (--out), or pass --overwrite"
+            )
 
 
 def identify(study: Study) -> dict[str, str]:

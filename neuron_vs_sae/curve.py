@@ -17,6 +17,8 @@ class Curve:
 
     `circuit[i]` keeps the best `sizes[i]` nodes and ablates the rest; `complement[i]` ablates those and keeps the rest.
     `n_total` is the number of nodes that a circuit could have; `n_error_nodes[i]` of `sizes[i]` are error nodes.
+    `change[i]` is how much removing that circuit changes, of what removing all nodes does (`change.py`); a curve made by hand
+    may go without.
     """
 
     sizes: tuple[int, ...]
@@ -26,6 +28,7 @@ class Curve:
     empty: Float[Tensor, " batch"]
     circuit: Float[Tensor, "sizes batch"]
     complement: Float[Tensor, "sizes batch"]
+    change: Float[Tensor, "sizes batch"] | None = None
 
     @property
     def faithfulness(self) -> Float[Tensor, " sizes"]:

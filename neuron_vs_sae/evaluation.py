@@ -12,6 +12,7 @@ from neuron_vs_sae.ablation._corrupt import Ablation
 from neuron_vs_sae.ablation._corrupt import constants as constants_of
 from neuron_vs_sae.basis import Basis
 from neuron_vs_sae.cells import ErrorNode, Run
+from neuron_vs_sae.change import changes
 from neuron_vs_sae.curve import Curve
 from neuron_vs_sae.engine import evaluate_runs, unsupported
 from neuron_vs_sae.errors import InputError, check_choice
@@ -55,7 +56,8 @@ def evaluate(
     values (default: `pairs`); `seed` draws the resample ablation's. Always the model itself runs, never RelP's.
     `engine` and `batch_size` (pairs per pass) say how it is computed and change numbers by rounding only: "fast" falls
     back to "exact" for what it does not know (`engine_for`).
-    Cost: at most two forward passes per size and prompt; with the fast engine, less the smaller the circuit.
+    Cost: at most two forward passes per size and prompt; with the fast engine, less the smaller the circuit; and what
+    `changes` costs, whatever the sizes.
     Raises `InputError` for sizes beyond the number of nodes and for a metric that is not finite.
     """
     pooled = scores.index.positions is None
@@ -76,8 +78,8 @@ def evaluate(
             f"sizes lie between 0 and {total}"
         )
 
-    def ablate(of: Basis) -> Ablation:
-        return find("ablation", ablation)(model, of, pairs, source or pairs, seed, batch_size)
+    def ablate(of: Basis, rows: int = batch_size) -> Ablation:
+        return find("ablation", ablation)(model, of, pairs, source or pairs, seed, rows)
 
     order = scores.order(rank_by=rank_by, among=candidates)
     runs = [Run(False, order[:0])]
@@ -104,6 +106,7 @@ def evaluate(
         empty=values[1],
         circuit=values[2 : 2 + n],
         complement=values[2 + n :],
+        change=changes(model, basis, scores.index, pairs, order, grid, ablate, batch_size),
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from unittest.mock import patch
 
 import torch
@@ -192,7 +192,9 @@ def _builder(backend: Backend, process_weights: bool) -> Callable[..., Any]:
             if isinstance(norm, NormalizationBridge):
                 # Or a norm would be computed in one way with hooks on it and in another without.
                 norm.use_native_layernorm_autograd = False
-                own = norm.original_component
+                own, config = norm.original_component, cast(Any, norm.config)
+                if type(own).__name__ in ("Qwen3_5RMSNorm", "Qwen3_5MoeRMSNorm"):
+                    config.rmsnorm_uses_offset = True  # 1 + weight, which the bridge does not know
                 if own is not None and getattr(own, "weight", None) is None:  # OLMo's; the bridge multiplies by it
                     own.register_buffer("weight", torch.ones(()), persistent=False)
         return model

@@ -361,3 +361,17 @@ def listed(dropped: Iterable[tuple[str, int]]) -> str:
 def lengths(pairs: PromptPairs) -> str:
     """The prompts' lengths and how often each occurs, for messages: `12 tokens (40), 13 tokens (20)`."""
     return ", ".join(f"{n} tokens ({count})" for n, count in sorted(Counter(pairs.length.tolist()).items()))
+
+
+def check_bos(tokenizer: Any, pairs: PromptPairs) -> None:
+    """Raises `InputError` for prompts that hold BOS more than once, as a second one inside the text would."""
+    if not pairs.bos or tokenizer is None or tokenizer.bos_token_id is None:
+        return
+    for tokens, texts in ((pairs.clean, pairs.clean_text), (pairs.corrupt, pairs.corrupt_text)):
+        times = ((tokens == tokenizer.bos_token_id) & pairs.real).sum(1)
+        wrong = (times != 1).nonzero().flatten().tolist()
+        if wrong:
+            raise InputError(
+                f"the prompt {texts[wrong[0]]!r} of task '{pairs.name}' holds BOS ({tokenizer.bos_token!r}) {int(times[wrong[0]])} "
+                "times: it is put before every prompt, once, so leave it out of the text"
+            )

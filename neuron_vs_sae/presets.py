@@ -38,13 +38,14 @@ class Preset(BaseModel):
 
     @property
     def summary(self) -> str:
-        """`google/gemma-2-2b, bfloat16, about 13.3 GiB; saes at hook_mlp_out, attn.hook_z; transcoders at hook_mlp_out`."""
+        """What it is, how it runs, its dictionaries, and what to cite: `google/gemma-2-2b, bfloat16, BOS, about 13.3 GiB ...`."""
         size = f", about {self.memory_gib} GiB with dictionaries" if self.memory_gib else ""
-        parts = [f"{self.model}, {self.dtype}{size}"]
+        how = f"{self.dtype}, {'BOS' if self.prepend_bos else 'no BOS'}{', bridge' if self.backend == 'bridge' else ''}"
+        parts = [f"{self.model}, {how}{size}"]
         parts += [
             f"{what} at {', '.join(getattr(self, what))}" for what in ("saes", "transcoders") if getattr(self, what)
         ]
-        return "; ".join(parts)
+        return "; ".join([*parts, *filter(None, [self.reference])])
 
 
 @cache

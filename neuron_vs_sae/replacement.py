@@ -21,6 +21,9 @@ Gate = Literal["half", "full", "up_only"]
 """A gated MLP's product: half the gradient to each branch; all of it to each; all to the up branch, none to the gate."""
 
 
+_SHARED = {"shared_expert", "shared_expert_gate"}
+
+
 @dataclass(frozen=True)
 class Rules:
     """The replacement as `edits` and `observers` for `splice.gradients`: what to change, and what to watch for it."""
@@ -67,13 +70,13 @@ def _mlp(model: Any, layer: int, gate: Gate) -> Rules:
         router: Edit = (f"{prefix}.hook_expert_weights", _detach)
         return Rules((router, *(e for part in parts for e in part.edits)), tuple(o for p in parts for o in p.observers))
     block = getattr(mlp, "original_component", None)
-    if block is not None and {name for name, _ in block.named_children()} == {"gate", "experts"}:
+    if block is not None and {name for name, _ in block.named_children()} - _SHARED == {"gate", "experts"}:
         return _experts(prefix, block, gate)
     experts = getattr(model.cfg, "num_experts", None)
     if f"{prefix}.hook_post" not in model.hook_dict or experts or getattr(mlp, "hook_mid", None) is not None:
         raise InputError(
             f"RelP has no rule for the MLP of layer {layer} ({type(mlp).__name__}, activation {model.cfg.act_fn}): "
-            "it covers elementwise activations in plain and gated MLPs, and mixtures of gated experts without shared ones. "
+            "it covers elementwise activations in plain and gated MLPs, and mixtures of gated experts. "
             "Use attribution_patching or integrated_gradients"
         )
     gated = f"{prefix}.hook_pre_linear" in model.hook_dict
@@ -118,9 +121,10 @@ def _shared(activated: Float[Tensor, "*s"], up: Float[Tensor, "*s"], gate: Gate)
 def _experts(prefix: str, block: Any, gate: Gate) -> Rules:
     """transformers' mixture of gated experts, which has no hooks inside: its output takes another path from its input.
 
-    `block.gate` gives (logits, weights, indices) of the experts of each token, `block.experts` holds their matrices.
+    `block.gate` gives (logits, weights, indices) of the experts of each token, `block.experts` holds their matrices; some
+    have an expert that every token has, with a weight of its own.
     """
-    experts, seen = block.experts, list[Tensor]()
+    experts, shared, seen = block.experts, getattr(block, "shared_expert", None), list[Tensor]()
     router = getattr(block.gate, "original_component", block.gate)  # itself, not its hooks
 
     def path(y: Float[Tensor, "tokens d"]) -> Float[Tensor, "tokens d"]:
@@ -133,6 +137,10 @@ def _experts(prefix: str, block: Any, gate: Gate) -> Rules:
             product = _shared(pre * _chord(experts.act_fn, pre.detach()), up, gate)
             written = functional.linear(product, experts.down_proj[expert])
             total = total.index_add(0, token, (written * weights[token, place, None]).to(total.dtype))
+        if shared is not None:
+            pre = shared.gate_proj(y)
+            product = _shared(pre * _chord(shared.act_fn, pre.detach()), shared.up_proj(y), gate)
+            total = total + shared.down_proj(product) * block.shared_expert_gate(y).sigmoid().detach()
         return total
 
     def out(value: Tensor) -> Tensor:

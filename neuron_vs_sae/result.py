@@ -19,10 +19,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from neuron_vs_sae.bootstrap import band, interval
 from neuron_vs_sae.curve import Curve
 from neuron_vs_sae.errors import FolderError
 from neuron_vs_sae.nodes import bits
-from neuron_vs_sae.statistics import intervals
+from neuron_vs_sae.resampling import Draws, Groups, draw, independent
+from neuron_vs_sae.statistics import estimates
 from neuron_vs_sae.study import Study, make_study
 
 # One curve is what has one value of each of these.
@@ -38,6 +40,7 @@ SUMMARY = [
 # What a finished folder holds, beside `study.json`.
 FILES = (
     "curves.parquet", "scores.safetensors", "prompts.parquet", "summary.csv", "per_curve.csv", "table.md", "curves.html",
+    "verdicts.csv", "verdicts_across_tasks.csv",
 )  # fmt: skip
 UNFINISHED = ".unfinished"
 _PARTIAL = ".partial"
@@ -48,7 +51,7 @@ class Result:
     """A finished study: its record (`study.json`), per-prompt values (`curves.parquet`) and one row per size.
 
     `curves` has one row per task x basis x method x ablation x errors x run x size x prompt, `run` being whole, empty
-    (no size), circuit or complement.
+    (no size), circuit, complement or change (`Curve.change`, not a value of the metric).
     """
 
     folder: Path
@@ -176,13 +179,18 @@ def read_tensors(file: Path) -> dict[str, Float[Tensor, " nodes"]]:
     return load_file(file)
 
 
-def to_rows(curve: Curve, labels: dict[str, Any]) -> pd.DataFrame:
-    """The curve as long rows: one per run, size and prompt, with `labels` (conventions included) in every row."""
+def to_rows(curve: Curve, labels: dict[str, Any], groups: Groups | None = None) -> pd.DataFrame:
+    """The curve as long rows: one per run, size and prompt, with `labels` (conventions included) in every row.
+
+    `cluster` and `stratum` number the prompts' groups (default: every prompt is a cluster).
+    """
     n = len(curve.whole)
+    groups = groups or independent(n)
     parts = []
     for run, values in (("whole", curve.whole), ("empty", curve.empty)):
         parts.append(pd.DataFrame({"run": run, "prompt": range(n), "value": values.numpy()}))
-    for run, values in (("circuit", curve.circuit), ("complement", curve.complement)):
+    by_size = [("circuit", curve.circuit), ("complement", curve.complement), ("change", curve.change)]
+    for run, values in [(run, values) for run, values in by_size if values is not None]:
         for size, error_nodes, row in zip(curve.sizes, curve.n_error_nodes, values.numpy(), strict=True):
             parts.append(
                 pd.DataFrame({"run": run, "size": size, "n_error_nodes": error_nodes, "prompt": range(n), "value": row})
@@ -191,6 +199,8 @@ def to_rows(curve: Curve, labels: dict[str, Any]) -> pd.DataFrame:
     for column in ("size", "n_error_nodes"):
         rows[column] = rows[column].astype("Int64")
     rows["n_total"] = curve.n_total
+    rows["cluster"], rows["stratum"] = groups.cluster[rows["prompt"]], groups.stratum[rows["prompt"]]
+    rows["n_clusters"] = groups.n_clusters
     return pd.concat([pd.DataFrame({k: [v] * len(rows) for k, v in labels.items()}), rows], axis=1)
 
 
@@ -215,7 +225,28 @@ def to_curve(rows: pd.DataFrame) -> Curve:
         empty=one("empty"),
         circuit=many("circuit"),
         complement=many("complement"),
+        change=many("change") if "change" in runs else None,
     )
+
+
+def to_groups(rows: pd.DataFrame) -> Groups:
+    """The clusters and strata of the prompts of one curve's rows."""
+    prompts = dict(iter(rows.groupby("run")))["whole"].sort_values("prompt")
+    return Groups(prompts["cluster"].to_numpy(np.int64), prompts["stratum"].to_numpy(np.int64))
+
+
+def draws_of(curves: pd.DataFrame, resamples: int) -> Callable[[Groups], Draws]:
+    """The draws of prompts in these groups: one set for all curves, by the study's (first) seed, so that all are paired."""
+    seed = int(curves["seed"].iloc[0])
+    known: dict[bytes, Draws] = {}
+
+    def drawn(groups: Groups) -> Draws:
+        key = groups.cluster.tobytes() + groups.stratum.tobytes()
+        if key not in known:
+            known[key] = draw(groups, resamples, seed)
+        return known[key]
+
+    return drawn
 
 
 def each_curve(curves: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
@@ -225,36 +256,35 @@ def each_curve(curves: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFr
 
 
 def summarise(curves: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """One row per curve and size: F's, scores, intervals, sizes, and every convention that made them."""
+    """One row per curve and size: F's, scores, intervals and bands, sizes, and every convention that made them."""
     tables = []
+    drawn = draws_of(curves, study.resamples)
     for _, rows in each_curve(curves):
         curve = to_curve(rows)
-        faithful, complete = intervals(curve, confidence=study.confidence, resamples=study.resamples, seed=study.seed)
-        values = {"run", "size", "prompt", "value", "n_error_nodes", "n_total"}
+        values = {"run", "size", "prompt", "value", "n_error_nodes", "n_total", "cluster", "stratum"}
         labels = {c: rows[c].iloc[0] for c in rows.columns if c not in values}
-        table = pd.DataFrame(
-            {
-                **{k: [v] * len(curve.sizes) for k, v in labels.items()},
-                "n_eval": len(curve.whole),
-                "size": curve.sizes,
-                "n_units": [k - e for k, e in zip(curve.sizes, curve.n_error_nodes, strict=True)],
-                "n_error_nodes": curve.n_error_nodes,
-                "n_total": curve.n_total,
-                "fraction": curve.fraction,
-                "bits": [bits(curve.n_total, k) for k in curve.sizes],
-                "f_model": float(curve.whole.mean()),
-                "f_empty": float(curve.empty.mean()),
-                "f_circuit": curve.circuit.mean(1).numpy(),
-                "f_complement": curve.complement.mean(1).numpy(),
-                "faithfulness": curve.faithfulness.numpy(),
-                "completeness": curve.completeness.numpy(),
-                "faithfulness_low": faithful.low,
-                "faithfulness_high": faithful.high,
-                "completeness_low": complete.low,
-                "completeness_high": complete.high,
-                "confidence": study.confidence,
-            }
-        )
-        tables.append(table)
+        columns = {
+            "n_eval": len(curve.whole),
+            "size": curve.sizes,
+            "n_units": [k - e for k, e in zip(curve.sizes, curve.n_error_nodes, strict=True)],
+            "n_error_nodes": curve.n_error_nodes,
+            "n_total": curve.n_total,
+            "fraction": curve.fraction,
+            "bits": [bits(curve.n_total, k) for k in curve.sizes],
+            "f_model": float(curve.whole.mean()),
+            "f_empty": float(curve.empty.mean()),
+            "f_circuit": curve.circuit.mean(1).numpy(),
+            "f_complement": curve.complement.mean(1).numpy(),
+            "faithfulness": curve.faithfulness.numpy(),
+            "completeness": curve.completeness.numpy(),
+            "confidence": study.confidence,
+        }
+        if curve.change is not None:
+            columns["change"] = curve.change.mean(1).numpy()
+        for score, estimate in estimates(curve, drawn(to_groups(rows))).items():
+            pointwise, simultaneous = interval(estimate, study.confidence), band(estimate, study.confidence)
+            columns[f"{score}_low"], columns[f"{score}_high"] = pointwise.low, pointwise.high
+            columns[f"{score}_band_low"], columns[f"{score}_band_high"] = simultaneous.low, simultaneous.high
+        tables.append(pd.DataFrame({**{k: [v] * len(curve.sizes) for k, v in labels.items()}, **columns}))
     summary = pd.concat(tables, ignore_index=True)
     return summary.reindex(columns=[*SUMMARY, *(c for c in summary.columns if c not in SUMMARY)])

@@ -35,7 +35,7 @@ class Shelf:
         room = int(self.gib * 2**30)
         if size > room:
             raise InputError(
-                f"a dictionary of {size / 2**30:.2f} GiB does not fit in the {self.gib} GiB that dictionaries may take "
+                f"a dictionary of {size / 2**30:.2g} GiB does not fit in the {self.gib:.2g} GiB that dictionaries may take "
                 "(--max-memory): allow more, or choose narrower SAEs"
             )
         if key not in self._held:

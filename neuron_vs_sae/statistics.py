@@ -1,68 +1,70 @@
-"""Uncertainty of curves: paired bootstrap over prompts."""
+"""Uncertainty of curves: faithfulness and completeness at every size, areas, sizes at a level."""
 
-import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import DegenerateDataWarning, bootstrap
 
+from neuron_vs_sae.bootstrap import Estimate, Interval, interval, ratio
 from neuron_vs_sae.curve import Curve
+from neuron_vs_sae.resampling import Draws, Groups, draw, independent
+
+SCORES = ("faithfulness", "completeness")
 
 
-@dataclass(frozen=True)
-class Interval:
-    """Lower and upper ends per size; NaN where there is no interval (a single prompt)."""
+def tops(curve: Curve) -> dict[str, Float[np.ndarray, "batch sizes"]]:
+    """Per score the numerator of every prompt and size: `F(C) - F(empty)`, and `F(complement) - F(empty)`."""
+    empty = curve.empty.numpy()[:, None]
+    return {"faithfulness": curve.circuit.numpy().T - empty, "completeness": curve.complement.numpy().T - empty}
 
-    low: Float[np.ndarray, " sizes"]
-    high: Float[np.ndarray, " sizes"]
+
+def bottom(curve: Curve) -> Float[np.ndarray, "batch 1"]:
+    """The denominator of every prompt, `F(M) - F(empty)`."""
+    return (curve.whole.numpy() - curve.empty.numpy())[:, None]
+
+
+def estimates(curve: Curve, draws: Draws) -> dict[str, Estimate]:
+    """Both scores at every size, in the resamples of `draws`: the four F's of a prompt are drawn together.
+
+    One set of draws for all curves on the same prompts makes their differences paired. Conditional on the ranking and on the
+    ablation's values.
+    """
+    return {score: ratio(top, bottom(curve), draws) for score, top in tops(curve).items()}
 
 
 def intervals(
-    curve: Curve, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+    curve: Curve, *, groups: Groups | None = None, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> tuple[Interval, Interval]:
-    """Pointwise intervals of (faithfulness, completeness): BCa bootstrap over prompts.
+    """Pointwise BCa intervals of (faithfulness, completeness); `groups` are the prompts' clusters and strata, if any."""
+    draws = draw(groups or independent(len(curve.whole)), resamples, seed)
+    found = estimates(curve, draws)
+    return interval(found["faithfulness"], confidence), interval(found["completeness"], confidence)
 
-    A prompt's F(M), F(empty), F(C) and F(complement) are resampled together, because the scores are ratios; one seed
-    gives the same draws for every basis and method of the same prompts. Where BCa is undefined (a score that does not
-    vary, as at size 0), the interval is the percentile one. Conditional on the ablation's values and on the ranking.
+
+@dataclass(frozen=True)
+class SizeAt:
+    """An interval for the smallest size that reaches a level of faithfulness; None: not reached.
+
+    `not_reached` is the share of resamples that do not reach it at any size run. They are in the interval as larger than
+    every size: its upper end is None where they are more than its tail.
     """
-    return (
-        _ratio_interval(curve.circuit.numpy(), curve, confidence, resamples, seed),
-        _ratio_interval(curve.complement.numpy(), curve, confidence, resamples, seed),
-    )
+
+    low: int | None
+    high: int | None
+    not_reached: float
 
 
-def _ratio_interval(
-    values: Float[np.ndarray, "sizes batch"], curve: Curve, confidence: float, resamples: int, seed: int
-) -> Interval:
-    if values.shape[1] < 2:
-        missing = np.full(values.shape[0], np.nan)
-        return Interval(missing, missing)
-    whole = np.broadcast_to(curve.whole.numpy(), values.shape)
-    empty = np.broadcast_to(curve.empty.numpy(), values.shape)
-
-    def score(kept: Any, whole: Any, empty: Any, axis: int) -> Any:
-        bottom = empty.mean(axis)
-        return (kept.mean(axis) - bottom) / (whole.mean(axis) - bottom)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DegenerateDataWarning)
-        warnings.simplefilter("ignore", RuntimeWarning)
-        found: Any = bootstrap(
-            (values, whole, empty),
-            score,
-            n_resamples=resamples,
-            vectorized=True,
-            paired=True,
-            axis=-1,
-            confidence_level=confidence,
-            rng=np.random.default_rng(seed),
-            batch=max(1, 4_000_000 // values.size),
-            method="BCa",
-        )
+def size_at(curve: Curve, faithfulness: Estimate, level: float, confidence: float = 0.95) -> SizeAt:
+    """Percentile interval of `Curve.size_at(level)`: sizes are those run, so its ends are too."""
+    reached = faithfulness.replicates >= level
+    sizes = np.append(np.array(curve.sizes, dtype=float), np.inf)
+    found = np.sort(sizes[np.where(reached.any(1), reached.argmax(1), len(curve.sizes))])
+    if len(faithfulness.left_out) < 2:
+        return SizeAt(None, None, float(np.isinf(found).mean()))
     tail = (1 - confidence) / 2
-    plain = np.quantile(found.bootstrap_distribution, [tail, 1 - tail], axis=-1)
-    low, high = found.confidence_interval
-    return Interval(np.where(np.isnan(low), plain[0], low), np.where(np.isnan(high), plain[1], high))
+    low, high = (float(np.quantile(found, at, method="inverted_cdf")) for at in (tail, 1 - tail))
+    return SizeAt(_size(low), _size(high), float(np.isinf(found).mean()))
+
+
+def _size(value: float) -> int | None:
+    return None if np.isinf(value) else int(value)

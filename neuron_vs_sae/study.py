@@ -102,12 +102,24 @@ class Study(BaseModel):
     seed: int = Field(0, ge=0, description="of splits, resampling, random scores and bootstrap")
     confidence: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
     resamples: int = Field(2000, ge=100, description="bootstrap resamples per interval")
+    cluster_by: str = Field(
+        "",
+        description="tag of the evaluation pairs that share a template, a lemma, ...: drawn together [every pair alone]",
+    )
+    stratify_by: str = Field("", description="tag whose values are drawn as often as they are, such as case [none]")
+    margin: float = Field(
+        0.05, gt=0, description="bases whose areas differ by less are equivalent (1 is the model's faithfulness)"
+    )
+    sign_flips: int = Field(
+        20_000, ge=1000, description="sign patterns per test between bases; no p is below one over it"
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _as_preset(cls, given: Any) -> Any:
-        name = str(given.get("model")) if isinstance(given, dict) else None
-        preset = next((one for key, one in presets().items() if name in (key, one.model)), None)
+        name = str(given.get("model")).lower() if isinstance(given, dict) else ""
+        named = {key: {key, one.model.lower(), one.model.split("/")[-1].lower()} for key, one in presets().items()}
+        preset = next((presets()[key] for key, names in named.items() if name in names), None)
         return {**preset.settings, **given} if preset else given
 
     @model_validator(mode="after")

@@ -25,6 +25,9 @@ from transformers import (
     OlmoeConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen3_5Config,
+    Qwen3_5MoeTextConfig,
+    Qwen3_5TextConfig,
     Qwen3Config,
     Qwen3MoeConfig,
 )
@@ -87,7 +90,19 @@ VARIANTS: dict[str, Callable[[], Any]] = {
 }  # fmt: skip
 """Settings within an architecture that change what is computed."""
 
+# Three layers of linear attention, and one of the usual.
+_QWEN3_5 = {
+    **_SHAPE, "num_hidden_layers": 4, "num_key_value_heads": 2, "head_dim": 8, "linear_num_key_heads": 2,
+    "linear_num_value_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
+}  # fmt: skip
+_EYE_3_5 = {"hidden_size": 16, "intermediate_size": 24, "depth": 1, "num_heads": 2, "out_hidden_size": 16}
+
 BRIDGED: dict[str, Callable[[], Any]] = {
+    "qwen3_5": lambda: Qwen3_5TextConfig(**_QWEN3_5),
+    "qwen3_5 that sees": lambda: Qwen3_5Config(text_config=_QWEN3_5, vision_config=_EYE_3_5),
+    "qwen3_5_moe": lambda: Qwen3_5MoeTextConfig(
+        **_QWEN3_5, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24, shared_expert_intermediate_size=24
+    ),
     "qwen3_moe": lambda: Qwen3MoeConfig(
         **_SHAPE, num_key_value_heads=2, head_dim=6, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24
     ),

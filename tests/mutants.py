@@ -17,6 +17,9 @@ ROOT = Path(__file__).parent.parent
 HAND, LAWS, METHODS, RELP, ENGINE = (
     f"tests/test_{name}.py" for name in ("by_hand", "conformance", "attribution", "relp", "engine")
 )
+STATISTICS, COMPARING, VERDICT, CHANGE = (
+    f"tests/test_{name}.py" for name in ("statistics", "comparing", "verdict", "change")
+)
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,27 @@ MUTANTS = [
            "tests/test_tasks.py -k dropped"),
     Mutant("an option is left out of the key", "study.py", 'self.model_dump(mode="json")', 'self.model_dump(mode="json", exclude={"seed"})',
            "tests/test_study.py"),
+    Mutant("prompts are drawn, not their clusters", "resampling.py", "return Draws(groups, counts)",
+           "return draw(independent(len(groups.cluster)), resamples, seed) if groups.n_clusters < len(groups.cluster) else Draws(groups, counts)",
+           f"{STATISTICS} -k 'clusters or repeat'"),
+    Mutant("strata are forgotten", "resampling.py", "for members in groups.strata:\n        n = len(members)\n        drawn",
+           "for members in [np.arange(groups.n_clusters)]:\n        n = len(members)\n        drawn", f"{STATISTICS} -k strat"),
+    Mutant("tails are not expanded", "bootstrap.py", "expanded = estimate.expansion * t.ppf(half, estimate.freedom)",
+           "expanded = ndtri(half)", f"{STATISTICS} -k scipys"),
+    Mutant("no acceleration", "bootstrap.py", "cubes / scale, 0.0) / 6", "0.0 * cubes, 0.0)", f"{STATISTICS} -k scipys"),
+    Mutant("resamples that miss the level are dropped", "statistics.py", "np.isinf(found).mean()))\n    tail",
+           "0.0))\n    found = found[np.isfinite(found)]\n    tail", f"{STATISTICS} -k dropped"),
+    Mutant("one-sided sign flips", "permutation.py", "np.abs((1.0 - 2.0 * negative) @ sums)", "((1.0 - 2.0 * negative) @ sums)", f"{COMPARING} -k patterns"),
+    Mutant("more completeness is better", "verdict.py", '(table["score"] == "faithfulness") == above', "above", VERDICT),
+    Mutant("verdicts by p-values that are not adjusted", "verdict.py", '(table["p_holm"] < alpha)', '(table["p"] < alpha)',
+           f"{VERDICT} -k holm"),
+    Mutant("one size measure for the whole family", "verdict.py", 'for _, family in table.groupby(["size_measure", "score"], sort=False):',
+           "for family in [table]:", f"{VERDICT} -k adjusted"),
+    Mutant("bases are compared on stretches of their own", "size_measures.py", "min(sizes[-1] for sizes in found)",
+           "max(sizes[-1] for sizes in found)", COMPARING),
+    Mutant("error nodes count as units", "size_measures.py", '"units": nodes - curve.n_error_nodes', '"units": nodes', COMPARING),
+    Mutant("what padding changes counts", "change.py", "(squares * real).sum(1)", "squares.sum(1)", CHANGE),
+    Mutant("each step's change is measured alone", "change.py", "for step in steps:\n        for block", "for step in steps:\n        at_site = torch.zeros_like(error)\n        for block", CHANGE),
     Mutant("half-written files", "result.py", "put(temporary)\n", "put(file)\n        put(temporary)\n",
            "tests/test_result.py -k half_written"),
 ]  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import toys
-from checkpoints import CONFIGS, D_MODEL, checkpoint
+from checkpoints import BRIDGED, CONFIGS, D_MODEL, checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import neuron_vs_sae as nvs
@@ -65,6 +65,14 @@ def test_the_logits_of_padded_prompts_are_transformers_with_and_without_padding(
 @every_kind
 def test_relps_forward_pass_is_the_models(kind: str, backend: str, models: Any) -> None:
     model, prompts = models(kind, backend), pairs()
+    rules = replacement.rules(model)
+    replaced = run(model, prompts.clean, prompts.length, [*rules.edits, *rules.observers])
+    assert torch.equal(replaced, run(model, prompts.clean, prompts.length))
+
+
+@pytest.mark.parametrize("kind", BRIDGED)
+def test_relps_forward_pass_is_the_models_where_the_bridge_alone_knows_it(kind: str, models: Any) -> None:
+    model, prompts = models(kind, "bridge"), pairs()
     rules = replacement.rules(model)
     replaced = run(model, prompts.clean, prompts.length, [*rules.edits, *rules.observers])
     assert torch.equal(replaced, run(model, prompts.clean, prompts.length))

@@ -12,10 +12,9 @@ from sae_lens import SAE
 from safetensors.torch import load_file
 
 import neuron_vs_sae as nvs
-from neuron_vs_sae.checks import check_bos
 from neuron_vs_sae.diagnosis import reconstruction
 from neuron_vs_sae.errors import InputError
-from neuron_vs_sae.pairs import build
+from neuron_vs_sae.pairs import build, check_bos
 from neuron_vs_sae.splice import read, run
 
 
@@ -117,10 +116,31 @@ def test_a_prompt_with_bos_in_its_text_is_refused(tokenizer: Any) -> None:
         rows = [{"clean": f"ann {text}", "corrupt": f"bob {text}", "answer": " she", "foil": " he"} for text in texts]
         return build("toy", tokenizer, rows)
 
-    model = type("Model", (), {"tokenizer": tokenizer})()
-    check_bos(model, pairs("saw a cat", "met a dog"))
+    check_bos(tokenizer, pairs("saw a cat", "met a dog"))
     with pytest.raises(InputError, match=r"the prompt 'ann saw <s> cat' of task 'toy' holds BOS \('<s>'\) 2 times"):
-        check_bos(model, pairs("met a dog", "saw <s> cat"))
+        check_bos(tokenizer, pairs("met a dog", "saw <s> cat"))
+
+
+@pytest.mark.parametrize("run_it", ["check", "compare"])
+def test_a_study_looks_at_its_prompts_before_it_runs(run_it: str, checkpoint: Path, tmp_path: Path) -> None:
+    def study(clean: str, corrupt: str) -> nvs.Study:
+        file = tmp_path / "pairs.jsonl"
+        rows = [{"clean": f"{clean} {animal}", "corrupt": f"{corrupt} {animal}", "answer": " she", "foil": " he"}
+                for animal in ("cat", "dog", "hen", "a", "saw", "met")]  # fmt: skip
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return nvs.Study(
+            model=str(checkpoint), task=(str(file),), basis=("mlp_outputs",), examples=3, eval_examples=2, sizes=(0, 2)
+        )
+
+    def go(study: nvs.Study) -> Any:
+        return nvs.check(study) if run_it == "check" else nvs.compare(study, tmp_path / "results")
+
+    with pytest.raises(InputError, match=r"holds BOS \('<s>'\) 2 times"):
+        go(study("ann saw <s>", "bob saw <s>"))
+    with pytest.raises(
+        InputError, match=r"task 'pairs' has a prompt of 42 tokens, and the model is loaded for at most 32"
+    ):
+        go(study("ann" + " saw" * 39, "bob" + " saw" * 39))
 
 
 # Half precision

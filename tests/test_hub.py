@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 import neuron_vs_sae as nvs
+from neuron_vs_sae import comparison
 from neuron_vs_sae.bases._sources import candidates
 from neuron_vs_sae.errors import InputError
 from neuron_vs_sae.models import load_model, model_commit
@@ -117,6 +118,46 @@ def test_a_releases_revision_is_the_one_that_is_loaded_and_recorded(cache: Path,
         nvs.bases.sae(model, source=tmp_path / "new", revision="main")
 
 
+def test_an_unfinished_study_does_not_go_on_with_another_commit(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_hub_cache(cache, "gpt2", checkpoint(tmp_path / "model", "gpt2"))
+    in_hub_cache(cache, REPO, saes(tmp_path / "new"))
+    study = nvs.Study(
+        model="gpt2", task=(write_pairs(tmp_path / "pairs.jsonl"),), examples=8, eval_examples=4, sizes=(0, 5), resamples=100,
+        basis=(f"sae:{RELEASE}/blocks.[01].hook_mlp_out",),
+    )  # fmt: skip
+    monkeypatch.setattr(comparison, "_run", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        nvs.compare(study, tmp_path / "results")
+    monkeypatch.undo()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    in_hub_cache(cache, REPO, saes(tmp_path / "old", seed=7), commit=OLDER, main=False)
+    branch = cache / f"models--{REPO.replace('/', '--')}" / "refs" / "main"
+    newest = branch.read_text()
+    branch.write_text(OLDER)
+    with pytest.raises(
+        nvs.FolderError, match=f"begun with commit {newest} of .*blocks.0.hook_mlp_out; the hub's is now {OLDER}"
+    ):
+        nvs.compare(study, tmp_path / "results")
+    branch.write_text(newest)
+    assert len(nvs.compare(study, tmp_path / "results").summary) == 2
+
+
+def stopped(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def write_pairs(file: Path) -> str:
+    rows: list[dict[str, Any]] = [
+        {"clean": f"w{a} w{b} w3", "corrupt": f"w{a + 9} w{b} w3", "answer": " w5", "foil": " w6"}
+        for a in range(2, 6) for b in range(2, 9)
+    ]  # fmt: skip
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(file)
+
+
 def test_shapes_that_sae_lens_asks_the_network_for_are_read_from_the_cache(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,11 +185,7 @@ def test_a_whole_study_by_names_of_the_hub_runs_offline(tmp_path: Path) -> None:
     cache = tmp_path / "home" / "hub"
     model = in_hub_cache(cache, "gpt2", checkpoint(tmp_path / "model", "gpt2"))
     there = in_hub_cache(cache, REPO, saes(tmp_path / "saes"))
-    rows: list[dict[str, Any]] = [
-        {"clean": f"w{a} w{b} w3", "corrupt": f"w{a + 9} w{b} w3", "answer": " w5", "foil": " w6"}
-        for a in range(2, 6) for b in range(2, 9)
-    ]  # fmt: skip
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_pairs(tmp_path / "pairs.jsonl")
     ended = subprocess.run(
         [sys.executable, "-m", "neuron_vs_sae", "compare", "--model", "gpt2-small", "--task", "pairs.jsonl",
          "--basis", "mlp_neurons", "--basis", f"sae:{RELEASE}/blocks.[01].hook_mlp_out", "--examples", "8",

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -25,6 +26,7 @@ from neuron_vs_sae import comparison, result
 from neuron_vs_sae.comparison import compare
 from neuron_vs_sae.errors import FolderError, InputError, NothingToExplainError
 from neuron_vs_sae.models import load_model
+from neuron_vs_sae.resampling import Groups
 from neuron_vs_sae.study import Study, make_study
 
 SIZES = (0, 1, 5)
@@ -83,7 +85,7 @@ def test_a_finished_folder_holds_these_files_and_no_others(fresh: nvs.Result) ->
 
 def test_curves_have_a_row_per_run_size_and_prompt(fresh: nvs.Result) -> None:
     n_sizes = len(SIZES) + 1
-    assert len(fresh.curves) == 4 * N_EVAL * (2 + 2 * n_sizes)  # 2 bases x 2 error policies
+    assert len(fresh.curves) == 4 * N_EVAL * (2 + 3 * n_sizes)  # 2 bases x 2 error policies
     for names, rows in result.each_curve(fresh.curves):
         counts = rows["run"].value_counts().to_dict()
         assert counts == {
@@ -91,10 +93,11 @@ def test_curves_have_a_row_per_run_size_and_prompt(fresh: nvs.Result) -> None:
             "empty": N_EVAL,
             "circuit": N_EVAL * n_sizes,
             "complement": N_EVAL * n_sizes,
+            "change": N_EVAL * n_sizes,
         }, names
         assert not rows.duplicated(["run", "size", "prompt"]).any()
     assert fresh.curves["value"].notna().all()
-    with_size = fresh.curves["run"].isin(["circuit", "complement"])
+    with_size = fresh.curves["run"].isin(["circuit", "complement", "change"])
     assert (fresh.curves["size"].notna() == with_size).all()  # what has no size has none, not 0 or -1
 
 
@@ -117,6 +120,7 @@ def test_every_row_says_the_conventions_that_made_it(fresh: nvs.Result) -> None:
         "rank_by": study.rank_by, "metric": study.metric, "n_discovery": 8, "seed": study.seed, "pairing": study.pairing,
         "attribution_metric": study.metric, "mean_source": study.mean_source, "dtype": study.dtype, "prepend_bos": True,
         "process_weights": False, "backend": "hooked", "split_by": "file", "n_overlap": 0, "key": study.key,
+        "n_clusters": N_EVAL,
     }  # fmt: skip
     for table in (fresh.curves, fresh.summary, pd.read_csv(fresh.folder / "summary.csv")):
         for column, value in said.items():
@@ -162,6 +166,47 @@ def test_what_is_loaded_is_what_was_returned(fresh: nvs.Result) -> None:
     pd.testing.assert_frame_equal(again.summary, fresh.summary)
     assert again.study == fresh.study
     assert again.study.key == fresh.record["key"]
+
+
+def test_what_is_stored_is_the_curve_that_was_measured(fresh: nvs.Result, tiny: Any) -> None:
+    """Values per prompt, `change` among them, and the prompts' clusters, there and back."""
+    curve = fresh.curve(basis="mlp_neurons", errors="nodes")
+    groups = Groups(np.array([0, 1, 0, 1, 2, 2]), np.array([0, 1, 0, 1, 0, 0]))
+    rows = result.to_rows(curve, {"basis": "mlp_neurons"}, groups)
+    again = result.to_curve(rows)
+    for name in ("whole", "empty", "circuit", "complement", "change"):
+        assert torch.equal(getattr(again, name), getattr(curve, name))
+    assert result.to_groups(rows).cluster.tolist() == groups.cluster.tolist()
+    assert result.to_groups(rows).stratum.tolist() == groups.stratum.tolist()
+    assert set(rows["n_clusters"]) == {3}
+
+
+def test_prompts_that_share_a_tag_are_drawn_together_when_asked(a_small_study: Any, tiny: Any, tmp_path: Path) -> None:
+    found = compare(a_small_study(cluster_by="animal"), tmp_path / "out", model=tiny)
+    tags = [
+        json.loads(tag)["animal"]
+        for tag in pd.read_parquet(found.folder / "prompts.parquet").query("split == 'evaluation'")["tags"]
+    ]
+    rows = found.curves[found.curves["run"] == "whole"]
+    assert [tags.index(tag) for tag in tags] == [
+        tags.index(tags[list(rows["cluster"]).index(c)]) for c in rows["cluster"]
+    ]
+    assert set(found.summary["n_clusters"]) == {len(set(tags))}
+    assert set(found.summary["cluster_by"]) == {"animal"}
+    with pytest.raises(InputError, match="has no tag 'lemma' \\(--cluster-by\\); its tags are: animal"):
+        compare(a_small_study(cluster_by="lemma"), tmp_path / "other", model=tiny)
+    assert not (tmp_path / "other" / "study.json").exists()
+
+
+def test_the_summary_has_the_mean_change_and_bands_around_intervals(fresh: nvs.Result) -> None:
+    table = fresh.summary
+    curve = fresh.curve(basis="mlp_neurons", errors="nodes")
+    rows = table[(table["basis"] == "mlp_neurons") & (table["errors"] == "nodes")]
+    assert curve.change is not None
+    assert rows["change"].tolist() == curve.change.mean(1).tolist()
+    for score in ("faithfulness", "completeness"):
+        assert (table[f"{score}_band_low"] <= table[f"{score}_low"]).all()
+        assert (table[f"{score}_band_high"] >= table[f"{score}_high"]).all()
 
 
 def test_scores_are_stored_with_the_order_of_their_nodes(fresh: nvs.Result, sae_folder: Path) -> None:

@@ -69,7 +69,7 @@ def test_what_fits_is_read_once_and_what_does_not_when_it_is_used(llama: Any, fo
 def test_a_dictionary_larger_than_the_shelf_is_refused_before_it_is_read(
     llama: Any, folder: Path, read: list[str]
 ) -> None:
-    with pytest.raises(InputError, match=r"a dictionary of 0\.00 GiB does not fit in the .* GiB .*\(--max-memory\)"):
+    with pytest.raises(InputError, match=r"a dictionary of 1.2e-06 GiB does not fit in the .* GiB .*\(--max-memory\)"):
         nvs.bases.sae(llama, source=folder, shelf=Shelf(0.5 * ONE))
     assert read == []
     with pytest.raises(InputError, match=r"max_memory=0\.0: dictionaries need room"):

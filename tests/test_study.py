@@ -41,6 +41,10 @@ OTHER: dict[str, Any] = {
     "seed": 7,
     "confidence": 0.9,
     "resamples": 200,
+    "cluster_by": "lemma",
+    "stratify_by": "case",
+    "margin": 0.1,
+    "sign_flips": 5000,
 }
 
 

@@ -212,7 +212,7 @@ def spaced(tokenizer: Any) -> Any:
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
             return tokenizer(*args, **kwargs)
 
-        def decode(self, ids: list[int]) -> str:
+        def decode(self, ids: list[int], **_: Any) -> str:
             return "".join(f" {word}" for word in tokenizer.convert_ids_to_tokens(ids))
 
     return Spaced()
@@ -227,7 +227,7 @@ def test_eap_ig_tables_name_the_tokenizer_of_their_ids(
     spaced_reader: Any, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = table(tmp_path / "ioi.csv", eap_rows(tokenizer))
-    assert "row 2: 'correct_idx' and 'incorrect_idx' are token ids" in refused(spaced_reader, file)
+    assert "row 2: this format's answers are token ids" in refused(spaced_reader, file)
     pairs = from_file(spaced_reader, path=file, ids_from="model")
     assert texts(pairs) == ROWS
     assert pairs.answer.tolist() == [row["correct_idx"] for row in eap_rows(tokenizer)]
@@ -240,14 +240,48 @@ def test_eap_ig_tables_name_the_tokenizer_of_their_ids(
     assert texts(found) == ROWS
 
 
+@pytest.mark.assets
+def test_an_id_of_a_sentencepiece_tokenizer_keeps_the_space_that_it_begins_with(stories: Any, tmp_path: Path) -> None:
+    """Decoded alone it would lose it."""
+    ids = {word: stories.tokenizer.convert_tokens_to_ids(word) for word in ("▁he", "▁she")}
+    rows = [
+        {
+            "clean": "Lily said that",
+            "corrupted": "They said that",
+            "correct_idx": ids["▁he"],
+            "incorrect_idx": ids["▁she"],
+        }
+    ]
+    file = table(tmp_path / "pronouns.csv", rows)
+    found = from_file(stories, path=file, ids_from="model")
+    assert (found.answer.tolist(), found.foil.tolist()) == ([ids["▁he"]], [ids["▁she"]])
+    renamed = [
+        {"clean": row["clean"], "corrupted": row["corrupted"], "a": ids["▁he"], "b": ids["▁she"]} for row in rows
+    ]
+    again = from_file(stories, path=table(tmp_path / "other.csv", renamed), ids_from="model", answer="a", foil="b")
+    assert again.answer.tolist() == found.answer.tolist()
+
+
+def test_a_column_that_is_there_twice_is_refused(spaced_reader: Any, tmp_path: Path) -> None:
+    file = tmp_path / "twice.csv"
+    file.write_text("clean,corrupt,answer,foil,foil\nann saw a,bob saw a, she, he, cat\n")
+    assert "row 1: the column 'foil' is there twice" in refused(spaced_reader, file)
+
+
+def test_files_of_other_kinds_are_refused_by_their_ending(spaced_reader: Any, tmp_path: Path) -> None:
+    for name in ("pairs.tsv", "pairs.jsonl.gz", "pairs.XLSX"):
+        (tmp_path / name).write_text("x")
+        assert "files of pairs are .jsonl, .json, .csv or .parquet" in refused(spaced_reader, tmp_path / name)
+
+
 class _Two:
     """A tokenizer of two tokens: 0 is ` he`, 1 is ` she`."""
 
     def __len__(self) -> int:
         return 2
 
-    def decode(self, ids: list[int]) -> str:
-        return [" he", " she"][ids[0]]
+    def decode(self, ids: list[int], **_: Any) -> str:
+        return "".join([" he", " she"][i] for i in ids)
 
 
 @pytest.mark.parametrize(
@@ -313,6 +347,15 @@ def test_mibs_columns(ending: str, write: Callable[..., Path], reader: Any, tmp_
     assert other.foil_text == (" cat", " cat")
     message = refused(reader, file, counterfactual="none")
     assert "row 1: there is no counterfactual none: pass counterfactual=, one of s2_io_flip, abc" in message
+
+
+def test_mibs_rows_have_one_counterfactual_for_all(reader: Any, tmp_path: Path) -> None:
+    """Chosen at the first: another one in a later row would be another experiment."""
+    one, other = mib_rows()[0], dict(mib_rows()[1])
+    other.pop("s2_io_flip_counterfactual")
+    other["random_counterfactual"] = one["s2_io_flip_counterfactual"]
+    file = lines(tmp_path / "ioi.jsonl", [one, other])
+    assert "row 2: there is no counterfactual s2_io_flip" in refused(reader, file)
 
 
 def test_mibs_letters_and_numbers(reader: Any, tmp_path: Path) -> None:

@@ -468,11 +468,17 @@ def test_a_chat_prompt_is_the_tokenizers_own_template_without_its_bos(tokenizer:
     assert rendered(chatty(tokenizer, LLAMA.replace("{{ bos_token }}", "")), "Who?", "Answer:") == text
 
 
+def test_a_chat_template_that_asks_for_the_date_gets_the_same_every_day(tokenizer: Any) -> None:
+    template = LLAMA.replace("date_string is not defined", "true").replace("'%d'", "'%d %b %Y'")
+    assert rendered(chatty(tokenizer, template), "Who?", "Answer:").startswith("[26 Jul 2024]")
+
+
 def test_a_chat_template_that_cannot_be_used_is_refused(tokenizer: Any) -> None:
     with pytest.raises(InputError, match=r"has no chat template: use form=base"):
         rendered(tokenizer, "Who?", "Answer:")
-    with pytest.raises(InputError, match=r"writes BOS \('<s>'\) twice"):
-        rendered(chatty(tokenizer, "{{ bos_token }}" + LLAMA), "Who?", "Answer:")
+    for before in ("{{ bos_token }}", "  ", "x"):
+        with pytest.raises(InputError, match=r"writes BOS \('<s>'\) twice, or elsewhere than at the beginning"):
+            rendered(chatty(tokenizer, before + LLAMA), "Who?", "Answer:")
     with pytest.raises(InputError, match=r"chat template fails: .*no users here"):
         rendered(chatty(tokenizer, "{{ raise_exception('no users here') }}"), "Who?", "Answer:")
 

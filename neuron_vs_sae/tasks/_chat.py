@@ -1,11 +1,14 @@
 """The tokenizer's own chat template around a question."""
 
+from datetime import datetime
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 from neuron_vs_sae.errors import InputError
 
-# Some templates write today's date: a prompt must not change from day to day.
-_DATE = "26 Jul 2024"
+# Some templates write today's date, or ask for it: a prompt must not change from day to day.
+_DATE = datetime(2024, 7, 26)
 
 
 def rendered(tokenizer: Any, user: str, prefix: str) -> str:
@@ -16,13 +19,21 @@ def rendered(tokenizer: Any, user: str, prefix: str) -> str:
     """
     if tokenizer is None or not getattr(tokenizer, "chat_template", None):
         raise InputError("the model's tokenizer has no chat template: use form=base, or the model's chat version")
+    from transformers.utils import chat_template_utils
+
     turns = [{"role": "user", "content": user}]
     try:
-        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, date_string=_DATE)
+        with patch.object(chat_template_utils, "datetime", SimpleNamespace(now=lambda: _DATE)):
+            text = tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=True, date_string=_DATE.strftime("%d %b %Y")
+            )
     except Exception as error:  # a template is code of the tokenizer's author, and may raise anything
         raise InputError(f"the tokenizer's chat template fails: {error}") from error
     bos = tokenizer.bos_token
     text = text.removeprefix(bos) if bos else text
-    if bos and text.startswith(bos):
-        raise InputError(f"the tokenizer's chat template writes BOS ({bos!r}) twice")
+    if bos and bos in text:
+        raise InputError(
+            f"the tokenizer's chat template writes BOS ({bos!r}) twice, or elsewhere than at the beginning: it is put before "
+            "every prompt, once"
+        )
     return text + prefix

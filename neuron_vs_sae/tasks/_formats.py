@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal
 
@@ -50,6 +50,8 @@ def to_rows(source: str, records: Iterable[tuple[str, Any]], reading: Reading, t
                     f"{fixed[0]}= names no column in the format '{format_}'; pass format=pairs, and the other columns' names"
                 )
             row = _READERS[format_](record, reading, tokenizer)
+            if format_ == "mib":  # one counterfactual for all
+                reading = replace(reading, counterfactual=row["counterfactual"])
             rows.append(_checked(row, reading))
         except InputError as error:
             raise InputError(f"{source}, {label}: {error}") from error.__cause__
@@ -142,17 +144,18 @@ def _eap_ig(record: Record, reading: Reading, tokenizer: Any) -> Row:
         # Of the years on either side, the one ten away; the corrupt prompt's year is 01, so the foil is right after it.
         followed = {"answer": f"{min(year + 10, 99):02d}", "foil": f"{max(year - 10, 2):02d}"}
     else:
+        columns = {"answer": "correct_idx", "foil": "incorrect_idx"} | reading.columns
+        ids = {key: (_at(record, columns[key]), columns[key]) for key in ("answer", "foil")}
         theirs = _theirs(reading.ids_from, tokenizer)
-        columns = (("answer", "correct_idx"), ("foil", "incorrect_idx"))
-        followed = {key: _token(theirs, _at(record, column), column) for key, column in columns}
-    taken = {"clean", "corrupted", "corrupted_hard", reading.columns.get("corrupt")}
+        followed = {key: _token(theirs, value, column) for key, (value, column) in ids.items()}
+    taken = {"clean", "corrupted", "corrupted_hard", *reading.columns.values()}
     return texts | followed | {str(k): v for k, v in record.items() if k not in taken and v is not None}
 
 
 def _theirs(ids_from: str | None, tokenizer: Any) -> Any:
     if ids_from is None:
         raise InputError(
-            "'correct_idx' and 'incorrect_idx' are token ids, which mean nothing without their tokenizer: pass "
+            "this format's answers are token ids, which mean nothing without their tokenizer: pass "
             "ids_from=NAME or ids_from=FOLDER of the tokenizer that made them (as ids_from=gpt2), or ids_from=model "
             "where it is this model's"
         )
@@ -180,8 +183,10 @@ def _token(tokenizer: Any, value: Any, column: str) -> str:
         raise InputError(
             f"'{column}' is {id_}, and the tokenizer has {len(tokenizer)} tokens: it is not the one that made it"
         )
-    text = tokenizer.decode([id_])
-    if "\ufffd" in text:
+    # Decoded after itself: alone, a SentencePiece token loses the space that it begins with.
+    alone, twice = (tokenizer.decode([id_] * n, clean_up_tokenization_spaces=False) for n in (1, 2))
+    text = twice[len(alone) :]
+    if "\ufffd" in twice:
         raise InputError(
             f"'{column}' is {id_}, which is part of a character for this tokenizer: it is not the one that made it"
         )
@@ -251,7 +256,7 @@ _MAPPED: dict[str, tuple[str, ...]] = {
     "pairs": _NEEDED,
     "feature-circuits": _NEEDED,
     "auto-circuit": ("clean", "corrupt"),
-    "eap-ig": ("clean", "corrupt"),
+    "eap-ig": _NEEDED,  # answer and foil: of columns of token ids
     "mib": (),
 }
 _READERS: dict[str, Callable[[Record, Reading, Any], Row]] = {

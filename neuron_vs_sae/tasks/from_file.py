@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from neuron_vs_sae.errors import InputError
+from neuron_vs_sae.errors import InputError, check_choice
 from neuron_vs_sae.pairs import PromptPairs, build
 from neuron_vs_sae.tasks._formats import Format, Reading, to_rows
 
@@ -38,12 +38,13 @@ def from_file(
     `drop` leaves out, and counts, pairs that do not fit the tokenizer; `one_length` those of another length than most.
     Raises `InputError` naming file and row: the line, or in Parquet and auto-circuit's form the number of the row.
     """
+    check_choice("format", format, Format)
     file = Path(path)
     given = {"clean": clean, "corrupt": corrupt, "answer": answer, "foil": foil}
     reading = Reading(format, {k: v for k, v in given.items() if v is not None}, counterfactual, ids_from, space)
     records = list(_records(file, format))
     if not records:
-        raise InputError(f"{file} has no rows: one JSON object per line is expected, with clean, corrupt, answer, foil")
+        raise InputError(f"{file} has no rows: each is a pair, with clean, corrupt, answer, foil")
     rows = to_rows(str(file), records, reading, model.tokenizer)
     try:
         pairs = build(
@@ -57,12 +58,15 @@ def from_file(
 
 def _records(file: Path, format_: Format) -> Iterator[tuple[str, Any]]:
     """The file's records, each with what to call it (`row 7`)."""
-    if file.suffix == ".parquet":
+    ending = file.suffix.lower()
+    if ending in (".tsv", ".gz", ".zip", ".xlsx"):
+        raise InputError(f"{file}: files of pairs are .jsonl, .json, .csv or .parquet; save it as one of these")
+    if ending == ".parquet":
         return _parquet(file)
     text = _text(file)
-    if file.suffix == ".csv":
+    if ending == ".csv":
         return _csv(file, text)
-    if format_ == "auto-circuit" or (format_ == "auto" and file.suffix == ".json"):
+    if format_ == "auto-circuit" or (format_ == "auto" and ending == ".json"):
         prompts = _document(file, text, required=format_ == "auto-circuit")
         if prompts is not None:
             return ((f"row {i}", prompt) for i, prompt in enumerate(prompts, 1))
@@ -121,6 +125,9 @@ def _csv(file: Path, text: str) -> Iterator[tuple[str, Any]]:
         for cells in table:
             if header is None:
                 header = cells
+                twice = sorted({name for name in header if header.count(name) > 1})
+                if twice:
+                    raise InputError(f"{file}, row 1: the column {twice[0]!r} is there twice")
             elif cells and len(cells) != len(header):
                 raise InputError(
                     f"{file}, row {number}: it has {len(cells)} cells, and the header {len(header)}; quote text with commas"

@@ -299,5 +299,6 @@ def together(bases: Sequence[Basis]) -> Basis:
 def apart(scores: NodeScores, basis: Basis) -> list[NodeScores]:
     """The scores of each part of a basis made by `together`."""
     indices = [part.index(scores.index.positions) for part in basis.parts]
-    values = scores.values.split([len(index) for index in indices])
-    return [NodeScores(index, part) for index, part in zip(indices, values, strict=True)]
+    lengths = [len(index) for index in indices]
+    groups = [None] * len(indices) if scores.by_group is None else scores.by_group.split(lengths, 1)
+    return [NodeScores(*parts) for parts in zip(indices, scores.values.split(lengths), groups, strict=True)]

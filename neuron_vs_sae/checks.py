@@ -47,9 +47,11 @@ def check(study: Study, machine: Machine | None = None) -> Report:
     seen: dict[tuple[str, str], dict[str, Any]] = {}
     seconds = 0.0
     for cell in cells:
+        if cell.task.seed != study.seed[0]:
+            continue  # costs what the first seed does
         if (cell.task.name, cell.basis_text) not in seen:
             seen[cell.task.name, cell.basis_text] = describe_basis(model, cell)
-        seconds += estimate(study, model, cell, machine)
+        seconds += estimate(study, model, cell, machine) * len(study.seed)
     return Report(
         model={
             "name": model.cfg.model_name,
@@ -58,7 +60,7 @@ def check(study: Study, machine: Machine | None = None) -> Report:
             "device": str(next(model.parameters()).device),
             "dtype": str(model.cfg.dtype).removeprefix("torch."),
         },
-        tasks=[describe_task(model, task, study) for task in tasks],
+        tasks=[describe_task(model, task, study) for task in tasks if task.seed == study.seed[0]],
         bases=list(seen.values()),
         seconds=seconds,
         peak_gib=peak_gib(next(model.parameters()).device),
@@ -125,7 +127,7 @@ def estimate(study: Study, model: Any, cell: Cell, machine: Machine) -> float:
             total = int(roles(basis, scores.index, errors, (None,) * len(basis.sites))[0].sum())
             judge = partial(
                 evaluate, model, basis, scores, part, sizes=[1], metric=study.metric, ablation=ablation, errors=errors,
-                seed=study.seed, batch_size=machine.batch_size, engine=machine.engine,
+                seed=cell.task.seed, batch_size=machine.batch_size, engine=machine.engine,
             )  # fmt: skip
             # One size is two runs, beside the model's, the empty one and the ablation's values: five passes.
             passes = 2 * len(sizes_of(study, total, cell.basis_text)) + 3
@@ -142,7 +144,7 @@ def _discovery_seconds(study: Study, model: Any, cell: Cell, machine: Machine) -
         nodes = sum(d.width + 1 for d in cell.basis.dictionaries) * positions
         return _timed(lambda: run(model, few.clean, few.length)) * len(pairs) * nodes / len(few)
     discover = partial(
-        bound("attribution", cell.method, seed=study.seed), model, cell.basis, few, study.explained_metric,
+        bound("attribution", cell.method, seed=cell.task.seed), model, cell.basis, few, study.explained_metric,
         pairing=study.pairing, positions=study.positions, batch_size=machine.batch_size,
     )  # fmt: skip
     return _timed(discover) * len(pairs) / len(few)

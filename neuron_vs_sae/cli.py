@@ -85,7 +85,7 @@ def _option_type(name: str, annotation: Any) -> Any:
     if name == "sizes":
         return str | None  # comma-separated
     if get_origin(annotation) is tuple:
-        return list[str] | None
+        return (list[int] if name == "seed" else list[str]) | None
     kinds = [kind for kind in (annotation, *get_args(annotation)) if kind in (bool, int, float)]
     return (kinds[0] if kinds else str) | None
 
@@ -132,15 +132,18 @@ def _machine(settings: dict[str, Any]) -> Machine:
 
 def _size(study: Study) -> str:
     """What the study multiplies: `2 discoveries (1 task x 2 bases x 1 method), 2 curves (x 1 ablation x 1 error policy)`."""
-    names = ("task", "basis", "method", "ablation", "errors")
+    names = ("task", "basis", "method", "seed", "ablation", "errors")
     n = {name: len(getattr(study, name)) for name in names}
-    nouns = [("task", "tasks"), ("basis", "bases"), ("method", "methods"), ("ablation", "ablations")]
-    told = [_count(n[one], one, many) for one, many in nouns] + [_count(n["errors"], "error policy", "error policies")]
-    discoveries = n["task"] * n["basis"] * n["method"]
+    nouns = [("task", "tasks"), ("basis", "bases"), ("method", "methods")]
+    nouns += [("seed", "seeds")] if n["seed"] > 1 else []
+    found = " x ".join(_count(n[one], one, many) for one, many in nouns)
+    judged = (
+        f"{_count(n['ablation'], 'ablation', 'ablations')} x {_count(n['errors'], 'error policy', 'error policies')}"
+    )
+    discoveries = n["task"] * n["basis"] * n["method"] * n["seed"]
     curves = discoveries * n["ablation"] * n["errors"]
     return (
-        f"{_count(discoveries, 'discovery', 'discoveries')} ({' x '.join(told[:3])}), "
-        f"{_count(curves, 'curve', 'curves')} (x {' x '.join(told[3:])})"
+        f"{_count(discoveries, 'discovery', 'discoveries')} ({found}), {_count(curves, 'curve', 'curves')} (x {judged})"
     )
 
 
@@ -160,7 +163,7 @@ def compare(
     quiet: Quiet = False,
     json_output: Json = False,
 ) -> None:
-    """Run a study: every task x basis x method x ablation x error policy. Interrupted, it goes on where it stopped."""
+    """Run a study: every task x basis x method x seed x ablation x error policy. Interrupted, it goes on where it stopped."""
     study = _study(settings, config)
     _say(f"{_size(study)}, into {out}", quiet or json_output)
     from neuron_vs_sae.comparison import compare as run
@@ -247,7 +250,8 @@ def _show(found: Any) -> None:
     from neuron_vs_sae.plots import labels
     from neuron_vs_sae.tables import per_curve, reading
 
-    curves = per_curve(found)
+    curves, seeds = per_curve(found), found.study.seed
+    curves = curves.loc[curves["seed"] == seeds[0]]
     first, names = found.summary.iloc[0], labels(found.study.basis)
     cases = ("ablation", "errors")
     varying = {c for c in ("task", *cases, "method") if len(set(curves[c])) > 1}
@@ -268,11 +272,12 @@ def _show(found: Any) -> None:
     )
     _out.print(
         f"{first['n_discovery']} prompt pairs for discovery, {first['n_eval']} others for these numbers, per task."
+        + (f" Seed {seeds[0]} of {len(seeds)}: table.md has means and spread over seeds." if len(seeds) > 1 else "")
     )
     if told := reading(found, curves):
         _out.print("\n" + told)
     _out.print(
-        f"\nIn {found.folder}: curves.html (figures), table.md, summary.csv, curves.parquet, scores.safetensors, study.json"
+        f"\nIn {found.folder}: curves.html (figures), table.md, summary.csv, stability.csv, circuits.csv, curves.parquet, scores.safetensors, study.json"
     )
 
 

@@ -7,9 +7,10 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,34 +18,37 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from neuron_vs_sae import result
+from neuron_vs_sae import result, stability
 from neuron_vs_sae.attribution._contraction import check_positions
 from neuron_vs_sae.basis import Basis, apart, together
 from neuron_vs_sae.curve import Curve
 from neuron_vs_sae.diagnosis import reconstruction
 from neuron_vs_sae.errors import FolderError, InputError, NothingToExplainError
 from neuron_vs_sae.evaluation import engine_for, evaluate, roles
+from neuron_vs_sae.folds import Choice, Folds, folds_of
 from neuron_vs_sae.lookup import bound, parse, takes
 from neuron_vs_sae.machine import Machine
 from neuron_vs_sae.models import load_model, model_commit, prepare, same_model
-from neuron_vs_sae.nodes import NodeScores, log_sizes, mib_sizes
-from neuron_vs_sae.pairs import PromptPairs, check_bos
+from neuron_vs_sae.nodes import NodeIndex, NodeScores, log_sizes, mib_sizes
+from neuron_vs_sae.pairs import PromptPairs, check_bos, layouts
 from neuron_vs_sae.plots import write_curves_html
 from neuron_vs_sae.presets import located
 from neuron_vs_sae.resampling import Groups, groups_of
 from neuron_vs_sae.shelf import Shelf
-from neuron_vs_sae.study import Study, looks_like_file
+from neuron_vs_sae.study import ErrorPolicy, Study, looks_like_file
 from neuron_vs_sae.tables import write_tables
 from neuron_vs_sae.verdict import write_verdicts
 
+_STABILITY, _CIRCUITS = ".stability.json", ".circuits.parquet"
 _NUMBERS_COME_FROM = ("neuron_vs_sae", "torch", "transformer-lens", "sae-lens")
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A task as a study uses it: its name, discovery pairs and held-out evaluation pairs."""
+    """A task under one seed: its name, the discovery pairs that the seed drew, and the evaluation pairs of all seeds."""
 
     name: str
+    seed: int
     discovery: PromptPairs
     evaluation: PromptPairs
     split_by: str
@@ -137,47 +141,72 @@ def load_model_for(study: Study, machine: Machine) -> Any:
 
 
 def load_tasks(study: Study, model: Any) -> list[Task]:
-    """Discovery and evaluation pairs of every task. Raises `InputError` where they overlap, or are too few."""
-    tasks = []
-    for i, text in enumerate(study.task):
-        pairs = _pairs(study, model, text, "discovery")
-        brings_its_own = not looks_like_file(text) and takes("tasks", text, "part")
-        if study.eval_task or brings_its_own:
-            theirs = study.eval_task[i] if study.eval_task else text
-            evaluation = _pairs(study, model, theirs, "evaluation").sample(study.eval_examples, study.seed)
-            discovery = pairs.sample(study.examples, study.seed)
-            split_by = "file" if study.eval_task else "task"
-            shared = evaluation.overlap(discovery)
-            if shared and not study.allow_overlap:
-                raise InputError(
-                    f"{shared} of {len(evaluation)} evaluation pairs of {theirs} share a prompt with the discovery "
-                    f"pairs of {text}: what is found would be judged on what it was found on. Use other files, let one file "
-                    "be split (no --eval-task), or pass --allow-overlap"
-                )
-        else:
-            split_by = study.split_by
-            discovery, evaluation = pairs.split(study.examples, study.eval_examples, seed=study.seed, by=split_by)
-        tasks.append(Task(pairs.name, discovery, evaluation, split_by))
-    names = [task.name for task in tasks]
+    """Discovery and evaluation pairs of every task and seed: the evaluation pairs are the first seed's, for all seeds.
+
+    Raises `InputError` where they overlap, or are too few, or where a seed's words lie at other tokens than the first's.
+    """
+    tasks = [_of_seeds(study, model, i, text) for i, text in enumerate(study.task)]
+    names = [first.name for first, *_ in tasks]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(f"two tasks are called {twice[0]!r} (a file's name without its ending): rename one file")
-    return tasks
+    return [task for of_one in tasks for task in of_one]
 
 
-def _pairs(study: Study, model: Any, text: str, part: Literal["discovery", "evaluation"]) -> PromptPairs:
+def _of_seeds(study: Study, model: Any, i: int, text: str) -> list[Task]:
+    """The study's i-th task under every seed."""
+    first = study.seed[0]
+    brings_its_own = not looks_like_file(text) and takes("tasks", text, "part")
+    if study.eval_task or brings_its_own:
+        theirs = study.eval_task[i] if study.eval_task else text
+        split_by = "file" if study.eval_task else "task"
+        drawn = [_pairs(study, model, text, "discovery", seed) for seed in study.seed]
+        evaluation = _pairs(study, model, theirs, "evaluation", first).sample(study.eval_examples, first)
+        found = [pairs.sample(study.examples, seed) for pairs, seed in zip(drawn, study.seed, strict=True)]
+        shared = max(evaluation.overlap(discovery) for discovery in found)
+        if shared and not study.allow_overlap:
+            raise InputError(
+                f"{shared} of {len(evaluation)} evaluation pairs of {theirs} share a prompt with the discovery "
+                f"pairs of {text}: what is found would be judged on what it was found on. Use other files, let one file "
+                "be split (no --eval-task), or pass --allow-overlap"
+            )
+    else:
+        split_by = study.split_by
+        pairs = _pairs(study, model, text, "discovery", first)
+        n = study.examples, study.eval_examples
+        halves = [pairs.split(*n, seed=first, by=split_by, discovery_seed=seed) for seed in study.seed]
+        evaluation, found = halves[0][1], [discovery for discovery, _ in halves]
+    _check_layouts(study, model, found)
+    return [Task(pairs.name, seed, pairs, evaluation, split_by) for seed, pairs in zip(study.seed, found, strict=True)]
+
+
+def _check_layouts(study: Study, model: Any, found: list[PromptPairs]) -> None:
+    """Where the first seed's prompts all have their words at the same tokens, so must every other seed's: a generated
+    task draws its candidates, and with them its layout, by seed."""
+    if len(found) == 1 or study.positions == "pooled":
+        return
+    first, *others = (set(layouts(model.tokenizer, pairs.clean_text)) for pairs in found)
+    for seed, theirs in zip(study.seed[1:], others, strict=True):
+        if len(first) == 1 and theirs != first:
+            raise InputError(
+                f"under seed {seed} the words of task '{found[0].name}' lie at other tokens than under seed {study.seed[0]}, so a "
+                "position would not mean the same: choose another seed, or --positions pooled"
+            )
+
+
+def _pairs(study: Study, model: Any, text: str, part: Literal["discovery", "evaluation"], seed: int) -> PromptPairs:
     """A task's pairs, identical ones once: a prompt counted twice would make intervals too narrow."""
     if looks_like_file(text):
         made = bound("tasks", "from_file", path=text, prepend_bos=study.prepend_bos)(model)
     else:
         n = study.examples if part == "discovery" else study.eval_examples
-        made = bound("tasks", text, prepend_bos=study.prepend_bos, seed=study.seed, part=part, n=n)(model)
+        made = bound("tasks", text, prepend_bos=study.prepend_bos, seed=seed, part=part, n=n)(model)
     return made.deduplicated()
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One discovery (task x basis x method) and the curves that judge it."""
+    """One discovery (task x seed x basis x method) and the curves that judge it."""
 
     task: Task
     basis_text: str
@@ -185,8 +214,13 @@ class Cell:
     method: str
 
     @property
+    def names(self) -> dict[str, Any]:
+        """What tells it from the study's other discoveries, by the names of the columns."""
+        return {"task": self.task.name, "basis": self.basis_text, "method": self.method, "seed": self.task.seed}
+
+    @property
     def label(self) -> str:
-        return f"{self.task.name}/{self.basis_text}/{self.method}"
+        return "/".join(map(str, self.names.values()))
 
     @property
     def file(self) -> str:
@@ -195,7 +229,7 @@ class Cell:
 
 def plan(study: Study, model: Any, tasks: list[Task], machine: Machine) -> Iterator[Cell]:
     """Every discovery of the study, with bases built and sizes, methods and lengths checked: nothing long has run."""
-    built: dict[tuple[str, str | None], Basis] = {}
+    built: dict[tuple[str, Task | None], Basis] = {}
     given: dict[str, Any] = {"batch_size": machine.batch_size}
     if machine.max_memory is not None:
         given["shelf"] = Shelf(machine.max_memory)
@@ -203,7 +237,7 @@ def plan(study: Study, model: Any, tasks: list[Task], machine: Machine) -> Itera
         _check_prompts(study, task, model)
         _groups(study, task)
         for text in study.basis:
-            key = (text, task.name if takes("bases", text, "prompts") else None)
+            key = (text, task if takes("bases", text, "prompts") else None)
             if key not in built:
                 built[key] = bound("bases", text, prompts=task.discovery, **given)(model)
             basis = built[key]
@@ -213,7 +247,7 @@ def plan(study: Study, model: Any, tasks: list[Task], machine: Machine) -> Itera
                 total = int(roles(basis, index, errors, (None,) * len(basis.sites))[0].sum())
                 sizes_of(study, total, text)
             for method in study.method:
-                bound("attribution", method, seed=study.seed)
+                bound("attribution", method, seed=task.seed)
                 yield Cell(task, text, basis, method)
 
 
@@ -305,30 +339,63 @@ def _scores(study: Study, folder: Path, model: Any, cell: Cell, cells: list[Cell
         alike = [c for c in cells if c.task is cell.task and c.method == cell.method]
         alike = [c for c in alike if not (unfinished / f"{c.file}.safetensors").exists()]
         bases = together([c.basis for c in alike])
-        found = bound("attribution", cell.method, seed=study.seed)(
+        groups = folds_of(cell.task.discovery, study.folds, cell.task.seed)
+        found = bound("attribution", cell.method, seed=cell.task.seed)(
             model,
             bases,
-            cell.task.discovery,
+            groups.marked(cell.task.discovery),
             study.explained_metric,
             pairing=study.pairing,
             positions=study.positions,
             batch_size=machine.batch_size,
         )
         for one, scores in zip(alike, apart(found, bases), strict=True):
-            _keep(study, unfinished / f"{one.file}.safetensors", one, scores)
-    positions = None if study.positions == "pooled" else cell.task.discovery.positions
-    return NodeScores(cell.basis.index(positions), result.read_tensors(file)[cell.label])
+            _keep(study, unfinished / f"{one.file}.safetensors", one, scores, groups)
+    return _stored(study, unfinished, cell)
 
 
-def _keep(study: Study, file: Path, cell: Cell, scores: NodeScores) -> None:
-    """Write a cell's scores. Raises `InputError` where they rank nothing."""
+def _keep(study: Study, file: Path, cell: Cell, scores: NodeScores, groups: Folds) -> None:
+    """Write how stable a cell's circuits are, and then its scores. Raises `InputError` where they rank nothing."""
     if not bool(scores.values.any()):
         raise InputError(
             f"{cell.label}: every score is 0, so nothing can be ranked. The metric '{study.explained_metric}' may not depend on "
             "these sites, or its gradient vanishes at the clean prompt (kl): choose another --attribution-metric"
         )
-    shape = {"sites": scores.index.sites, "widths": scores.index.widths, "positions": scores.index.positions}
-    result.write_tensors(file, {cell.label: scores.values}, {"index": json.dumps({cell.label: shape})})
+    rows: list[dict[str, Any]] = []
+    circuits: list[pd.DataFrame] = []
+    for errors in study.errors:
+        choice, names = _choice(study, cell, errors), {**cell.names, "errors": errors}
+        found, nodes = stability.within(scores, groups, choice, confidence=study.confidence, seed=cell.task.seed)
+        rows += [{**row, **names} for row in found]
+        circuits.append(nodes.assign(**names))
+    result.write_json(file.with_name(cell.file + _STABILITY), rows)
+    result.write_table(file.with_name(cell.file + _CIRCUITS), _below(circuits))
+    result.write_tensors(
+        file, {cell.label: scores.values}, {"index": json.dumps({cell.label: _described(study, cell)})}
+    )
+
+
+def _below(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """The tables one below the other; empty ones have no types, and are left out where there is another."""
+    tables = list(tables)
+    return pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
+
+
+def _choice(study: Study, cell: Cell, errors: ErrorPolicy) -> Choice:
+    """How the cell's circuits are chosen under an error policy, and at which sizes their stability is told."""
+    among, _ = roles(cell.basis, _index(study, cell), errors, (None,) * len(cell.basis.sites))
+    total = int(among.sum())
+    sizes = stability.sizes_told(sizes_of(study, total, cell.basis_text), total)
+    return Choice(among, sizes, study.rank_by)
+
+
+def _index(study: Study, cell: Cell) -> NodeIndex:
+    return cell.basis.index(None if study.positions == "pooled" else cell.task.discovery.positions)
+
+
+def _described(study: Study, cell: Cell) -> dict[str, Any]:
+    """What a stored tensor of scores is of, and the order of its nodes."""
+    return {**cell.names, "nodes": asdict(_index(study, cell))}
 
 
 def _curves(
@@ -348,7 +415,7 @@ def _curves(
                 errors=errors,
                 rank_by=study.rank_by,
                 source=source,
-                seed=study.seed,
+                seed=cell.task.seed,
                 batch_size=machine.batch_size,
                 engine=machine.engine,
             )
@@ -372,7 +439,7 @@ def _labels(study: Study, model: Any, cell: Cell, ablation: str, errors: str) ->
         "rank_by": study.rank_by,
         "metric": study.metric,
         "n_discovery": len(cell.task.discovery),
-        "seed": study.seed,
+        "seed": cell.task.seed,
         "attribution_metric": study.explained_metric,
         "pairing": study.pairing,
         "mean_source": study.mean_source,
@@ -392,20 +459,60 @@ def _labels(study: Study, model: Any, cell: Cell, ablation: str, errors: str) ->
 def _assemble(study: Study, folder: Path, tasks: list[Task], cells: list[Cell]) -> None:
     parts = [pd.read_parquet(folder / result.UNFINISHED / study.key / f"{cell.file}.parquet") for cell in cells]
     result.write_table(folder / "curves.parquet", pd.concat(parts, ignore_index=True))
+    _assemble_stability(study, folder, cells)
     tensors, index = {}, {}
     for cell in cells:
         tensors.update(result.read_tensors(folder / result.UNFINISHED / study.key / f"{cell.file}.safetensors"))
-        positions = None if study.positions == "pooled" else cell.task.discovery.positions
-        nodes = cell.basis.index(positions)
-        index[cell.label] = {"sites": nodes.sites, "widths": nodes.widths, "positions": nodes.positions}
+        index[cell.label] = _described(study, cell)
     result.write_tensors(folder / "scores.safetensors", tensors, {"index": json.dumps(index)})
-    result.write_table(folder / "prompts.parquet", _prompts(tasks))
+    result.write_table(folder / "prompts.parquet", _prompts(study, tasks))
 
 
-def _prompts(tasks: list[Task]) -> pd.DataFrame:
+def _assemble_stability(study: Study, folder: Path, cells: list[Cell]) -> None:
+    """`stability.parquet` and `.csv`: what was found within each cell, and between seeds and methods; `circuits.csv`: the
+    nodes of their circuits."""
+    unfinished = folder / result.UNFINISHED / study.key
+    rows = [row for cell in cells for row in json.loads((unfinished / f"{cell.file}{_STABILITY}").read_text("utf-8"))]
+    table = stability.typed([*rows, *_between_cells(study, unfinished, cells)]).assign(key=study.key)
+    nodes = _below(pd.read_parquet(unfinished / f"{cell.file}{_CIRCUITS}") for cell in cells)
+    result.write_table(folder / "stability.parquet", table)
+    result.write(folder / "stability.csv", lambda file: table.to_csv(file, index=False))
+    result.write(folder / "circuits.csv", lambda file: nodes.to_csv(file, index=False, float_format="%.6g"))
+
+
+def _between_cells(study: Study, unfinished: Path, cells: list[Cell]) -> Iterator[dict[str, Any]]:
+    """Cells of one task and basis compared: two seeds of one method, two methods of one seed."""
+    pairs = [
+        (one, other)
+        for one, other in combinations(cells, 2)
+        if (one.task.name, one.basis_text) == (other.task.name, other.basis_text)
+        and (one.method == other.method) != (one.task.seed == other.task.seed)
+    ]
+    for errors in study.errors:
+        for one, other in pairs:
+            same = one.task is other.task
+            facts = {
+                "against": "method" if same else "seed",
+                "other": other.method if same else str(other.task.seed),
+                "n_discovery": len(one.task.discovery),
+                "n_other": len(other.task.discovery),
+                "n_shared": one.task.discovery.shared(other.task.discovery),
+            }
+            rankings = [_stored(study, unfinished, cell) for cell in (one, other)]
+            rows = stability.between(_choice(study, one, errors), *rankings)
+            yield from ({**row, **facts, **one.names, "errors": errors} for row in rows)
+
+
+def _stored(study: Study, unfinished: Path, cell: Cell) -> NodeScores:
+    return NodeScores(_index(study, cell), result.read_tensors(unfinished / f"{cell.file}.safetensors")[cell.label])
+
+
+def _prompts(study: Study, tasks: list[Task]) -> pd.DataFrame:
+    """A row per prompt: the discovery prompts of every seed, and the evaluation prompts once, under the seed that drew them."""
     rows = [
         {
             "task": task.name,
+            "seed": task.seed,
             "split": split,
             "prompt": i,
             "clean": pairs.clean_text[i],
@@ -417,6 +524,7 @@ def _prompts(tasks: list[Task]) -> pd.DataFrame:
         }
         for task in tasks
         for split, pairs in (("discovery", task.discovery), ("evaluation", task.evaluation))
+        if split == "discovery" or task.seed == study.seed[0]
         for i in range(len(pairs))
     ]
     return pd.DataFrame(rows)

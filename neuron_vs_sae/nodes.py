@@ -107,12 +107,14 @@ class Circuit:
 class NodeScores:
     """The estimated drop in the metric if a node alone were ablated: metric units, mean over prompts; > 0: it helps.
 
-    (`delta` and `random` are baselines in units of their own, as their docstrings say.) Raises `InputError` when a
-    score is not finite.
+    (`delta` and `random` are baselines in units of their own, as their docstrings say.) `by_group` is the same, mean over
+    the prompts of each group in float32, where the prompts were in groups (`PromptPairs.groups`) and the method is a mean
+    over prompts. Raises `InputError` when a score is not finite.
     """
 
     index: NodeIndex
     values: Float[Tensor, " nodes"]
+    by_group: Float[Tensor, "groups nodes"] | None = None
 
     def __post_init__(self) -> None:
         if self.values.shape[0] != len(self.index):

@@ -24,6 +24,7 @@ class PromptPairs:
     of a pair, so the answer is predicted at position `length - 1`. `answer` is right after the clean prompt, `foil`
     after the corrupt one. `tags` are per-pair labels (case, template, lemma, ...) for splits and statistics.
     `dropped` says what the pairs' source had beside them: reasons, each with the number of pairs left out for it.
+    `groups` says of each pair which groups of pairs it is in, where scores are wanted of groups too (`NodeScores.by_group`).
 
     Raises `InputError` when a pair's answer is its foil, a length is impossible, or the columns differ in length.
     """
@@ -41,12 +42,14 @@ class PromptPairs:
     tags: tuple[dict[str, str], ...]
     bos: bool
     dropped: tuple[tuple[str, int], ...] = ()
+    groups: Bool[Tensor, "batch groups"] | None = None
 
     def __post_init__(self) -> None:
         n = self.clean.shape[0]
         if n == 0:
             raise InputError(f"task '{self.name}' has no pairs")
-        columns = {f.name: len(getattr(self, f.name)) for f in fields(self) if f.name not in _OF_ALL}
+        entries = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _OF_ALL}
+        columns = {name: len(entry) for name, entry in entries.items() if entry is not None}
         if set(columns.values()) != {n}:
             raise InputError(f"the columns of task '{self.name}' differ in length: {columns}")
         if self.clean.shape != self.corrupt.shape:
@@ -94,7 +97,7 @@ class PromptPairs:
             value = getattr(self, field.name)
             if isinstance(value, Tensor):
                 picked[field.name] = value[index]
-            elif field.name not in _OF_ALL:
+            elif field.name not in _OF_ALL and value is not None:
                 picked[field.name] = tuple(value[i] for i in index.tolist())
         return replace(self, **picked)
 
@@ -110,6 +113,11 @@ class PromptPairs:
         """Pairs of `self` of which some prompt (clean or corrupt) is also a prompt of `other`."""
         theirs = set(other.clean_text) | set(other.corrupt_text)
         return sum(a in theirs or b in theirs for a, b in zip(self.clean_text, self.corrupt_text, strict=True))
+
+    def shared(self, other: "PromptPairs") -> int:
+        """Pairs of `self` that are also pairs of `other`."""
+        theirs = set(zip(other.clean_text, other.corrupt_text, strict=True))
+        return sum(pair in theirs for pair in zip(self.clean_text, self.corrupt_text, strict=True))
 
     def deduplicated(self) -> "PromptPairs":
         """The first of every group of identical pairs; the others are counted as dropped."""
@@ -136,12 +144,18 @@ class PromptPairs:
         return self.take(torch.randperm(len(self), generator=generator)[:n].sort().values)
 
     def split(
-        self, n_discovery: int = 300, n_evaluation: int = 40, *, seed: int = 0, by: str = "prompt"
+        self,
+        n_discovery: int = 300,
+        n_evaluation: int = 40,
+        *,
+        seed: int = 0,
+        by: str = "prompt",
+        discovery_seed: int | None = None,
     ) -> "tuple[PromptPairs, PromptPairs]":
         """Discovery and evaluation pairs that share no prompt (`by="prompt"`), and no value of a tag (`by="lemma"`...).
 
         Identical pairs are counted once. Evaluation is drawn first; pairs that share a prompt with it are left out of
-        discovery. Raises `InputError` when too few pairs remain.
+        discovery, which `discovery_seed` (default: `seed`) draws from what is left. Raises `InputError` when too few pairs remain.
         """
         pairs = self.deduplicated()
         generator = torch.Generator().manual_seed(seed)
@@ -171,7 +185,7 @@ class PromptPairs:
                 f"share nothing with them (split by {by}), and {n_discovery} are asked for discovery. "
                 f"Pass --examples {len(kept)} or less"
             )
-        return pairs.take(kept).sample(n_discovery, seed), evaluation
+        return pairs.take(kept).sample(n_discovery, seed if discovery_seed is None else discovery_seed), evaluation
 
     def _held_out_by_tag(self, tag: str, n: int, generator: torch.Generator) -> list[int]:
         known = sorted({key for tags in self.tags for key in tags})

@@ -28,16 +28,22 @@ _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 _CURVE_TITLES = ("faithfulness of the circuit (1 is the model)", "completeness: what is left without it (0 is best)")
 
 
-def curves(found: "result.Result", *, task: str, ablation: str = "mean", errors: str = "nodes") -> go.Figure:
+def curves(
+    found: "result.Result", *, task: str, ablation: str = "mean", errors: str = "nodes", seed: int | None = None
+) -> go.Figure:
     """Faithfulness and completeness against circuit size (log): a colour per basis, a dash per method, bands: intervals.
 
-    Raises `KeyError` when the result has no such task, ablation or error policy.
+    Of several seeds one is drawn (default: the study's first); their spread is in `table.md`.
+    Raises `KeyError` when the result has no such task, ablation, error policy or seed.
     """
     cases = _cases(found)
+    seed = found.study.seed[0] if seed is None else seed
     rows = cases.get((task, ablation, errors))
-    if rows is None:
+    rows = rows if rows is None else rows[rows["seed"] == seed]
+    if rows is None or rows.empty:
         raise KeyError(
-            f"the result has no curve of task {task!r} with ablation {ablation!r} and errors {errors!r}; it has: {list(cases)}"
+            f"the result has no curve of task {task!r} with ablation {ablation!r} and errors {errors!r}, seed {seed}; it has: "
+            f"{list(cases)}, seeds {list(found.study.seed)}"
         )
     bases = found.summary["basis"].unique().tolist()
     colours, names = colours_of(bases), labels(bases)
@@ -59,7 +65,7 @@ def curves(found: "result.Result", *, task: str, ablation: str = "mean", errors:
         figure.add_hline(y=level, line={"color": "#888888", "width": 1, "dash": "dot"}, **place)
     figure.update_xaxes(type="log", dtick=1, title="nodes in the circuit (log scale)")
     figure.update_layout(
-        title=_title(rows.iloc[0]),
+        title=_title(rows.iloc[0], found.study.seed),
         template="plotly_white",
         height=520,
         margin={"t": 110},  # of two lines of title above the panels' own
@@ -132,10 +138,11 @@ def _band(line: pd.DataFrame, score: str, colour: str, group: str) -> list[Any]:
     ]  # fmt: skip
 
 
-def _title(first: pd.Series) -> str:
+def _title(first: pd.Series, seeds: tuple[int, ...]) -> str:
     what = f"{first['task']}: {first['model']}, {first['metric']}"
     how = (
         f"ablation {first['ablation']} · errors {first['errors']} · positions {first['positions']} · "
         f"rank by {first['rank_by']} · {first['n_eval']} prompts, {first['confidence']:.0%} bootstrap intervals"
     )
+    how += f" · seed {first['seed']} of {', '.join(map(str, seeds))}" if len(seeds) > 1 else ""
     return f"{html.escape(what)}<br><sub>{html.escape(how)}</sub>"

@@ -15,20 +15,20 @@ import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 from jaxtyping import Float
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from neuron_vs_sae.bootstrap import band, interval
 from neuron_vs_sae.curve import Curve
 from neuron_vs_sae.errors import FolderError
-from neuron_vs_sae.nodes import bits
+from neuron_vs_sae.nodes import NodeIndex, NodeScores, bits
 from neuron_vs_sae.resampling import Draws, Groups, draw, independent
 from neuron_vs_sae.statistics import estimates
 from neuron_vs_sae.study import Study, make_study
 
 # One curve is what has one value of each of these.
-CURVE = ["task", "basis", "method", "ablation", "errors"]
+CURVE = ["task", "basis", "method", "seed", "ablation", "errors"]
 
 SUMMARY = [
     "model", "task", "basis", "site", "method", "ablation", "errors", "positions", "rank_by", "metric", "n_discovery",
@@ -39,8 +39,8 @@ SUMMARY = [
 
 # What a finished folder holds, beside `study.json`.
 FILES = (
-    "curves.parquet", "scores.safetensors", "prompts.parquet", "summary.csv", "per_curve.csv", "table.md", "curves.html",
-    "verdicts.csv", "verdicts_across_tasks.csv",
+    "curves.parquet", "scores.safetensors", "prompts.parquet", "stability.parquet", "summary.csv", "per_curve.csv",
+    "verdicts.csv", "verdicts_across_tasks.csv", "stability.csv", "circuits.csv", "table.md", "curves.html",
 )  # fmt: skip
 UNFINISHED = ".unfinished"
 _PARTIAL = ".partial"
@@ -50,7 +50,7 @@ _PARTIAL = ".partial"
 class Result:
     """A finished study: its record (`study.json`), per-prompt values (`curves.parquet`) and one row per size.
 
-    `curves` has one row per task x basis x method x ablation x errors x run x size x prompt, `run` being whole, empty
+    `curves` has one row per task x basis x method x seed x ablation x errors x run x size x prompt, `run` being whole, empty
     (no size), circuit, complement or change (`Curve.change`, not a value of the metric).
     """
 
@@ -63,8 +63,30 @@ class Result:
     def study(self) -> Study:
         return Study(**self.record["study"])
 
-    def curve(self, **values: str) -> Curve:
-        """The one curve with these values: `result.curve(task="...", basis="...", method="relp")`."""
+    @property
+    def stability(self) -> pd.DataFrame:
+        """How much circuits agree: a row per comparison and size (`stability.py` says which). Raises `FolderError`."""
+        return _table(self.folder / "stability.parquet")
+
+    def scores(self, **values: str | int) -> NodeScores:
+        """The scores of the one discovery with these values: `result.scores(task="...", basis="...", method="relp")`.
+
+        Raises `KeyError` where it is not one.
+        """
+        with safe_open(self.folder / "scores.safetensors", "pt") as file:
+            described: dict[str, Any] = json.loads(file.metadata()["index"])
+            found = [label for label, one in described.items() if values.items() <= one.items()]
+            if len(found) != 1:
+                raise KeyError(
+                    f"{len(found)} discoveries match {values}; one is expected. There are: {list(described)}"
+                )
+            values_of_nodes = file.get_tensor(found[0])
+        order = described[found[0]]["nodes"]
+        index = NodeIndex(tuple(order["sites"]), tuple(order["widths"]), order["positions"], order["basis"])
+        return NodeScores(index, values_of_nodes)
+
+    def curve(self, **values: str | int) -> Curve:
+        """The one curve with these values: `result.curve(task="...", basis="...", method="relp", seed=0)`."""
         found = [rows for names, rows in each_curve(self.curves) if values.items() <= names.items()]
         if len(found) != 1:
             options = {column: self.curves[column].unique().tolist() for column in CURVE}
@@ -79,12 +101,15 @@ def load(folder: Path | str) -> Result:
     if record is None or not record["finished"]:
         state = "holds no study" if record is None else "holds a study that is not finished"
         raise FolderError(f"{folder} {state}: run the study's `nvs compare` (again) to the end first")
-    file = folder / "curves.parquet"
+    curves = _table(folder / "curves.parquet")
+    return Result(folder, record, curves, summarise(curves, Study(**record["study"])))
+
+
+def _table(file: Path) -> pd.DataFrame:
     try:
-        curves = pd.read_parquet(file)
+        return pd.read_parquet(file)
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
         raise FolderError(f"{file} is missing or damaged ({error}): run the study again with --overwrite") from error
-    return Result(folder, record, curves, summarise(curves, Study(**record["study"])))
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
@@ -205,7 +230,7 @@ def to_rows(curve: Curve, labels: dict[str, Any], groups: Groups | None = None) 
 
 
 def to_curve(rows: pd.DataFrame) -> Curve:
-    """The curve of the long rows of one task x basis x method x ablation x errors."""
+    """The curve of the long rows of one task x basis x method x seed x ablation x errors."""
 
     runs: dict[Any, pd.DataFrame] = dict(iter(rows.groupby("run")))
 
@@ -249,10 +274,10 @@ def draws_of(curves: pd.DataFrame, resamples: int) -> Callable[[Groups], Draws]:
     return drawn
 
 
-def each_curve(curves: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
-    """The task, basis, method, ablation and error policy of every curve, in the order of the rows, and its rows."""
+def each_curve(curves: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """The task, basis, method, seed, ablation and error policy of every curve, in the order of the rows, and its rows."""
     for _, rows in curves.groupby(CURVE, sort=False):
-        yield {column: str(rows[column].iloc[0]) for column in CURVE}, rows
+        yield {column: rows[column].iloc[0] for column in CURVE}, rows
 
 
 def summarise(curves: pd.DataFrame, study: Study) -> pd.DataFrame:

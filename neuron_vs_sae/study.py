@@ -47,12 +47,19 @@ Bases = Annotated[tuple[Annotated[str, _spelled("bases")], ...], Several]
 Methods = Annotated[tuple[Annotated[str, _spelled("attribution")], ...], Several]
 Ablations = Annotated[tuple[Annotated[str, AfterValidator(partial(check, "ablation"))], ...], Several]
 MetricName = Annotated[str, AfterValidator(partial(check, "metrics"))]
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Several]
 Sizes = Annotated[tuple[int | str, ...], BeforeValidator(_split_sizes)]
 ErrorPolicy = Literal["nodes", "keep", "ablate", "resid_only"]
 
 
 class Study(BaseModel):
-    """The product of its tasks, bases, methods, ablations and error policies, under conventions common to all.
+    """The product of its tasks, bases, methods, seeds, ablations and error policies, under conventions common to all.
+
+    The first seed draws the evaluation prompts (and the bootstrap's), each seed its own discovery prompts from what is left,
+    its random scores and the resample ablation's donors. So all seeds are judged on the same prompts, none of which is
+    discovered on, and what differs between them is due to discovery (under `resample` to the donors too, with
+    `mean_source="discovery"` and in fitted bases to what these take from the discovery prompts). Where a task has no more
+    discovery pairs than are asked for, every seed has the same ones. Bases take seeds as options of their own.
 
     Field names are the command line's options and the config file's keys. Frozen; `key` hashes every field.
     """
@@ -99,7 +106,15 @@ class Study(BaseModel):
     sizes: Sizes = Field(
         ("log",), min_length=1, description="node counts, 'all', 'log' (0,1,2,5,10,...), 'mib'; comma-separated"
     )
-    seed: int = Field(0, ge=0, description="of splits, resampling, random scores and bootstrap")
+    seed: Seeds = Field(
+        (0,),
+        min_length=1,
+        description="draws discovery prompts, random scores, donors of resampling; the first also the evaluation prompts (the "
+        "same for all seeds) and the bootstrap; several allowed",
+    )
+    folds: int = Field(
+        20, ge=1, description="groups of discovery prompts whose bootstrap shows a circuit's stability; 1: none"
+    )
     confidence: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
     resamples: int = Field(2000, ge=100, description="bootstrap resamples per interval")
     cluster_by: str = Field(
@@ -128,7 +143,7 @@ class Study(BaseModel):
             raise InputError(
                 f"{len(self.eval_task)} evaluation files for {len(self.task)} tasks: give one for each (--eval-task), in order"
             )
-        for field in ("task", "basis", "method", "ablation", "errors"):
+        for field in ("task", "basis", "method", "ablation", "errors", "seed"):
             given = getattr(self, field)
             twice = sorted({name for name in given if given.count(name) > 1})
             if twice:

@@ -16,6 +16,7 @@ from neuron_vs_sae.lookup import parse
 from neuron_vs_sae.nodes import bits
 from neuron_vs_sae.plots import labels
 from neuron_vs_sae.resampling import Draws
+from neuron_vs_sae.seeds import over_seeds, sizes_told
 from neuron_vs_sae.size_measures import area_weights
 from neuron_vs_sae.statistics import estimates, size_at
 
@@ -98,7 +99,7 @@ def markdown(table: pd.DataFrame, found: "result.Result") -> str:
         "",
         f"{first['n_discovery']} pairs for discovery, {first['n_eval']} for evaluation; metric {study.metric}; positions "
         f"{study.positions}; ranked by {study.rank_by} score; {study.pairing} attribution of {first['attribution_metric']}"
-        f"{source}; {study.dtype}; seed {study.seed}; study {study.key}.",
+        f"{source}; {study.dtype}; {_seeds(study.seed)}; study {study.key}.",
         "",
         "Sizes count units and error nodes. *nodes for 80 %*: the smallest size run whose faithfulness is at least 0.8, how many "
         "of its nodes are error nodes, and its bits (log2 of the number of circuits of that size). *stays*: the smallest size from "
@@ -108,7 +109,7 @@ def markdown(table: pd.DataFrame, found: "result.Result") -> str:
         "bases. *not reached*: at the sizes run. Under errors ablate and resid_only the error is missing from the complement too, "
         "so completeness begins below 1. Intervals of every point are in summary.csv; a difference without one is no finding.",
     ]
-    for _, rows in table.groupby(["task", "ablation", "errors"], sort=False):
+    for _, rows in table.loc[table["seed"] == study.seed[0]].groupby(["task", "ablation", "errors"], sort=False):
         block: list[dict[Any, Any]] = rows.to_dict("records")
         lines += [
             "",
@@ -128,19 +129,53 @@ def markdown(table: pd.DataFrame, found: "result.Result") -> str:
             f"{number(row['area_unfaithfulness'], 3)} | {number(row['area_completeness'], 3)} |"
             for row in block
         ]
+        if len(study.seed) > 1:
+            lines += _spread(rows.iloc[0], table, names)
     told = reading(found, table)
     return "\n".join([*lines, *(["", _cell(told)] if told else [])]) + "\n"
 
 
+def _seeds(seeds: tuple[int, ...]) -> str:
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    return f"seed {seeds[0]} where no other is named, of {', '.join(map(str, seeds))}: discovery prompts differ, evaluation's do not"
+
+
+def _spread(first: pd.Series, table: pd.DataFrame, names: dict[str, str]) -> list[str]:
+    """A table of mean and standard deviation over seeds, for the curves of one task, ablation and error policy."""
+    case = ["task", "ablation", "errors"]
+    mine = table.loc[(table[case] == first[case]).all(axis=1)]
+    areas = ("area_faithfulness", "area_unfaithfulness", "area_completeness")
+    rows = [
+        [
+            _cell(names[row["basis"]]), _cell(row["method"]), _cell(sizes_told(row)),
+            *(f"{number(row[f'{area}_mean'], 3)} ± {number(row[f'{area}_sd'], 3)}" for area in areas),
+        ]
+        for row in over_seeds(mine).to_dict("records")
+    ]  # fmt: skip
+    head = ["basis", "method", "nodes for 80 %: median (range)", "area F", "area \\|1-F\\|", "area C"]
+    return [
+        "",
+        f"Over {mine['seed'].nunique()} seeds (areas: mean ± standard deviation):",
+        "",
+        *("| " + " | ".join(cells) + " |" for cells in [head, ["---", "---", *["---:"] * 4], *rows]),
+    ]
+
+
 def reading(found: "result.Result", table: pd.DataFrame) -> str:
-    """One paragraph: how neurons and SAE features compare in nodes for 80 % under the first method, ablation and error
+    """One paragraph: how neurons and SAE features compare in nodes for 80 % under the first method, seed, ablation and error
     policy of the study, and what that does not show. Empty where the study has not both bases."""
     study = found.study
     mine = [text for text in study.basis if parse("bases", text).name == "mlp_neurons"]
     theirs = [text for text in study.basis if parse("bases", text).name in {"sae", "transcoder"}]
     if not mine or not theirs:
         return ""
-    chosen = {"method": study.method[0], "ablation": study.ablation[0], "errors": study.errors[0]}
+    chosen = {
+        "method": study.method[0],
+        "ablation": study.ablation[0],
+        "errors": study.errors[0],
+        "seed": study.seed[0],
+    }
     rows = [row for row in table.to_dict("records") if all(row[k] == v for k, v in chosen.items())]
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     reached = {(row["task"], row["basis"]): row for row in rows if not pd.isna(row["size_at_level"])}

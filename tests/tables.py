@@ -93,13 +93,16 @@ BASES: list[BasisCase] = [
 
 @dataclass(frozen=True)
 class MethodCase:
-    """What a method promises. `gradient`: score = change . gradient at the site, so a site's total is basis-free."""
+    """What a method promises. `gradient`: score = change . gradient at the site, so a site's total is basis-free.
+    `mean_over_prompts`: so it scores groups of prompts too.
+    """
 
     name: str
     options: dict[str, Any]
     gradient: bool = True
     unpaired: bool = True
     pooled_is_sum: bool = True
+    mean_over_prompts: bool = True
 
     @property
     def id(self) -> str:
@@ -124,7 +127,7 @@ METHODS: list[MethodCase] = [
     MethodCase("activation_patching", {}, gradient=False, pooled_is_sum=False),
     MethodCase("activation_patching", {"direction": "denoising"}, gradient=False, unpaired=False, pooled_is_sum=False),
     MethodCase("delta", {}, gradient=False),
-    MethodCase("random", {}, gradient=False, pooled_is_sum=False),
+    MethodCase("random", {}, gradient=False, pooled_is_sum=False, mean_over_prompts=False),
 ]
 
 

@@ -170,7 +170,7 @@ def test_without_errors_the_whole_dictionary_is_the_model_with_every_sae_in_plac
         *many("--ablation", ("zero_units", "mean")), "--examples", 10, "--eval-examples", 10,
     )  # fmt: skip
     file = assets / "tasks" / "stories260K" / "gender_pronoun_train.jsonl"
-    _, pairs = nvs.tasks.from_file(stories, path=file).split(10, 10, seed=found.study.seed)
+    _, pairs = nvs.tasks.from_file(stories, path=file).split(10, 10, seed=found.study.seed[0])
     hooks = [f"blocks.{layer}.hook_mlp_out" for layer in range(5)]
     saes = {hook: SAE.load_from_disk(assets / "saes" / "stories260K" / "jumprelu" / hook) for hook in hooks}
     with torch.no_grad():

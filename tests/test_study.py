@@ -38,7 +38,8 @@ OTHER: dict[str, Any] = {
     "attribution_metric": "answer_logit",
     "rank_by": "signed",
     "sizes": [1, 2, "all"],
-    "seed": 7,
+    "seed": [7, 8],
+    "folds": 10,
     "confidence": 0.9,
     "resamples": 200,
     "cluster_by": "lemma",
@@ -77,7 +78,7 @@ def test_a_study_is_what_its_json_says() -> None:
 
 def test_a_study_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        make_study(BASE).seed = 1  # pyright: ignore[reportAttributeAccessIssue]
+        make_study(BASE).seed = (1,)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @pytest.mark.parametrize(
@@ -90,6 +91,7 @@ def test_a_study_cannot_be_changed() -> None:
         ({"metric": "logit-difference"}, {}),
         ({"sizes": "1, 2,all"}, {"sizes": [1, "2", "all"]}),
         ({"sizes": 5}, {"sizes": "5"}),
+        ({"seed": 3}, {"seed": [3]}),
         ({"eval_task": "a.jsonl"}, {"eval_task": ["a.jsonl"]}),
     ],
 )
@@ -135,6 +137,9 @@ def test_attribution_explains_the_metric_unless_told_otherwise() -> None:
         ({"basis": ["mlp_neurons", "mlp-neurons"]}, ["basis 'mlp_neurons' is given twice"]),
         ({"task": ["a.jsonl", "a.jsonl"]}, ["task 'a.jsonl' is given twice"]),
         ({"errors": ["keep", "keep"]}, ["errors 'keep' is given twice"]),
+        ({"seed": [1, 2, 1]}, ["seed 1 is given twice"]),
+        ({"seed": [0, -1]}, ["'seed'", "greater than or equal to 0", "given: -1"]),
+        ({"seed": []}, ["'seed'", "at least 1 item"]),
         ({"basis": "sae:A,source=B"}, ["option 'source' is given twice (in 'sae:A,source=B')"]),
         ({"method": "relp,steps"}, ["cannot read attribution method 'relp,steps'", "NAME[:SOURCE]"]),
     ],

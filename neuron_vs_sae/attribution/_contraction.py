@@ -37,6 +37,31 @@ class Term:
     gradient: tuple[Float[Tensor, "batch pos _"], ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """A site's scores summed over prompts in float64, and over those of each group in the scores' own precision."""
+
+    units: Float[Tensor, "blocks width"]
+    error: Float[Tensor, " blocks"]
+    units_of: Float[Tensor, "groups blocks width"]
+    error_of: Float[Tensor, "groups blocks"]
+
+    def __iadd__(self, other: "Sums") -> "Sums":
+        for mine, theirs in zip(self._all, other._all, strict=True):
+            mine += theirs
+        return self
+
+    @property
+    def _all(self) -> tuple[Tensor, ...]:
+        return self.units, self.error, self.units_of, self.error_of
+
+
+def members(pairs: PromptPairs) -> Float[Tensor, "groups batch"]:
+    """1 where a pair is in a group, on the pairs' device; no rows where the pairs are in none."""
+    groups = torch.zeros(len(pairs), 0) if pairs.groups is None else pairs.groups
+    return groups.T.to(pairs.clean.device, torch.float64)
+
+
 def check_positions(pairs: PromptPairs, positions: Positions) -> None:
     """Raises `InputError` where separate positions cannot be told apart: prompts of several lengths."""
     check_choice("positions", positions, Positions)
@@ -56,36 +81,42 @@ def accumulate(
     terms: Callable[[PromptPairs], Iterable[Term]],
     label: str,
 ) -> NodeScores:
-    """The mean over pairs of the sum of `terms(batch)`, contracted to nodes."""
+    """The mean over pairs (and over each group of them) of the sum of `terms(batch)`, contracted to nodes."""
     check_positions(pairs, positions)
-    totals: list[tuple[Tensor, Tensor]] = []
+    totals: list[Sums] = []
     for batch in tqdm(pairs.batches(batch_size), desc=label, leave=False, delay=2):
         for term in terms(batch):
-            found = contract(basis, term)
-            if not totals:
-                totals = [(torch.zeros_like(u), torch.zeros_like(e)) for u, e in found]
-            for (units, error), (u, e) in zip(totals, found, strict=True):
-                units += u
-                error += e
-    return as_scores(basis, [(u / len(pairs), e / len(pairs)) for u, e in totals], positions)
+            totals = added(totals, contract(basis, term, members(batch)))
+    return as_scores(basis, totals, pairs, positions)
 
 
-def contract(basis: Basis, term: Term) -> list[tuple[Float[Tensor, "pos _"], Float[Tensor, " pos"]]]:
-    """Per site the scores of units and of the error vector (one number per position), summed over prompts, float64.
+def added(totals: list[Sums], found: list[Sums]) -> list[Sums]:
+    """`totals`, which begin as an empty list, with what was found at every site added in place."""
+    for total, one in zip(totals, found, strict=bool(totals)):
+        total += one
+    return totals or found
+
+
+def contract(basis: Basis, term: Term, groups: Float[Tensor, "groups batch"]) -> list[Sums]:
+    """Per site the scores of units and of the error vector (one number per position), summed over prompts.
 
     Since `decode` is affine, a site's change times its gradient is the units' scores and the error's: so the error's is
     what they leave, and nothing is decoded. Tokens at which nothing changes (those before the two prompts differ) are
     not encoded. Cost: per site two encodes (one when unpaired) and as much again for the units' gradients.
     """
     return [
-        _contract_site(site, dictionary, term, gradient)
+        _contract_site(site, dictionary, term, gradient, groups)
         for site, dictionary, gradient in zip(basis.sites, basis.dictionaries, term.gradient, strict=True)
     ]
 
 
 def _contract_site(
-    site: Site, dictionary: Dictionary, term: Term, gradient: Float[Tensor, "batch pos d"]
-) -> tuple[Float[Tensor, "pos {dictionary.width}"], Float[Tensor, " pos"]]:
+    site: Site,
+    dictionary: Dictionary,
+    term: Term,
+    gradient: Float[Tensor, "batch pos d"],
+    groups: Float[Tensor, "groups batch"],
+) -> Sums:
     y, x = (site.view(term.before[hook]) for hook in (site.reads, site.writes))
     if term.after is None:
         to_y, to_x = None, dictionary.at_zero(x).expand_as(x)
@@ -93,8 +124,11 @@ def _contract_site(
     else:
         to_y, to_x = (site.view(term.after[hook]) for hook in (site.reads, site.writes))
         moved = (y != to_y).any(2) | (x != to_x).any(2)
-    total = ((x - to_x) * gradient).double().sum((0, 2))
+    moves = ((x - to_x) * gradient).double()
+    total, total_of = moves.sum((0, 2)), groups @ moves.sum(2)
     units = torch.zeros(x.shape[1], dictionary.width, dtype=torch.float64, device=x.device)
+    units_of = torch.zeros(len(groups), *units.shape, dtype=x.dtype, device=x.device)
+    groups = groups.to(x.dtype)
     position, prompt = moved.T.nonzero(as_tuple=True)  # position by position
     for rows in torch.arange(len(position)).split(max(1, _HELD // dictionary.width)):
         p, b = position[rows], prompt[rows]
@@ -103,23 +137,31 @@ def _contract_site(
             change = change - dictionary.encode(to_y[b, p])
         scores = change * dictionary.pull_back(gradient[b, p])
         counts = p.bincount(minlength=x.shape[1]).tolist()
-        for at, part in enumerate(scores.split(counts)):
+        for at, (part, rows_of) in enumerate(zip(scores.split(counts), b.split(counts), strict=True)):
             units[at] += part.sum(0, dtype=torch.float64)
+            units_of[:, at] += groups[:, rows_of] @ part
     # What a lossless dictionary leaves over is rounding, not a node.
     error = torch.zeros_like(total) if dictionary.lossless else total - units.sum(1)
-    return units, error
+    error_of = torch.zeros_like(total_of) if dictionary.lossless else total_of - units_of.sum(2, dtype=torch.float64)
+    return Sums(units, error, units_of, error_of.to(x.dtype))
 
 
-def as_scores(
-    basis: Basis, per_site: list[tuple[Float[Tensor, "pos _"], Float[Tensor, " pos"]]], positions: Positions
-) -> NodeScores:
-    """Node scores on the CPU from per-site values at every position; pooled ones are their sums over positions."""
-    n_positions = per_site[0][0].shape[0]
-    if positions == "pooled":
-        per_site = [(u.sum(0, keepdim=True), e.sum(0, keepdim=True)) for u, e in per_site]
-    index: NodeIndex = basis.index(None if positions == "pooled" else n_positions)
-    values = index.flatten([u.cpu() for u, _ in per_site], [e.cpu() for _, e in per_site])
-    return NodeScores(index, values.to(torch.float64))
+def as_scores(basis: Basis, sums: list[Sums], pairs: PromptPairs, positions: Positions) -> NodeScores:
+    """Node scores on the CPU from every site's sums over `pairs`: their mean; pooled ones are sums over positions."""
+    index: NodeIndex = basis.index(None if positions == "pooled" else len(sums[0].error))
+
+    def mean(tables: list[tuple[Tensor, Tensor]], n: float) -> Tensor:
+        tables = [(units / n, error / n) for units, error in tables]
+        if positions == "pooled":
+            tables = [(units.sum(0, keepdim=True), error.sum(0, keepdim=True)) for units, error in tables]
+        return index.flatten([units.cpu() for units, _ in tables], [error.cpu() for _, error in tables])
+
+    values = mean([(site.units, site.error) for site in sums], float(len(pairs)))
+    by_group = [
+        mean([(site.units_of[g], site.error_of[g]) for site in sums], size).float()
+        for g, size in enumerate(members(pairs).sum(1).tolist())
+    ]
+    return NodeScores(index, values.to(torch.float64), torch.stack(by_group) if by_group else None)
 
 
 def objective(model: Any, metric: str | Metric | None, pairing: Pairing, batch: PromptPairs) -> Objective:

@@ -10,9 +10,12 @@ from tqdm.auto import tqdm
 from neuron_vs_sae.attribution._contraction import (
     Pairing,
     Positions,
+    Sums,
+    added,
     as_scores,
     at_sites,
     check_positions,
+    members,
     objective,
 )
 from neuron_vs_sae.basis import Basis, Dictionary
@@ -51,7 +54,7 @@ def activation_patching(
         raise InputError("direction='denoising' needs the corrupt prompt: use pairing='paired' or direction='noising'")
     check_positions(pairs, positions)
     sign = 1.0 if direction == "noising" else -1.0
-    totals: list[tuple[Tensor, Tensor]] | None = None
+    totals: list[Sums] = []
     for i in tqdm(range(len(pairs)), desc="activation_patching", leave=False, delay=2):
         pair = pairs.take([i])
         start, other = (pair.clean, pair.corrupt) if direction == "noising" else (pair.corrupt, pair.clean)
@@ -73,11 +76,11 @@ def activation_patching(
                 logits = run(model, tokens, copies.length, edits)
                 patched = objective(model, metric, pairing, copies)(logits)
                 effects.view(-1)[nodes] = (sign * (unpatched - patched)).double().cpu()
-            found.append((effects[:, :-1], effects[:, -1]))
-        totals = found if totals is None else [(a + c, b + d) for (a, b), (c, d) in zip(totals, found, strict=True)]
-    assert totals is not None  # PromptPairs are never empty
+            of_groups = members(pair).cpu()[:, :, None] * effects  # of one pair: groups x blocks x nodes
+            found.append(Sums(effects[:, :-1], effects[:, -1], of_groups[..., :-1], of_groups[..., -1]))
+        totals = added(totals, found)
     # Pooled effects are measured jointly, so they arrive as one block and their "sum" over positions is themselves.
-    return as_scores(basis, [(u / len(pairs), e / len(pairs)) for u, e in totals], positions)
+    return as_scores(basis, totals, pairs, positions)
 
 
 class _Patches:

@@ -7,9 +7,12 @@ import torch
 from neuron_vs_sae.attribution._contraction import (
     Pairing,
     Positions,
+    Sums,
+    added,
     as_scores,
     check_positions,
     ends,
+    members,
 )
 from neuron_vs_sae.basis import Basis
 from neuron_vs_sae.metric import Metric
@@ -34,7 +37,7 @@ def delta(
     """
     del metric
     check_positions(pairs, positions)
-    totals = None
+    totals: list[Sums] = []
     for batch in pairs.batches(batch_size):
         difference = basis.features(read(model, batch.clean, batch.length, basis.hooks))
         corrupt = ends(model, basis, batch, pairing)
@@ -42,14 +45,12 @@ def delta(
             difference = difference - basis.features(corrupt)
         # Padding holds no prompt: nothing changes there.
         real = batch.real[..., None]
-        found = [
-            ((u.abs() * real).double().sum(0), (e.norm(dim=-1) * real[..., 0]).double().sum(0))
-            for u, e in zip(difference.units, difference.errors, strict=True)
-        ]
-        totals = found if totals is None else [(a + c, b + d) for (a, b), (c, d) in zip(totals, found, strict=True)]
-    assert totals is not None  # PromptPairs are never empty
-    per_site = [
-        (u / len(pairs), torch.zeros_like(e) if dictionary.lossless else e / len(pairs))
-        for (u, e), dictionary in zip(totals, basis.dictionaries, strict=True)
-    ]
-    return as_scores(basis, per_site, positions)
+        groups, found = members(batch), []
+        for units, errors, dictionary in zip(difference.units, difference.errors, basis.dictionaries, strict=True):
+            u, e = units.abs() * real, errors.norm(dim=-1) * real[..., 0] * (not dictionary.lossless)
+            of = groups.to(u.dtype)
+            found.append(
+                Sums(u.double().sum(0), e.double().sum(0), torch.tensordot(of, u, 1), torch.tensordot(of, e, 1))
+            )
+        totals = added(totals, found)
+    return as_scores(basis, totals, pairs, positions)

@@ -1,0 +1,35 @@
+"""How much two rankings of the same nodes agree about their first k, and how much they would by chance."""
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy.stats import hypergeom
+from torch import Tensor
+
+
+def in_common(one: Int[Tensor, " k"], other: Int[Tensor, " k"], sizes: Sequence[int]) -> list[Int[Tensor, " _"]]:
+    """Per size k the nodes that are among the first k of both orders (best first, at least as long as every size)."""
+    found = []
+    for k in sizes:
+        first = one[:k]
+        found.append(first[torch.isin(first, other[:k])])
+    return found
+
+
+def jaccard(common: Int[np.ndarray, " comparisons"], size: int) -> Float[np.ndarray, " comparisons"]:
+    """Intersection over union of two sets of `size` nodes that have `common` in common: 1 the same, 0 disjoint."""
+    return common / (2 * size - common)
+
+
+@cache
+def by_chance(total: int, size: int) -> tuple[float, float]:
+    """The expected (share in common, Jaccard) of two sets of `size` nodes, one of them drawn at random from `total`.
+
+    What they have in common is then hypergeometric; the share's expectation is `size / total`.
+    """
+    common = np.arange(max(0, 2 * size - total), size + 1)
+    weights = hypergeom.pmf(common, total, size, size)
+    return size / total, float(weights @ jaccard(common, size))

@@ -1,0 +1,34 @@
+"""What seeds change: the scores of curves that differ in their seed alone, as mean and spread."""
+
+import pandas as pd
+
+OF_ALL_SEEDS = ["task", "basis", "method", "ablation", "errors"]
+AREAS = ["area_faithfulness", "area_unfaithfulness", "area_completeness"]
+
+
+def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per curve but for its seed, from `tables.per_curve`: the number of seeds, and over them the mean and standard
+    deviation (n - 1; missing for one seed) of every area, the median, least and largest size at the level, and how many seeds
+    reach it (`reached`; sizes are of those that do).
+
+    The evaluation prompts are the same for all seeds, so the spread is that of discovery (of a random method: of chance),
+    and does not include the variation of evaluation prompts, which the intervals of each curve show.
+    """
+    rows = []
+    for _, curves in table.groupby(OF_ALL_SEEDS, sort=False):
+        sizes = curves["size_at_level"].dropna().astype("float64")
+        row = {name: curves[name].iloc[0] for name in OF_ALL_SEEDS} | {"n_seeds": len(curves)}
+        for area in AREAS:
+            values = curves[area].astype("float64")
+            row |= {f"{area}_mean": values.mean(), f"{area}_sd": values.std()}
+        row |= {"reached": len(sizes), "size_median": sizes.median(), "size_min": sizes.min(), "size_max": sizes.max()}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def sizes_told(row: dict[str, object]) -> str:
+    """The sizes at the level in words: `50 (20 to 100)`, with how many seeds reach it where not all do."""
+    if not row["reached"]:
+        return "not reached"
+    told = f"{row['size_median']:g} ({row['size_min']:g} to {row['size_max']:g})"
+    return told if row["reached"] == row["n_seeds"] else f"{told}, reached by {row['reached']} of {row['n_seeds']}"

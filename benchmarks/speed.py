@@ -1,32 +1,34 @@
 """How fast circuits are run and nodes are scored, against dense execution, side by side in one process.
 
-    python benchmarks/speed.py --out results/speed.md      # GPT-2 small's shapes, random weights
-    python benchmarks/speed.py --smoke                     # toy shapes, seconds
+    python benchmarks/speed.py --out results/speed.md                 # GPT-2 small's shapes, random weights: everything
+    python benchmarks/speed.py --out results/speed.md --only scores   # that section again; the others stay as they are
+    python benchmarks/speed.py --smoke                                # toy shapes, under a minute
 
 Each number is the median over interleaved repeats of the process's CPU seconds on one thread, so that other work on the
-machine does not count. `dense` is what one writes with sae-lens' `HookedSAETransformer` (or transformer-lens' hooks): every
+machine counts little. `dense` is what one writes with sae-lens' `HookedSAETransformer` (or transformer-lens' hooks): every
 dictionary whole at every position, all logits; its ablation values are given to it for nothing. `exact` is this package's
-own dense execution (`--engine exact`): one encode and decode per site, logits at the answer only.
+own dense execution (`--engine exact`): one encode and decode per site, logits at the answer only. Finished sections are kept
+in a JSON file beside `--out`, so a run that was stopped goes on with `--only`.
 """
 
 import argparse
+import json
+import os
 import platform
 import resource
 import shlex
-import statistics
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from sae_lens import SAE, HookedSAETransformer
-from transformer_lens import HookedTransformerConfig
+from scaling import SCALING, plot
+from shapes import TOY, Shape, cpu, made_model, made_pairs, made_saes, medians, ranking
+from studies import STUDIES
 
 import neuron_vs_sae as nvs
 from neuron_vs_sae import splice
@@ -35,137 +37,68 @@ from neuron_vs_sae.basis import together
 from neuron_vs_sae.pairs import PromptPairs
 
 
-@dataclass(frozen=True)
-class Shape:
-    layers: int
-    d: int
-    heads: int
-    vocab: int
-    width: int
-    pairs: int
-    positions: int
-    differ_at: int
-    sizes: tuple[int, ...]
-    widths: tuple[int, ...]
-    repeats: int
-
-
-TOY = Shape(2, 32, 2, 200, 128, 4, 6, 2, (10, 100), (64, 256), 1)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help="toy shapes")
-    parser.add_argument("--out", type=Path, help="Markdown file to write")
+    parser.add_argument("--out", type=Path, help="Markdown file to write (.md)")
+    parser.add_argument("--only", action="append", choices=[*SECTIONS], help="some sections; the others stay")
     parser.add_argument("--pairs", type=int, default=32)
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--repeats", type=int, default=3)
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
+    os.environ["TQDM_DISABLE"] = "1"
     shape = TOY if chosen.smoke else Shape(
-        chosen.layers, 768, 12, 50257, 24576, chosen.pairs, 12, 4, (10, 100, 1000, 10000), (8192, 32768, 131072), chosen.repeats
+        chosen.layers, 768, 12, 50257, 24576, chosen.pairs, 12, 4, (10, 100, 1000, 10000), chosen.repeats
     )  # fmt: skip
-    started = time.perf_counter()
-    model, pairs = made_model(shape), made_pairs(shape)
-    found: list[str] = []
-    for section in (startup, neurons, saes, attribution, widths):
-        found.append(section(shape, model, pairs))
-        text = "\n\n".join([heading(shape, time.perf_counter() - started), *found]) + "\n"
-        if chosen.out is not None:
-            chosen.out.write_text(text, encoding="utf-8")
+    found: dict[str, str] = {}
+    kept = None if chosen.out is None else chosen.out.with_suffix(".json")
+    if kept is not None and kept.exists() and chosen.only:
+        found = json.loads(kept.read_text(encoding="utf-8"))
+    for name in chosen.only or SECTIONS:
+        started = time.perf_counter()
+        text = SECTIONS[name](shape)
+        load = f"load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "load unknown"
+        found[name] = f"{text}\n\n*{described(shape)} {time.perf_counter() - started:.0f} s, {load}.*"
+        if kept is not None:
+            kept.write_text(json.dumps(found, indent=1), encoding="utf-8")
+            kept.with_suffix(".md").write_text(page(found), encoding="utf-8")
+            plot(found, kept.with_suffix(".html"))
     if chosen.out is None:
-        print(text)
+        print(page(found))
 
 
-def heading(shape: Shape, seconds: float) -> str:
+def page(found: dict[str, str]) -> str:
+    return "\n\n".join([heading(), *(found[name] for name in SECTIONS if name in found)]) + "\n"
+
+
+def described(shape: Shape) -> str:
+    return (
+        f"{shape.layers} layers of width {shape.d}, vocabulary {shape.vocab}, {shape.pairs} pairs of {shape.positions} tokens that "
+        f"differ at token {shape.differ_at} (from 0), {shape.repeats} repeats, peak memory so far "
+        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB."
+    )
+
+
+def heading() -> str:
     packages = ", ".join(f"{p} {version(p)}" for p in ("torch", "transformer-lens", "sae-lens"))
     return f"""# Speed
 
-{shape.layers} layers of width {shape.d}, vocabulary {shape.vocab}, {shape.pairs} pairs of {shape.positions} tokens that differ at token
-{shape.differ_at} (counted from 0), random weights, float32. CPU seconds on one thread of {platform.machine()} ({processor()}), medians of
-{shape.repeats} interleaved repeats; {packages}, Python {platform.python_version()}. Written by `python {shlex.join(["benchmarks/speed.py", *sys.argv[1:]])}` in
-{seconds:.0f} s on a machine that other work shared; peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB.
+Random weights, float32. CPU seconds on one thread of {platform.machine()} ({processor()}, {os.cpu_count()} cores), medians of
+interleaved repeats; {packages}, Python {platform.python_version()}. Last written by
+`python {shlex.join(["benchmarks/speed.py", *sys.argv[1:]])}`; under each section: its shapes, how long it ran, and the machine's load
+(2 cores: above 2, others were waiting, and CPU seconds are longer than on an idle machine).
 
 Circuits are ranked by random numbers among the nodes that a paired method can score: from the token on at which the prompts
-differ, in the last layer at the answer. A *point* is the circuit's run and its complement's. `ours` is what a point adds to a
-curve; a whole curve also runs the model, the empty circuit, and the corrupt prompts for the ablation's values."""
+differ, in the last layer at the answer. One per cent of an SAE's units are active. A *point* is the circuit's run and its
+complement's. `ours` is what a point adds to a curve; a whole curve also runs the model, the empty circuit, and the corrupt
+prompts for the ablation's values."""
 
 
 def processor() -> str:
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown processor")
-
-
-def made_model(shape: Shape) -> Any:
-    torch.manual_seed(0)
-    config = HookedTransformerConfig(
-        n_layers=shape.layers, d_model=shape.d, n_heads=shape.heads, d_head=shape.d // shape.heads, d_mlp=4 * shape.d,
-        d_vocab=shape.vocab, n_ctx=shape.positions, act_fn="gelu_new", normalization_type="LN", device="cpu",
-    )  # fmt: skip
-    model = HookedSAETransformer(config)
-    for parameter in model.parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.05)
-    return nvs.prepare(model)
-
-
-def made_pairs(shape: Shape) -> PromptPairs:
-    generator = torch.Generator().manual_seed(0)
-    clean = torch.randint(1, shape.vocab, (shape.pairs, shape.positions), generator=generator)
-    corrupt = clean.clone()
-    corrupt[:, shape.differ_at] = clean[:, shape.differ_at] % (shape.vocab - 1) + 1
-    answer = torch.randint(1, shape.vocab - 1, (shape.pairs,), generator=generator)
-    names = tuple(map(str, range(shape.pairs)))
-    return PromptPairs(
-        "random", clean, corrupt, torch.full((shape.pairs,), shape.positions), answer, answer + 1, names, names, names,
-        names, tuple({} for _ in names), False,
-    )  # fmt: skip
-
-
-def made_saes(shape: Shape, width: int, layers: int, transcoder: bool = False) -> list[SAE]:
-    """JumpReLU SAEs (or transcoders) with random weights, some one per cent of whose units are active."""
-    found = []
-    for layer in range(layers):
-        hook, out = f"blocks.{layer}.hook_mlp_out", f"blocks.{layer}.ln2.hook_normalized"
-        metadata = {"hook_name": out, "hook_name_out": hook} if transcoder else {"hook_name": hook}
-        config = {"d_out": shape.d} if transcoder else {}
-        architecture = "jumprelu_transcoder" if transcoder else "jumprelu"
-        one = SAE.from_dict(
-            {"architecture": architecture, "d_in": shape.d, "d_sae": width, "device": "cpu", "dtype": "float32",
-             "apply_b_dec_to_input": False, "metadata": metadata, **config}
-        )  # fmt: skip
-        with torch.no_grad():
-            scale = 1.0 if transcoder else 4.0
-            one.W_enc.normal_(std=scale / shape.d**0.5)
-            one.W_dec.normal_(std=1 / shape.d**0.5)
-            dict(one.named_parameters())["threshold"].fill_(2.3)
-        found.append(one)
-    return found
-
-
-def ranking(shape: Shape, basis: nvs.Basis) -> nvs.NodeScores:
-    index = basis.index(shape.positions)
-    scores = index.unflatten(torch.rand(len(index), generator=torch.Generator().manual_seed(0)))
-    for s, (units, error) in enumerate(scores):
-        first = shape.positions - 1 if s == shape.layers - 1 else shape.differ_at
-        units[:first] = error[:first] = 0
-    return nvs.NodeScores(index, index.flatten([u for u, _ in scores], [e for _, e in scores]))
-
-
-def cpu(work: Callable[[], Any]) -> float:
-    started = time.process_time()
-    work()
-    return time.process_time() - started
-
-
-def medians(repeats: int, **work: Callable[[], Any]) -> dict[str, float]:
-    """The median CPU seconds of each, taken in turns."""
-    times: dict[str, list[float]] = {name: [] for name in work}
-    for _ in range(repeats):
-        for name, one in work.items():
-            times[name].append(cpu(one))
-    return {name: statistics.median(found) for name, found in times.items()}
 
 
 def parts_of(basis: nvs.Basis, scores: nvs.NodeScores, k: int, keep: bool) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -210,7 +143,8 @@ def verdict(reached: bool) -> str:
 
 
 @torch.no_grad()
-def neurons(shape: Shape, model: Any, pairs: PromptPairs) -> str:
+def neurons(shape: Shape) -> str:
+    model, pairs = made_model(shape), made_pairs(shape)
     basis = nvs.bases.mlp_neurons(model)
     scores = ranking(shape, basis)
     values = nvs.ablation.mean(model, basis, pairs, pairs, 0, 64)(torch.arange(len(pairs)))
@@ -237,7 +171,7 @@ def neurons(shape: Shape, model: Any, pairs: PromptPairs) -> str:
     )
     fixed = seconds["fixed"]
     ratio = curve_ratio(shape, seconds, "dense")
-    share = (seconds[str(shape.sizes[1])] - fixed) / seconds["plain"]
+    share = max(seconds[str(shape.sizes[1])] - fixed, 0) / seconds["plain"]
     return f"""## MLP neurons
 
 A plain forward pass with logits takes {seconds["plain"]:.2f} s.
@@ -261,8 +195,9 @@ def curve_ratio(shape: Shape, seconds: dict[str, float], name: str) -> float:
 
 
 @torch.no_grad()
-def saes(shape: Shape, model: Any, pairs: PromptPairs) -> str:
-    loaded = made_saes(shape, shape.width, shape.layers)
+def saes(shape: Shape) -> str:
+    model, pairs = made_model(shape), made_pairs(shape)
+    loaded = made_saes(shape, model, shape.width, shape.layers)
     basis = nvs.bases.sae(model, source=loaded)
     for one in loaded:
         one.use_error_term = True
@@ -309,11 +244,12 @@ def saes(shape: Shape, model: Any, pairs: PromptPairs) -> str:
   instead of {seconds[str(shape.sizes[1])]:.2f} s."""
 
 
-def attribution(shape: Shape, model: Any, pairs: PromptPairs) -> str:
+def attribution(shape: Shape) -> str:
+    model, pairs = made_model(shape), made_pairs(shape)
     bases = [
         nvs.bases.mlp_neurons(model), nvs.bases.mlp_outputs(model),
-        nvs.bases.sae(model, source=made_saes(shape, shape.width, shape.layers)),
-        nvs.bases.transcoder(model, source=made_saes(shape, shape.width, shape.layers, transcoder=True)),
+        nvs.bases.sae(model, source=made_saes(shape, model, shape.width, shape.layers)),
+        nvs.bases.transcoder(model, source=made_saes(shape, model, shape.width, shape.layers, transcoder=True)),
     ]  # fmt: skip
     joint = together(bases)
     hooks = joint.hooks
@@ -353,33 +289,13 @@ def attribution(shape: Shape, model: Any, pairs: PromptPairs) -> str:
 | a pass per basis and site (one site of each basis, times {shape.layers} layers) | {published:.1f} |
 
 - Target at most 1.5 times one forward, one backward and one encode per dictionary: {ratio:.2f}, **{verdict(ratio <= 1.5)}**. (A paired
-  score needs both prompts' units and every unit's gradient: three products per dictionary, of which those before token
-  {shape.differ_at} are not taken, and a second forward pass.)
+  score needs both prompts' units, where they differ and a gradient arrives: from token {shape.differ_at} on, and in the last layer at the
+  answer, two encodes; a second forward pass; and of the gradient the products with the decoder rows of units that change.)
 - A pass per basis and site takes {published / seconds["ours"]:.0f} times as long."""
 
 
-def widths(shape: Shape, model: Any, pairs: PromptPairs) -> str:
-    """One layer's dictionary, growing; a circuit of one size."""
-    rows = ["| width | a point of 100 nodes | the curve's fixed part | exact, one run |", "|---:|---:|---:|---:|"]
-    for width in shape.widths:
-        basis = nvs.bases.sae(model, source=made_saes(shape, width, 1))
-        scores = ranking(shape, basis)
-        with torch.no_grad():
-            values = nvs.ablation.mean(model, basis, pairs, pairs, 0, 64)(torch.arange(len(pairs)))
-        runs = {
-            "fixed": lambda: nvs.evaluate(model, basis, scores, pairs, sizes=[0]),  # noqa: B023 (used at once)
-            "point": lambda: nvs.evaluate(model, basis, scores, pairs, sizes=[min(100, shape.width // 4)]),  # noqa: B023
-            "exact": lambda: splice.edit(model, basis, pairs.clean, pairs.length, everything(basis, scores), values),  # noqa: B023
-        }
-        seconds = medians(shape.repeats, **runs)
-        rows.append(
-            f"| {width:,} | {seconds['point'] - seconds['fixed']:.3f} | {seconds['fixed']:.2f} | {seconds['exact']:.2f} |"
-        )
-    return "## Width of one layer's dictionary\n\n" + "\n".join(rows)
-
-
-def startup(shape: Shape, model: Any, pairs: PromptPairs) -> str:
-    del shape, model, pairs
+def startup(shape: Shape) -> str:
+    del shape
 
     def start() -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -389,6 +305,11 @@ def startup(shape: Shape, model: Any, pairs: PromptPairs) -> str:
 
     seconds = min(start() for _ in range(3))
     return f"## Start\n\n`nvs --help` takes {seconds:.2f} CPU seconds; target 1, **{verdict(seconds < 1)}**."
+
+
+SECTIONS: dict[str, Any] = {
+    "start": startup, "neurons": neurons, "saes": saes, "scores": attribution, **SCALING, **STUDIES,
+}  # fmt: skip
 
 
 if __name__ == "__main__":

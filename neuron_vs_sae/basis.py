@@ -6,6 +6,7 @@ a site serves every basis there. Nothing outside a basis's own file asks which b
 
 import hashlib
 import json
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -57,6 +58,12 @@ class Dictionary(ABC):
     @abstractmethod
     def pull_back(self, gradient: Float[Tensor, "*batch {self.d}"]) -> Float[Tensor, "*batch {self.width}"]:
         """The gradient with respect to the units, given the one at the site: `gradient @ decoder.T`."""
+
+    def pull_back_some(
+        self, gradient: Float[Tensor, "n {self.d}"], row: Int[Tensor, " m"], unit: Int[Tensor, " m"]
+    ) -> Float[Tensor, " m"]:
+        """`pull_back(gradient)[row, unit]`: at the cost of those entries where there is a decoder."""
+        return self.pull_back(gradient)[row, unit]
 
 
 class Coordinates(Dictionary):
@@ -126,6 +133,19 @@ class Affine(Dictionary):
 
     def pull_back(self, gradient: Float[Tensor, "*batch {self.d}"]) -> Float[Tensor, "*batch {self.width}"]:
         return gradient @ self.decoder.T
+
+    def pull_back_some(
+        self, gradient: Float[Tensor, "n {self.d}"], row: Int[Tensor, " m"], unit: Int[Tensor, " m"]
+    ) -> Float[Tensor, " m"]:
+        # Unit by unit, so that each decoder row is read once, and the gradients stay in the processor's cache.
+        order = unit.argsort()
+        starts = torch.cat([unit.new_zeros(1), unit.bincount(minlength=self.width).cumsum(0)])
+        found, size = gradient.new_zeros(len(unit)), (self.width, len(gradient))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
+            asked = torch.sparse_csr_tensor(starts, row[order], torch.zeros_like(found), size, check_invariants=False)
+        found[order] = torch.sparse.sampled_addmm(asked, self.decoder, gradient.T, beta=0.0).values()
+        return found
 
 
 class Some(Dictionary):

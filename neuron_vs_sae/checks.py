@@ -1,18 +1,14 @@
 """`nvs check`: everything that can be wrong is looked at, and what the study will cost is measured in miniature."""
 
 import resource
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 
-from neuron_vs_sae.comparison import Cell, Task, load_model_for, load_tasks, plan, sizes_of
+from neuron_vs_sae import foretell
+from neuron_vs_sae.comparison import Cell, Task, load_model_for, load_tasks, plan
 from neuron_vs_sae.diagnosis import reconstruction
-from neuron_vs_sae.evaluation import evaluate, roles
-from neuron_vs_sae.lookup import bound, find, parse
 from neuron_vs_sae.machine import Machine
 from neuron_vs_sae.metric import Target, resolve
 from neuron_vs_sae.pairs import PromptPairs, listed
@@ -45,13 +41,11 @@ def check(study: Study, machine: Machine | None = None) -> Report:
     tasks = load_tasks(study, model)
     cells = list(plan(study, model, tasks, machine))
     seen: dict[tuple[str, str], dict[str, Any]] = {}
-    seconds = 0.0
     for cell in cells:
         if cell.task.seed != study.seed[0]:
             continue  # costs what the first seed does
         if (cell.task.name, cell.basis_text) not in seen:
             seen[cell.task.name, cell.basis_text] = describe_basis(model, cell)
-        seconds += estimate(study, model, cell, machine) * len(study.seed)
     return Report(
         model={
             "name": model.cfg.model_name,
@@ -62,7 +56,7 @@ def check(study: Study, machine: Machine | None = None) -> Report:
         },
         tasks=[describe_task(model, task, study) for task in tasks if task.seed == study.seed[0]],
         bases=list(seen.values()),
-        seconds=seconds,
+        seconds=foretell.seconds(study, model, cells, machine),
         peak_gib=peak_gib(next(model.parameters()).device),
     )
 
@@ -114,43 +108,3 @@ def describe_basis(model: Any, cell: Cell) -> dict[str, Any]:
         "active": found.active,
         "explained_variance": found.explained,
     }
-
-
-def estimate(study: Study, model: Any, cell: Cell, machine: Machine) -> float:
-    """Seconds that a cell will take, from a miniature: one batch discovered on, one size judged, scaled up."""
-    basis, held_out = cell.basis, cell.task.evaluation
-    seconds = _discovery_seconds(study, model, cell, machine)
-    scores = find("attribution", "random")(model, basis, held_out, positions=study.positions)
-    part = held_out.take(range(min(machine.batch_size, len(held_out))))
-    for ablation in study.ablation:
-        for errors in study.errors:
-            total = int(roles(basis, scores.index, errors, (None,) * len(basis.sites))[0].sum())
-            judge = partial(
-                evaluate, model, basis, scores, part, sizes=[1], metric=study.metric, ablation=ablation, errors=errors,
-                seed=cell.task.seed, batch_size=machine.batch_size, engine=machine.engine,
-            )  # fmt: skip
-            # One size is two runs, beside the model's, the empty one and the ablation's values: five passes.
-            passes = 2 * len(sizes_of(study, total, cell.basis_text)) + 3
-            seconds += _timed(judge) * (len(held_out) / len(part)) * passes / 5
-    return seconds
-
-
-def _discovery_seconds(study: Study, model: Any, cell: Cell, machine: Machine) -> float:
-    pairs = cell.task.discovery
-    few = pairs.take([i % len(pairs) for i in range(machine.batch_size)])
-    if parse("attribution", cell.method).name == "activation_patching":
-        # One pair of it is a run per node, too long for a miniature: its runs are counted instead.
-        positions = 1 if study.positions == "pooled" else pairs.positions
-        nodes = sum(d.width + 1 for d in cell.basis.dictionaries) * positions
-        return _timed(lambda: run(model, few.clean, few.length)) * len(pairs) * nodes / len(few)
-    discover = partial(
-        bound("attribution", cell.method, seed=cell.task.seed), model, cell.basis, few, study.explained_metric,
-        pairing=study.pairing, positions=study.positions, batch_size=machine.batch_size,
-    )  # fmt: skip
-    return _timed(discover) * len(pairs) / len(few)
-
-
-def _timed(work: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started

@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from neuron_vs_sae import result, stability
 from neuron_vs_sae.attribution._contraction import check_positions
 from neuron_vs_sae.basis import Basis, apart, together
+from neuron_vs_sae.cache import sharing
 from neuron_vs_sae.curve import Curve
 from neuron_vs_sae.diagnosis import reconstruction
 from neuron_vs_sae.errors import FolderError, InputError, NothingToExplainError
@@ -88,7 +89,8 @@ def compare(
             if begun is not None:
                 _check_the_same(folder, begun, record)
             result.write_json(folder / "study.json", record)
-            _run(study, folder, model, cells, machine)
+            with sharing(model, machine.cache, machine.cache_limit):
+                _run(study, folder, model, cells, machine)
             _assemble(study, folder, tasks, cells)
             record.update(finished=True, seconds=round(time.time() - started, 1))
             result.write_json(folder / "study.json", record)
@@ -235,7 +237,7 @@ def plan(study: Study, model: Any, tasks: list[Task], machine: Machine) -> Itera
         given["shelf"] = Shelf(machine.max_memory)
     for task in tasks:
         _check_prompts(study, task, model)
-        _groups(study, task)
+        draw_groups(study, task)
         for text in study.basis:
             key = (text, task if takes("bases", text, "prompts") else None)
             if key not in built:
@@ -251,7 +253,7 @@ def plan(study: Study, model: Any, tasks: list[Task], machine: Machine) -> Itera
                 yield Cell(task, text, basis, method)
 
 
-def _groups(study: Study, task: Task) -> Groups:
+def draw_groups(study: Study, task: Task) -> Groups:
     """How the task's evaluation prompts are drawn again. Raises `InputError` for a tag that cannot say so."""
     return groups_of(task.evaluation.tags, study.cluster_by, study.stratify_by, task.name)
 
@@ -322,7 +324,7 @@ def _run(study: Study, folder: Path, model: Any, cells: list[Cell], machine: Mac
         if not curves_file.exists():
             scores = _scores(study, folder, model, cell, cells, machine)
             rows = [
-                result.to_rows(curve, _labels(study, model, cell, ablation, errors), _groups(study, cell.task))
+                result.to_rows(curve, curve_labels(study, model, cell, ablation, errors), draw_groups(study, cell.task))
                 for ablation, errors, curve in _curves(study, model, cell, scores, machine)
             ]
             result.write_table(curves_file, pd.concat(rows, ignore_index=True))
@@ -426,7 +428,8 @@ def _curves(
             yield ablation, errors, curve
 
 
-def _labels(study: Study, model: Any, cell: Cell, ablation: str, errors: str) -> dict[str, Any]:
+def curve_labels(study: Study, model: Any, cell: Cell, ablation: str, errors: str) -> dict[str, Any]:
+    """Columns of every row of a curve: what it is of, and every convention that made it."""
     return {
         "model": model.cfg.model_name,
         "task": cell.task.name,

@@ -1,6 +1,7 @@
 """What runs a study. Light to import; every field is an option of the command line."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 Engine = Literal["fast", "exact"]
@@ -9,7 +10,7 @@ Engine = Literal["fast", "exact"]
 
 @dataclass(frozen=True)
 class Machine:
-    """What runs a study without changing its numbers beyond rounding: devices, memory, permission, and engine."""
+    """What runs a study without changing its numbers beyond rounding: devices, memory, cache, permission, and engine."""
 
     device: str | None = field(
         default=None, metadata={"description": "cpu, cuda, cuda:1 ... [cuda where there is one]"}
@@ -21,6 +22,13 @@ class Machine:
         metadata={
             "description": "GiB for SAEs and transcoders together; what does not fit is read again when used [no limit]"
         },
+    )
+    cache: Path | None = field(
+        default=None,
+        metadata={"description": "folder that keeps what the model gives on a task's prompts, for other runs"},
+    )
+    cache_limit: float = field(
+        default=10.0, metadata={"description": "GiB that --cache may hold: least recently used goes", "min": 0}
     )
     trust_remote_code: bool = field(default=False, metadata={"description": "let a model's own code or pickles run"})
     engine: Engine = field(

@@ -102,7 +102,8 @@ def _product(act: Any, prefix: str, gate: Gate, before: str, linear: str | None)
 
     def post(value: Tensor) -> Tensor:
         pre = branch.pop(before)
-        activated = pre * _chord(act, pre.detach())
+        found = pre.detach()
+        activated = pre * _chord(act, found, value.detach() if linear is None else None)
         if linear is None:
             return with_slope_of(value, activated)
         return with_slope_of(value, _shared(activated, branch.pop(linear), gate))
@@ -156,11 +157,14 @@ def _experts(prefix: str, block: Any, gate: Gate) -> Rules:
     return Rules(((f"{prefix}.hook_out", out),), ((f"{prefix}.hook_in", seen.append),))
 
 
-def _chord(act: Any, x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-    """`act(x) / x`, and its limit at 0: no stabiliser is added, so conservation holds to rounding."""
+def _chord(act: Any, x: Float[Tensor, "*s"], value: Float[Tensor, "*s"] | None = None) -> Float[Tensor, "*s"]:
+    """`act(x) / x` (`value`: `act(x)`, where it is known), and its limit at 0: no stabiliser is added, so conservation holds to rounding."""
     with torch.no_grad():
-        away = torch.where(x == 0, torch.full_like(x, 1e-6), x)
-        return act(away) / away
+        chord, at_zero = (act(x) if value is None else value) / x, x == 0
+        if bool(at_zero.any()):
+            near = torch.full_like(x, 1e-6)
+            chord = torch.where(at_zero, act(near) / near, chord)
+        return chord
 
 
 def _chord_through_cap(logits: Float[Tensor, "*s"], cap: float) -> Float[Tensor, "*s"]:

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neuron_vs_sae.basis import Basis, Features, split
+from neuron_vs_sae.cache import shared_each
 from neuron_vs_sae.errors import InputError
 
 Edit = tuple[str, Callable[[Tensor], Tensor | None]]
@@ -37,6 +38,14 @@ class Reference:
 
     features: Features
     constants: tuple[tuple[str, Float[Tensor, " d"]] | None, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """A pass that begins before a block: what the blocks below it leave in the residual stream, computed once."""
+
+    layer: int
+    resid: Float[Tensor, "batch pos d"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +81,16 @@ def read(
     hooks: Sequence[str],
     edits: Sequence[Edit] = (),
 ) -> dict[str, Float[Tensor, "batch pos ..."]]:
-    """The activations at `hooks`, after `edits`, in the precision of scores."""
+    """The activations at `hooks`, after `edits`, in the precision of scores; shared (`cache.py`) where there are no edits."""
     del length  # nothing is read off at an answer
+    if edits:
+        return _read(model, tokens, hooks, edits)
+    return shared_each(model, hooks, tokens, lambda missing: _read(model, tokens, missing, ()))
+
+
+def _read(
+    model: Any, tokens: Int[Tensor, "batch pos"], hooks: Sequence[str], edits: Sequence[Edit]
+) -> dict[str, Float[Tensor, "batch pos ..."]]:
     values: dict[str, Tensor] = {}
     watched = [*edits, *(_record(hook, values, model) for hook in hooks)]
     # The model is run no further than the last hook: unembedding is a large part of a small model.
@@ -91,6 +108,14 @@ def _layer(hook: str) -> int | None:
     return -1 if hook in ("hook_embed", "hook_pos_embed") else None
 
 
+def starts_at_blocks(model: Any) -> bool:
+    """Whether a pass may begin at a block's `hook_resid_pre`: not the bridge's, nor where more than that goes into a block."""
+    from transformer_lens import HookedTransformer
+
+    hooked = isinstance(model, HookedTransformer) and model.cfg.positional_embedding_type != "shortformer"
+    return hooked and not any(hook.fwd_hooks for hook in model.hook_dict.values())
+
+
 def gradients(
     model: Any,
     tokens: Int[Tensor, "batch pos"],
@@ -99,11 +124,12 @@ def gradients(
     objective: Objective,
     edits: Sequence[Edit] = (),
     observers: Sequence[Edit] = (),
+    start: Start | None = None,
 ) -> tuple[dict[str, Float[Tensor, "batch pos ..."]], dict[str, Float[Tensor, "batch pos ..."]]]:
     """(activations, gradients of the objective) at `hooks`: one forward and one backward pass, with `edits` applied.
 
     `observers` see each activation as the rest of the model does: after the edits and with the gradient's probe in it.
-    Prompts do not see each other, so each row is that prompt's own gradient.
+    Prompts do not see each other, so each row is that prompt's own gradient. With a `start` the blocks below it are not run.
     """
     values: dict[str, Tensor] = {}
     probes: dict[str, Tensor] = {}
@@ -117,7 +143,7 @@ def gradients(
         return hook, add_zero
 
     with torch.enable_grad():
-        total = objective(_logits(model, tokens, length, [*edits, *map(probe, hooks), *observers])).sum()
+        total = objective(_logits(model, tokens, length, [*edits, *map(probe, hooks), *observers], start)).sum()
         inputs = [probes[hook] for hook in hooks]
         # A site that cannot reach the answer has no path in the graph (none may have): its gradient is 0.
         found = torch.autograd.grad(total, inputs, allow_unused=True) if total.requires_grad else [None] * len(hooks)
@@ -165,7 +191,11 @@ def edit(
 
 
 def _logits(
-    model: Any, tokens: Int[Tensor, "batch pos"], length: Int[Tensor, " batch"], edits: Sequence[Edit]
+    model: Any,
+    tokens: Int[Tensor, "batch pos"],
+    length: Int[Tensor, " batch"],
+    edits: Sequence[Edit],
+    start: Start | None = None,
 ) -> Float[Tensor, "batch vocab"]:
     rows = torch.arange(tokens.shape[0], device=tokens.device)
     last: list[Tensor] = []
@@ -183,7 +213,11 @@ def _logits(
     # Only the answer position is unembedded.
     with _installed(model, [("unembed.hook_out", unrounded), *edits, ("unembed.hook_in", last_only)]):
         # The side only matters to transformer-lens when it guesses a mask from pad tokens; prompts here need none.
-        return model(tokens, padding_side="right")[:, 0].to(home(model), precision(model))
+        if start is None:
+            found = model(tokens, padding_side="right")
+        else:
+            found = model(start.resid.to(model.cfg.dtype), padding_side="right", start_at_layer=start.layer)
+        return found[:, 0].to(home(model), precision(model))
 
 
 def _record(hook: str, into: dict[str, Tensor], model: Any) -> Edit:

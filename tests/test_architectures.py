@@ -121,14 +121,12 @@ def test_experts_that_compute_something_else_are_refused(models: Any) -> None:
 
 @every_kind
 def test_the_fast_engine_gives_the_exact_ones_curves(kind: str, models: Any) -> None:
-    """Where it knows the architecture, and it says so where it does not."""
     model, prompts = models(kind, "hooked"), pairs()
     bases = [nvs.bases.mlp_outputs(model), nvs.bases.attention(model), nvs.bases.residual(model)]
     if kind != "mixtral":
         bases.append(nvs.bases.mlp_neurons(model))
     for basis in bases:
-        found = engine_for(model, basis, "fast")
-        assert found == "fast" if kind != "olmo2" else found.startswith("exact: the model's blocks are put together")
+        assert engine_for(model, basis, "fast") == "fast"
         scores = nvs.attribution.attribution_patching(model, basis, prompts, positions="pooled")
         one, other = (
             nvs.evaluate(model, basis, scores, prompts, sizes=[0, 3, 20], ablation="mean_global", engine=engine)

@@ -1,5 +1,6 @@
 """What the docstrings of the attribution methods claim: exactness, sums, rates of convergence, costs."""
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -11,6 +12,7 @@ import toys
 import neuron_vs_sae as nvs
 from neuron_vs_sae import splice
 from neuron_vs_sae.attribution._path import points
+from neuron_vs_sae.basis import Affine
 from neuron_vs_sae.splice import Kept, Reference, edit, read, run
 
 PAIRS = toys.pairs()
@@ -204,7 +206,7 @@ def test_pooled_patching_moves_a_unit_everywhere_at_once(gpt2: Any) -> None:
 def test_methods_cost_the_passes_that_they_claim(
     method: str, forward: int, backward: int, llama: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the number of nodes: for two sites and four steps."""
+    """Whatever the number of nodes: for two sites and four steps, a batch holding the pairs once."""
     seen: Counter[str] = Counter()
     installed, differentiate = splice._installed, torch.autograd.grad
 
@@ -220,8 +222,49 @@ def test_methods_cost_the_passes_that_they_claim(
     options = {"steps": 4} if backward > 1 else {}
     monkeypatch.setattr(splice, "_installed", count_forward)
     monkeypatch.setattr(torch.autograd, "grad", count_backward)
-    getattr(nvs.attribution, method)(llama, basis, PAIRS, **options)
+    once = getattr(nvs.attribution, method)(llama, basis, PAIRS, batch_size=len(PAIRS), **options)
     assert (seen["forward"], seen["backward"]) == (forward, backward)
+    if options:  # with room for three copies, four points are two passes
+        twice = getattr(nvs.attribution, method)(llama, basis, PAIRS, batch_size=3 * len(PAIRS) + 1, **options)
+        assert seen["backward"] == backward + backward // 2
+        assert torch.allclose(once.values, twice.values, atol=1e-12, rtol=0)
+
+
+def test_integrating_over_activations_runs_no_block_below_the_site(gpt2: Any) -> None:
+    runs: list[int] = []
+    basis = nvs.bases.mlp_neurons(gpt2, layers="1")
+    watching = gpt2.blocks[0].register_forward_hook(lambda *args: runs.append(1))
+    nvs.attribution.integrated_gradients(gpt2, basis, PAIRS, batch_size=5)
+    watching.remove()
+    assert len(runs) == 2, "the clean and the corrupt prompts, once"
+
+
+@pytest.mark.parametrize("pairing", ["paired", "unpaired"])
+def test_the_gradient_of_few_changing_units_is_taken_alone(pairing: Any, gpt2: Any) -> None:
+    """At a width at which few units are active: the same scores, and only the asked entries of the gradient."""
+    basis = nvs.bases.sae(gpt2, source=toys.saes(width=300))
+    for dictionary in basis.dictionaries:
+        encode = dictionary.encoder
+        dictionary.encoder = lambda y, encode=encode: torch.where(torch.arange(300) % 25 == 0, encode(y), 0.0)
+    sparse = nvs.attribution.relp(gpt2, basis, PAIRS, pairing=pairing)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("neuron_vs_sae.attribution._contraction._FEW", math.inf)
+        dense = nvs.attribution.relp(gpt2, basis, PAIRS, pairing=pairing)
+    assert torch.allclose(sparse.values, dense.values, atol=1e-12, rtol=0)
+    assert bool(sparse.values.any())
+    gradient, row, unit = torch.randn(4, toys.D_MODEL, dtype=torch.float64), *torch.randint(0, 4, (2, 30))
+    one = basis.dictionaries[0]
+    assert torch.allclose(one.pull_back_some(gradient, row, 7 * unit), one.pull_back(gradient)[row, 7 * unit])
+
+
+def test_tokens_without_a_gradient_are_not_encoded(gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the last layer only the answer's token reaches the metric."""
+    basis = nvs.bases.sae(gpt2, source=toys.saes())
+    encoded: list[int] = []
+    encode = Affine.encode
+    monkeypatch.setattr(Affine, "encode", lambda self, y: (encoded.append(len(y)), encode(self, y))[1])
+    nvs.attribution.relp(gpt2, basis, PAIRS, pairing="unpaired")
+    assert encoded == [len(PAIRS) * PAIRS.positions, len(PAIRS)]
 
 
 def test_random_scores_are_one_number_per_node_of_one_variance(llama: Any) -> None:

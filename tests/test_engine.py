@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from test_conformance import make, random_scores, refused
 
 import neuron_vs_sae as nvs
-from neuron_vs_sae import engine
+from neuron_vs_sae import memory, passes
 from neuron_vs_sae.basis import Affine, apart, together
+from neuron_vs_sae.engine import bytes_per_token, runs_at_once
 from neuron_vs_sae.evaluation import Errors, engine_for
 
 PAIRS = toys.pairs()
@@ -132,13 +133,13 @@ def test_only_units_of_circuits_are_encoded(gpt2: Any, monkeypatch: pytest.Monke
 def test_an_mlp_with_all_its_neurons_ablated_is_not_run(gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neurons: the only whole MLPs are the model's own and those of the complement, from the circuit's first cell on."""
     seen: list[int] = []
-    post = engine._post
+    post = passes.post
 
     def count(mlp: Any, y: Any) -> Any:
         seen.append(y.shape[0])
         return post(mlp, y)
 
-    monkeypatch.setattr(engine, "_post", count)
+    monkeypatch.setattr(passes, "post", count)
     basis = nvs.bases.mlp_neurons(gpt2)
     index = basis.index(PAIRS.positions)
     values = torch.zeros(len(index))
@@ -168,3 +169,61 @@ def test_bases_discovered_together_score_as_each_alone(method: tables.MethodCase
         alone = method(llama, basis, pairs)
         assert scores.index == alone.index
         assert torch.allclose(scores.values, alone.values, atol=1e-12, rtol=0)
+
+
+def test_the_peak_of_what_tensors_hold_is_counted() -> None:
+    """Worked by hand, in float32: views and changes in place hold nothing of their own, and what is dropped is given back."""
+
+    def grows() -> torch.Tensor:
+        a = torch.ones(1000)
+        b = a + 1
+        a = b.view(10, 100)
+        a += 1
+        return b * 2
+
+    assert memory.peak_bytes(grows) == 2 * 4000
+    assert memory.peak_bytes(lambda: torch.ones(500) @ torch.ones(500, 7)) == 4 * (500 + 3500 + 7)
+
+
+def test_groups_of_runs_take_no_more_than_a_quarter_of_the_memory(gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measured: what a group of the allowed size holds at its peak, against the memory that it was given."""
+    pairs = toys.pairs(40)
+    basis = nvs.bases.mlp_outputs(gpt2)
+    scores = random_scores(basis, pairs)
+    room = 40 * 3 * 6 * bytes_per_token(gpt2, 6)  # three runs of 40 prompts of 6 tokens, in a quarter
+    monkeypatch.setattr("neuron_vs_sae.engine.free_memory", lambda device: 4 * room)
+    assert runs_at_once(gpt2, 40, 6, 0) == 3
+    sizes: list[int] = []
+    through = passes.Pass.through
+
+    def count(self: Any, *args: Any) -> Any:
+        found: list[Any] = []
+        held = memory.peak_bytes(lambda: found.append(through(self, *args)))
+        sizes.append(held if self.group.full and args[1] is not None else 0)
+        return found[0]
+
+    monkeypatch.setattr(passes.Pass, "through", count)
+    grid = list(range(1, 40, 4))
+    small = nvs.evaluate(gpt2, basis, scores, pairs, sizes=grid)
+    assert 0 < max(sizes) <= room
+    monkeypatch.undo()
+    assert torch.allclose(small.circuit, nvs.evaluate(gpt2, basis, scores, pairs, sizes=grid).circuit, atol=EXACT)
+
+
+def test_a_dictionary_is_used_in_slices(gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many cells it is written in: error nodes kept at every position, a handful of elements at a time."""
+    basis = nvs.bases.sae(gpt2, source=toys.saes(width=40))
+    scores = random_scores(basis)
+    whole = nvs.evaluate(gpt2, basis, scores, PAIRS, sizes=[200], errors="keep")
+    monkeypatch.setattr("neuron_vs_sae.overwrite.HELD", 450)  # two cells of five prompts at most
+    encoded: list[int] = []
+    encode = Affine.encode
+
+    def count(self: Any, y: Any) -> Any:
+        encoded.append(y[..., 0].numel() * self.width)
+        return encode(self, y)
+
+    monkeypatch.setattr("neuron_vs_sae.overwrite.split", lambda d, y, x: (count(d, y), x - d.decode(d.encode(y))))
+    sliced = nvs.evaluate(gpt2, basis, scores, PAIRS, sizes=[200], errors="keep")
+    assert 0 < max(encoded) <= 450
+    assert torch.allclose(whole.circuit, sliced.circuit, atol=EXACT)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -22,6 +23,8 @@ Activations = Mapping[str, Tensor]
 
 # Elements of a table of tokens x units that are held at a time, 64 MiB in float32: wider dictionaries take fewer tokens.
 _HELD = 1 << 24
+# Where fewer units than one in so many change, a CPU multiplies a gradient by those units' decoder rows alone.
+_FEW = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +127,7 @@ def _contract_site(
     else:
         to_y, to_x = (site.view(term.after[hook]) for hook in (site.reads, site.writes))
         moved = (y != to_y).any(2) | (x != to_x).any(2)
+    moved &= gradient.any(2)
     moves = ((x - to_x) * gradient).double()
     total, total_of = moves.sum((0, 2)), groups @ moves.sum(2)
     units = torch.zeros(x.shape[1], dictionary.width, dtype=torch.float64, device=x.device)
@@ -135,6 +139,12 @@ def _contract_site(
         change = dictionary.encode(y[b, p])
         if to_y is not None:
             change = change - dictionary.encode(to_y[b, p])
+        if change.is_cpu and _FEW * int(change.count_nonzero()) < change.numel():
+            row, unit = change.nonzero(as_tuple=True)
+            scores = change[row, unit] * dictionary.pull_back_some(gradient[b, p], row, unit)
+            units.index_put_((p[row], unit), scores.double(), accumulate=True)
+            units_of.flatten(1).index_add_(1, p[row] * dictionary.width + unit, groups[:, b[row]] * scores)
+            continue
         scores = change * dictionary.pull_back(gradient[b, p])
         counts = p.bincount(minlength=x.shape[1]).tolist()
         for at, (part, rows_of) in enumerate(zip(scores.split(counts), b.split(counts), strict=True)):
@@ -167,7 +177,7 @@ def as_scores(basis: Basis, sums: list[Sums], pairs: PromptPairs, positions: Pos
 def objective(model: Any, metric: str | Metric | None, pairing: Pairing, batch: PromptPairs) -> Objective:
     """The metric of this batch's clean prompts as a function of logits alone."""
     score = resolve(for_attribution(metric, pairing))
-    target = Target(batch.answer, batch.foil, lambda: run(model, batch.clean, batch.length))
+    target = Target(batch.answer, batch.foil, cache(lambda: run(model, batch.clean, batch.length)))
     return lambda logits: score(logits, target)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from neuron_vs_sae.attribution._contraction import Pairing, Positions, Term, accumulate, at_sites, objective
-from neuron_vs_sae.attribution._path import embeddings, points
+from neuron_vs_sae.attribution._path import copies, embeddings, points, together
 from neuron_vs_sae.basis import Basis
 from neuron_vs_sae.metric import Metric
 from neuron_vs_sae.nodes import NodeScores
@@ -27,17 +27,22 @@ def conductance(
 
     The scores of a site that every path crosses (the residual stream after one layer) sum to `metric(clean) -
     metric(corrupt)`, with an error that falls as 1 / steps.
-    Cost: `steps` + 1 forward and `steps` backward passes for all sites together.
+    Cost: `steps` + 1 forward and `steps` backward passes for all sites together, several at a time where a batch of pairs
+    has room for them.
     Source: Dhamdhere et al. 2018 (arXiv 1805.12233).
     """
 
     def terms(batch: PromptPairs) -> Iterator[Term]:
-        target = objective(model, metric, pairing, batch)
         move = embeddings(model, batch, pairing)
         before = read(model, batch.clean, batch.length, basis.hooks)
-        for alpha in points(steps, "right"):
-            after, slope = gradients(model, batch.clean, batch.length, basis.hooks, target, [move(alpha)])
-            yield Term(before, after, at_sites(basis, slope))
-            before = after
+        for some in together(points(steps, "right"), len(batch), batch_size):
+            rows = copies(batch, len(some))
+            target = objective(model, metric, pairing, rows)
+            values, slopes = gradients(model, rows.clean, rows.length, basis.hooks, target, [move(some)])
+            for j in range(len(some)):
+                here = slice(j * len(batch), (j + 1) * len(batch))
+                after = {hook: x[here] for hook, x in values.items()}
+                yield Term(before, after, at_sites(basis, {hook: g[here] for hook, g in slopes.items()}))
+                before = after
 
     return accumulate(basis, pairs, positions, batch_size, terms, "conductance")

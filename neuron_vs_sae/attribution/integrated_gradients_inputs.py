@@ -13,7 +13,7 @@ from neuron_vs_sae.attribution._contraction import (
     ends,
     objective,
 )
-from neuron_vs_sae.attribution._path import Schedule, embeddings, points
+from neuron_vs_sae.attribution._path import Schedule, copies, embeddings, points, together
 from neuron_vs_sae.basis import Basis
 from neuron_vs_sae.metric import Metric, check_slope_at_clean
 from neuron_vs_sae.nodes import NodeScores
@@ -36,7 +36,8 @@ def integrated_gradients_inputs(
     """`(clean - corrupt) . mean gradient` on the straight path of the token embeddings from clean to corrupt (or zero).
 
     Position embeddings, where the model adds them, stay. One left step is attribution patching at clean.
-    Cost: 2 forward passes, and `steps` forward and backward passes for all sites together.
+    Cost: 2 forward passes, and `steps` forward and backward passes for all sites together, several at a time where a batch
+    of pairs has room for them.
     Source: Hanna et al. 2024 (EAP-IG, arXiv 2403.17806), applied to nodes.
     """
 
@@ -45,14 +46,15 @@ def integrated_gradients_inputs(
         check_slope_at_clean(metric)
 
     def terms(batch: PromptPairs) -> list[Term]:
-        target = objective(model, metric, pairing, batch)
         clean = read(model, batch.clean, batch.length, basis.hooks)
         move = embeddings(model, batch, pairing)
         slopes = [torch.zeros_like(x) for x in at_sites(basis, clean)]
-        for alpha in alphas:
-            _, found = gradients(model, batch.clean, batch.length, basis.hooks, target, [move(alpha)])
+        for some in together(alphas, len(batch), batch_size):
+            rows = copies(batch, len(some))
+            target = objective(model, metric, pairing, rows)
+            _, found = gradients(model, rows.clean, rows.length, basis.hooks, target, [move(some)])
             for slope, gradient in zip(slopes, at_sites(basis, found), strict=True):
-                slope += gradient / steps
+                slope += gradient.unflatten(0, (len(some), -1)).sum(0) / steps
         return [Term(clean, ends(model, basis, batch, pairing), tuple(slopes))]
 
     return accumulate(basis, pairs, positions, batch_size, terms, "integrated_gradients_inputs")

@@ -5,7 +5,6 @@ from typing import Any
 
 _CODE = re.compile(r"(`[^`]+`)", re.DOTALL)
 _MARKUP = re.compile(r"([*|\\]|_(?=\W|$))")
-_AXES = re.compile(r"\b(Float|Int|Bool)\[(Tensor|ndarray|np\.ndarray), '([^']*)'\]")
 
 
 def connect(app: Any) -> None:
@@ -36,6 +35,5 @@ def _signature(
 
 
 def readable(annotation: str) -> str:
-    """`Float[Tensor, "batch pos"]` as it is written in the source, without the modules that the names come from."""
-    text = re.sub(r"~?\b(?:\w+\.)+(?=[A-Z]\w*)", "", annotation)
-    return _AXES.sub(lambda m: f'{m[1]}[{m[2].split(".")[-1]}, "{m[3]}"]', text)
+    """Annotations without the modules that their names come from: `Float[Tensor, 'batch pos']`."""
+    return re.sub(r"~?\b(?:\w+\.)+(?=[A-Z]\w*)", "", annotation)

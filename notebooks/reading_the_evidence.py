@@ -142,7 +142,8 @@ for name, basis in with_random.items():
     for errors in ("nodes", "keep", "ablate"):
         curve = judged(basis, two_hop, errors=errors)
         rows[name, errors] = at_80(curve) | {"all units": round(curve.faithfulness[-1].item(), 2)}
-pd.DataFrame(rows, dtype=object).T.drop(columns="completeness there").fillna("-")
+shown = pd.DataFrame.from_dict(rows, orient="index").drop(columns="completeness there")
+shown.convert_dtypes().astype(object).fillna("-")
 
 # %% [markdown]
 # Read naively, the untrained dictionary is the sparsest basis of this notebook: ten nodes. Half of them are error

@@ -93,6 +93,6 @@ def test_docstrings_are_read_as_they_are_written(written: str, shown: str) -> No
     assert docstrings.to_rst(written) == shown
 
 
-def test_annotations_are_shown_as_in_the_source() -> None:
+def test_annotations_are_shown_without_the_modules_of_their_names() -> None:
     given = "(x: ~jaxtyping.Float[Tensor, 'batch pos'], y: neuron_vs_sae.basis.Basis) -> jaxtyping.Int[ndarray, 'n']"
-    assert docstrings.readable(given) == '(x: Float[Tensor, "batch pos"], y: Basis) -> Int[ndarray, "n"]'
+    assert docstrings.readable(given) == "(x: Float[Tensor, 'batch pos'], y: Basis) -> Int[ndarray, 'n']"

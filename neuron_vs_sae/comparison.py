@@ -420,6 +420,7 @@ def _curves(
                 seed=cell.task.seed,
                 batch_size=machine.batch_size,
                 engine=machine.engine,
+                measure_change=True,
             )
             try:
                 _ = curve.denominator  # found out now, not when all the others have run

@@ -49,6 +49,7 @@ def evaluate(
     seed: int = 0,
     batch_size: int = 64,
     engine: Engine = "fast",
+    measure_change: bool = False,
 ) -> Curve:
     """The curve of the circuits that `scores` rank first, judged on `pairs`.
 
@@ -56,8 +57,8 @@ def evaluate(
     values (default: `pairs`); `seed` draws the resample ablation's. Always the model itself runs, never RelP's.
     `engine` and `batch_size` (pairs per pass) say how it is computed and change numbers by rounding only: "fast" falls
     back to "exact" for what it does not know (`engine_for`).
-    Cost: at most two forward passes per size and prompt; with the fast engine, less the smaller the circuit; and what
-    `changes` costs, whatever the sizes.
+    `measure_change` adds `Curve.change` (`change.py`), at the cost of every dictionary whole, whatever the sizes.
+    Cost: at most two forward passes per size and prompt; with the fast engine, less the smaller the circuit.
     Raises `InputError` for sizes beyond the number of nodes and for a metric that is not finite.
     """
     pooled = scores.index.positions is None
@@ -106,7 +107,7 @@ def evaluate(
         empty=values[1],
         circuit=values[2 : 2 + n],
         complement=values[2 + n :],
-        change=changes(model, basis, scores.index, pairs, order, grid, ablate, batch_size),
+        change=changes(model, basis, scores.index, pairs, order, grid, ablate, batch_size) if measure_change else None,
     )
 
 

@@ -114,7 +114,7 @@ class _Timed:
             judge = partial(
                 evaluate, self.model, cell.basis, scores, held_out, metric=study.metric, ablation=ablation, errors=errors,
                 rank_by=study.rank_by, source=cell.task.discovery if study.mean_source == "discovery" else None,
-                seed=cell.task.seed, batch_size=self.machine.batch_size, engine=self.machine.engine,
+                seed=cell.task.seed, batch_size=self.machine.batch_size, engine=self.machine.engine, measure_change=True,
             )  # fmt: skip
             probes = sorted({0, sizes[len(sizes) // 4], sizes[len(sizes) // 2], sizes[3 * len(sizes) // 4], sizes[-1]})
             curve = judge(sizes=probes)  # and everything is warm

@@ -66,7 +66,7 @@ def test_it_is_what_whole_vectors_differ_by_in_every_basis(case: BasisCase, llam
     pairs = toys.pairs(2)
     basis = case.make(llama, pairs)
     scores = random_scores(basis, pairs.positions)
-    curve = nvs.evaluate(llama, basis, scores, pairs, sizes=(1, 30))
+    curve = nvs.evaluate(llama, basis, scores, pairs, sizes=(1, 30), measure_change=True)
     expected = by_vectors(llama, basis, scores, pairs, curve.sizes, "mean", "nodes")
     torch.testing.assert_close(curve.change, expected, rtol=1e-9, atol=1e-9)
 
@@ -80,7 +80,9 @@ def test_it_is_so_under_every_ablation_policy_and_kind_of_positions(
     pairs = toys.pairs(3, lengths=[6, 4, 6])
     for basis in (nvs.bases.mlp_neurons(gpt2), nvs.bases.sae(gpt2, source=toys.saes())):
         scores = random_scores(basis, None if pooled else pairs.positions)
-        curve = nvs.evaluate(gpt2, basis, scores, pairs, sizes=(2, 20), ablation=ablation, errors=errors)
+        curve = nvs.evaluate(
+            gpt2, basis, scores, pairs, sizes=(2, 20), ablation=ablation, errors=errors, measure_change=True
+        )
         expected = by_vectors(gpt2, basis, scores, pairs, curve.sizes, ablation, errors)
         torch.testing.assert_close(curve.change, expected, rtol=1e-9, atol=1e-9)
 
@@ -89,7 +91,9 @@ def test_of_no_node_it_is_0_and_of_all_it_is_1(model: Any) -> None:
     pairs = toys.pairs(3)
     basis = nvs.bases.sae(model, source=toys.saes())
     total = len(basis.index(pairs.positions))
-    change = nvs.evaluate(model, basis, random_scores(basis, pairs.positions), pairs, sizes=(0, total)).change
+    change = nvs.evaluate(
+        model, basis, random_scores(basis, pairs.positions), pairs, sizes=(0, total), measure_change=True
+    ).change
     assert change is not None
     torch.testing.assert_close(change, torch.tensor([[0.0] * 3, [1.0] * 3]).double(), rtol=0, atol=1e-12)
 
@@ -100,7 +104,9 @@ def test_nothing_depends_on_batches_padding_or_the_other_sizes(llama: Any) -> No
     scores = random_scores(basis, None)
 
     def change(chosen: Any, **options: Any) -> torch.Tensor:
-        found = nvs.evaluate(llama, basis, scores, chosen, ablation="counterfactual", **options).change
+        found = nvs.evaluate(
+            llama, basis, scores, chosen, ablation="counterfactual", **options, measure_change=True
+        ).change
         assert found is not None
         return found
 
@@ -124,7 +130,9 @@ def test_two_units_by_hand(llama: Any) -> None:
     basis = Basis("by hand", (site,), (dictionary,))
     index = basis.index(None)
     scores = nvs.NodeScores(index, torch.tensor([3.0, 2.0, 1.0]).double())
-    change = nvs.evaluate(llama, basis, scores, pairs, sizes=(0, 1, 2), ablation="zero_units", errors="keep").change
+    change = nvs.evaluate(
+        llama, basis, scores, pairs, sizes=(0, 1, 2), ablation="zero_units", errors="keep", measure_change=True
+    ).change
     assert change is not None
     assert change[:, 0].tolist() == pytest.approx([0, 0.6, 1])
 

@@ -48,7 +48,7 @@ def test_discovery_is_counted_once_for_all_bases_and_curves_once_for_each(
     for name, settings in {
         "two bases": {}, "one": {"basis": ("mlp_neurons",)}, "more": {"ablation": ("mean", "zero_site", "counterfactual")},
     }.items():  # fmt: skip
-        study, machine = study_of(checkpoint, task_files, **settings), Machine(engine=engine)
+        study, machine = study_of(checkpoint, task_files, **settings), nvs.Machine(engine=engine)
         model = load_model(study.model)
         cells = list(plan(study, model, load_tasks(study, model), machine))
         found[name] = foretell.seconds(study, model, cells, machine)

@@ -12,7 +12,7 @@ import torch
 import toys
 
 import neuron_vs_sae as nvs
-from neuron_vs_sae import checks, cli, comparison
+from neuron_vs_sae import checks, cli, comparison, foretell
 from neuron_vs_sae.comparison import compare, load_tasks
 from neuron_vs_sae.errors import InputError
 from neuron_vs_sae.models import load_model
@@ -208,10 +208,12 @@ def test_the_command_line_counts_seeds_and_shows_the_first(
 def test_the_estimated_cost_counts_every_seed(
     a_study: Callable[..., Study], tiny: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Two methods and one basis under three seeds, with what each discovery and curve takes set to a second."""
     monkeypatch.setattr(checks, "load_model_for", lambda *_: tiny)
-    monkeypatch.setattr(checks, "estimate", lambda *_: 1.0)
+    monkeypatch.setattr(foretell._Timed, "discovery", lambda *_: 1.0)
+    monkeypatch.setattr(foretell._Timed, "curves", lambda *_: 1.0)
     report = checks.check(a_study())
-    assert report.seconds == 6  # two methods x three seeds
+    assert report.seconds == 2 * 3 * (1 + 1)
     assert len(report.tasks) == len(report.bases) == 1
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from neuron_vs_sae import cli_results
 from neuron_vs_sae.errors import InputError, check_choice
 from neuron_vs_sae.machine import Engine, Machine
 from neuron_vs_sae.study import Study, load_config, make_study, with_defaults
@@ -244,6 +245,9 @@ def report(folder: Annotated[Path, typer.Argument(help="results of `nvs compare`
     _show(rewrite(folder))
 
 
+cli_results.add_to(app)
+
+
 def _show(found: Any) -> None:
     """A table per ablation and error policy, with a column per task where there are several; what all curves share is
     said once, above, and what they show below."""
@@ -277,7 +281,8 @@ def _show(found: Any) -> None:
     if told := reading(found, curves):
         _out.print("\n" + told)
     _out.print(
-        f"\nIn {found.folder}: curves.html (figures), table.md, summary.csv, stability.csv, circuits.csv, curves.parquet, scores.safetensors, study.json"
+        f"\nIn {found.folder}: report.html (everything on one page), curves.html and curves.pdf (figures), table.md, table.tex, "
+        "summary.csv, verdicts.csv, stability.csv, circuits.csv, curves.parquet, scores.safetensors, study.json"
     )
 
 

@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
@@ -26,18 +27,21 @@ from neuron_vs_sae.curve import Curve
 from neuron_vs_sae.diagnosis import reconstruction
 from neuron_vs_sae.errors import FolderError, InputError, NothingToExplainError
 from neuron_vs_sae.evaluation import engine_for, evaluate, roles
+from neuron_vs_sae.evidence import evidence
 from neuron_vs_sae.folds import Choice, Folds, folds_of
 from neuron_vs_sae.lookup import bound, parse, takes
 from neuron_vs_sae.machine import Machine
 from neuron_vs_sae.models import load_model, model_commit, prepare, same_model
 from neuron_vs_sae.nodes import NodeIndex, NodeScores, log_sizes, mib_sizes
 from neuron_vs_sae.pairs import PromptPairs, check_bos, layouts
+from neuron_vs_sae.paper_figures import write_curves_pdf
 from neuron_vs_sae.plots import write_curves_html
 from neuron_vs_sae.presets import located
+from neuron_vs_sae.report import write_page
 from neuron_vs_sae.resampling import Groups, groups_of
 from neuron_vs_sae.shelf import Shelf
 from neuron_vs_sae.study import ErrorPolicy, Study, looks_like_file
-from neuron_vs_sae.tables import write_tables
+from neuron_vs_sae.tables import per_curve, write_tables
 from neuron_vs_sae.verdict import write_verdicts
 
 _STABILITY, _CIRCUITS = ".stability.json", ".circuits.parquet"
@@ -121,11 +125,14 @@ def _given(model: Any, study: Study) -> Any:
 
 
 def write_report(found: result.Result) -> None:
-    """(Re)write what is derived from the per-prompt values: tables and figures."""
+    """(Re)write what is derived from the per-prompt values: tables, figures, and the page of all."""
     result.write(found.folder / "summary.csv", lambda file: found.summary.to_csv(file, index=False))
-    write_tables(found)
     write_verdicts(found)
+    curves, tested = per_curve(found), evidence(found.folder)
+    write_tables(found, curves, tested.verdicts)
     write_curves_html(found)
+    write_curves_pdf(found)
+    write_page(found, tested, curves)
 
 
 def load_model_for(study: Study, machine: Machine) -> Any:
@@ -609,9 +616,10 @@ def _digest(path: Path) -> str:
 
 
 def provenance(study: Study, model: Any, machine: Machine) -> dict[str, Any]:
-    """What runs it: versions, code revision, the hub's commit of the model where it is known, device, dtype, threads."""
+    """When and by what it is run: versions, code revision, the hub's commit of the model where it is known, device, dtype, threads."""
     packages = (*_NUMBERS_COME_FROM, "transformers", "numpy", "scipy")
     return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {p: version(p) for p in packages},
         "code": _revision(),
         "model_commit": model_commit(study.model, study.revision),

@@ -40,7 +40,8 @@ SUMMARY = [
 # What a finished folder holds, beside `study.json`.
 FILES = (
     "curves.parquet", "scores.safetensors", "prompts.parquet", "stability.parquet", "summary.csv", "per_curve.csv",
-    "verdicts.csv", "verdicts_across_tasks.csv", "stability.csv", "circuits.csv", "table.md", "curves.html",
+    "verdicts.csv", "verdicts_across_tasks.csv", "stability.csv", "circuits.csv", "table.md", "table.tex", "curves.html",
+    "curves.pdf", "report.html",
 )  # fmt: skip
 UNFINISHED = ".unfinished"
 _PARTIAL = ".partial"
@@ -71,8 +72,9 @@ class Result:
     def scores(self, **values: str | int) -> NodeScores:
         """The scores of the one discovery with these values: `result.scores(task="...", basis="...", method="relp")`.
 
-        Raises `KeyError` where it is not one.
+        Of several seeds the study's first, where none is named. Raises `KeyError` where it is not one.
         """
+        values = {"seed": self.study.seed[0], **values}
         with safe_open(self.folder / "scores.safetensors", "pt") as file:
             described: dict[str, Any] = json.loads(file.metadata()["index"])
             found = [label for label, one in described.items() if values.items() <= one.items()]
@@ -86,8 +88,13 @@ class Result:
         return NodeScores(index, values_of_nodes)
 
     def curve(self, **values: str | int) -> Curve:
-        """The one curve with these values: `result.curve(task="...", basis="...", method="relp", seed=0)`."""
-        found = [rows for names, rows in each_curve(self.curves) if values.items() <= names.items()]
+        """The one curve with these values: `result.curve(task="...", basis="...", method="relp")`.
+
+        Of several seeds the study's first, where none is named. Raises `KeyError` where it is not one.
+        """
+        values = {"seed": self.study.seed[0], **values}
+        rows = rows_with(self.curves, **{column: value for column, value in values.items() if column in CURVE})
+        found = [rows for _, rows in each_curve(rows)] if values.keys() <= set(CURVE) else []
         if len(found) != 1:
             options = {column: self.curves[column].unique().tolist() for column in CURVE}
             raise KeyError(f"{len(found)} curves match {values}; one is expected. There are: {options}")
@@ -313,3 +320,11 @@ def summarise(curves: pd.DataFrame, study: Study) -> pd.DataFrame:
         tables.append(pd.DataFrame({**{k: [v] * len(curve.sizes) for k, v in labels.items()}, **columns}))
     summary = pd.concat(tables, ignore_index=True)
     return summary.reindex(columns=[*SUMMARY, *(c for c in summary.columns if c not in SUMMARY)])
+
+
+def rows_with(table: pd.DataFrame, **values: Any) -> pd.DataFrame:
+    """The rows that have these values: `rows_with(summary, method="relp", seed=0)`."""
+    kept = np.ones(len(table), dtype=bool)
+    for column, value in values.items():
+        kept &= (table[column] == value).to_numpy(dtype=bool)
+    return table.loc[kept]

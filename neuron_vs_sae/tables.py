@@ -1,24 +1,42 @@
-"""Tables of a result: one row per curve."""
+"""Tables of a result: one row per curve, per size or per verdict, as CSV, Markdown and LaTeX."""
 
-import html
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from neuron_vs_sae import result
 from neuron_vs_sae.bootstrap import interval
+from neuron_vs_sae.caption import conventions
+from neuron_vs_sae.columns import (
+    USUAL,
+    USUAL_OF_SIZES,
+    USUAL_OF_VERDICTS,
+    Column,
+    chosen,
+    significantly_best,
+    usual,
+    with_intervals,
+)
 from neuron_vs_sae.curve import Curve
-from neuron_vs_sae.errors import InputError
+from neuron_vs_sae.errors import InputError, check_choice
+from neuron_vs_sae.inert import in_latex, in_markdown
+from neuron_vs_sae.labels import labels
+from neuron_vs_sae.latex import PREAMBLE, latex
 from neuron_vs_sae.lookup import parse
 from neuron_vs_sae.nodes import bits
-from neuron_vs_sae.plots import labels
 from neuron_vs_sae.resampling import Draws
 from neuron_vs_sae.seeds import over_seeds, sizes_told
 from neuron_vs_sae.size_measures import area_weights
 from neuron_vs_sae.statistics import estimates, size_at
+
+Format = Literal["markdown", "latex", "csv"]
+Rows = Literal["curves", "sizes", "verdicts"]
+_BLOCK = (
+    "basis", "site", "method", "f_empty", "n_total", "size_at_level", "error_nodes_at_level", "bits_at_level",
+    "size_at_level_stable", "size_faithful_and_complete", "area_faithfulness", "area_unfaithfulness", "area_completeness",
+)  # fmt: skip
 
 
 def per_curve(found: "result.Result", level: float = 0.8) -> pd.DataFrame:
@@ -80,22 +98,113 @@ def _intervals(curve: Curve, draws: Draws, smallest: int, level: float, confiden
     return ends
 
 
-def write_tables(found: "result.Result") -> None:
-    """`table.md` for readers and `per_curve.csv` for programs: one row per curve, and how to read the columns."""
-    table = per_curve(found)
+def write_tables(found: "result.Result", table: pd.DataFrame, verdicts: pd.DataFrame | None = None) -> None:
+    """`table.md` and `table.tex` for readers and `per_curve.csv` for programs: one row per curve; `table` is `per_curve(found)`."""
     result.write(found.folder / "per_curve.csv", lambda file: table.to_csv(file, index=False))
-    result.write_text(found.folder / "table.md", markdown(table, found))
+    result.write_text(found.folder / "table.md", markdown(table, found, verdicts))
+    result.write_text(found.folder / "table.tex", paper_tables(found, table, verdicts))
 
 
-def markdown(table: pd.DataFrame, found: "result.Result") -> str:
-    """The table as Markdown, a block per task, ablation and error policy, under the conventions that made it."""
+def paper_tables(found: "result.Result", table: pd.DataFrame, verdicts: pd.DataFrame | None) -> str:
+    """`table.tex`: a LaTeX table per method, ablation and error policy, with the usual columns."""
+    parts = [PREAMBLE]
+    table = table.loc[table["seed"] == found.study.seed[0]]
+    for i, (_, rows) in enumerate(table.groupby(["method", "ablation", "errors"], sort=False), 1):
+        columns = [column for column in usual(with_intervals(rows), USUAL) if column.name != "method"]
+        parts.append(_as_latex(found, with_intervals(rows), columns, verdicts, f"tab:nvs-{found.study.key}-{i}"))
+    return "\n".join(parts)
+
+
+def table_of(
+    found: "result.Result",
+    *,
+    rows: str = "curves",
+    columns: Sequence[str] = (),
+    form: str = "markdown",
+    verdicts: pd.DataFrame | None = None,
+    **only: Sequence[str],
+) -> str:
+    """A result's table of the columns named (or the usual ones), in Markdown, LaTeX or CSV.
+
+    `rows`: one per curve, per curve and size, or per verdict. `only` keeps the rows with these values: `method=["relp"]`. A score's
+    interval is the column `SCORE_interval`. In Markdown and LaTeX a value is bold where it is the best of its task and a verdict says that
+    it is better than every other that is shown. Raises `InputError` for a column, value or kind of row that is not there.
+    """
+    check_choice("rows", rows, Rows)
+    check_choice("form", form, Format)
+    if rows == "verdicts" and verdicts is None:
+        raise InputError("the result holds no verdicts: they need two bases and two prompts (`nvs report` writes them)")
+    whole = {"curves": lambda: per_curve(found), "sizes": lambda: found.summary, "verdicts": lambda: verdicts}[rows]()
+    assert whole is not None
+    table = with_intervals(whole)
+    for name, values in only.items():
+        unknown = [value for value in values if value not in set(table[name])] if name in table else list(values)
+        if unknown:
+            there = ", ".join(map(str, table[name].unique())) if name in table else "no such column"
+            raise InputError(f"the table has no {name} {unknown[0]!r}; it has: {there}")
+        table = table.loc[table[name].isin(list(values))] if values else table
+    shown = {"curves": USUAL, "sizes": USUAL_OF_SIZES, "verdicts": USUAL_OF_VERDICTS}[rows]
+    specs = chosen(table, columns) if columns else usual(table, shown)
+    if form == "csv":
+        return table[[column.name for column in specs]].to_csv(index=False)
+    if form == "latex":
+        return f"{PREAMBLE}\n{_as_latex(found, table, specs, verdicts, f'tab:nvs-{found.study.key}')}"
+    bold = {column.name: significantly_best(table, column, verdicts) for column in specs}
+    told = " ".join(conventions(found, table, verdicts))
+    return f"{in_markdown(told)}\n\n{_as_markdown(_named(found, table), specs, bold)}"
+
+
+def _as_latex(
+    found: "result.Result",
+    table: pd.DataFrame,
+    columns: Sequence[Column],
+    verdicts: pd.DataFrame | None,
+    label: str,
+) -> str:
+    bold = {column.name: significantly_best(table, column, verdicts) for column in columns}
+    rule = (
+        "Bold: the best of its task, and better than every other basis shown by its verdict."
+        if any(bold.values())
+        else "No value is bold: none is better than every other of its task by a verdict."
+    )
+    meanings = "; ".join(column.meaning for column in columns if column.meaning)
+    said = ["Circuits by basis.", *conventions(found, table, verdicts), *([f"{meanings}."] if meanings else []), rule]
+    caption = in_latex(" ".join(said))
+    return latex(_named(found, table), columns, bold=bold, caption=caption, label=label)
+
+
+def _as_markdown(table: pd.DataFrame, columns: Sequence[Column], bold: dict[str, set[int]]) -> str:
+    lines = [
+        f"| {' | '.join(in_markdown(column.header) for column in columns)} |",
+        f"|{'|'.join('---' if column.digits is None else '---:' for column in columns)}|",
+    ]
+    for i, row in enumerate(table.to_dict("records")):
+        texts = [in_markdown(column.text(row[column.name])) for column in columns]
+        cells = [
+            f"**{text}**" if i in bold.get(column.name, ()) else text
+            for column, text in zip(columns, texts, strict=True)
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _named(found: "result.Result", table: pd.DataFrame) -> pd.DataFrame:
+    """The table with bases by their short names."""
+    names = labels(found.study.basis)
+    columns = [column for column in ("basis", "basis_a", "basis_b") if column in table]
+    return table.assign(**{column: [names.get(text, text) for text in table[column]] for column in columns})
+
+
+def markdown(table: pd.DataFrame, found: "result.Result", verdicts: pd.DataFrame | None = None) -> str:
+    """The table as Markdown, a block per task, ablation and error policy, under the conventions that made it.
+
+    Bold as in `table_of`."""
     study = found.study
     first = found.summary.iloc[0]
-    names = labels(study.basis)
     averaged = sorted({"mean", "mean_global"} & set(study.ablation))
     source = f"; ablation {' and '.join(averaged)} over {study.mean_source} prompts" if averaged else ""
     lines = [
-        f"# Circuits of {_cell(first['model'])}",
+        f"# Circuits of {in_markdown(first['model'])}",
         "",
         f"{first['n_discovery']} pairs for discovery, {first['n_eval']} for evaluation; metric {study.metric}; positions "
         f"{study.positions}; ranked by {study.rank_by} score; {study.pairing} attribution of {first['attribution_metric']}"
@@ -110,29 +219,20 @@ def markdown(table: pd.DataFrame, found: "result.Result") -> str:
         "so completeness begins below 1. Intervals of every point are in summary.csv; a difference without one is no finding.",
     ]
     for _, rows in table.loc[table["seed"] == study.seed[0]].groupby(["task", "ablation", "errors"], sort=False):
-        block: list[dict[Any, Any]] = rows.to_dict("records")
+        case, columns = rows.iloc[0], chosen(rows, _BLOCK)
+        bold = {column.name: significantly_best(rows, column, verdicts) for column in columns}
         lines += [
             "",
-            f"## {_cell(block[0]['task'])} (ablation {block[0]['ablation']}, errors {block[0]['errors']})",
+            f"## {in_markdown(case['task'])} (ablation {case['ablation']}, errors {case['errors']})",
             "",
-            f"F(model) {block[0]['f_model']:.3f}; areas from 1 to {block[0]['area_up_to']} nodes.",
+            f"F(model) {case['f_model']:.3f}; areas from 1 to {case['area_up_to']} nodes.",
             "",
-            "| basis | site | method | F(empty) | nodes | nodes for 80 % | of them errors | bits | stays | both | area F | "
-            "area \\|1-F\\| | area C |",
-            "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-        ]
-        lines += [
-            f"| {_cell(names[row['basis']])} | {_cell(row['site'])} | {_cell(row['method'])} | {row['f_empty']:.3f} | "
-            f"{row['n_total']} | {number(row['size_at_level'])} | {number(row['error_nodes_at_level'])} | "
-            f"{number(row['bits_at_level'], 0)} | {number(row['size_at_level_stable'])} | "
-            f"{number(row['size_faithful_and_complete'])} | {number(row['area_faithfulness'], 3)} | "
-            f"{number(row['area_unfaithfulness'], 3)} | {number(row['area_completeness'], 3)} |"
-            for row in block
+            _as_markdown(_named(found, rows), columns, bold).rstrip("\n"),
         ]
         if len(study.seed) > 1:
-            lines += _spread(rows.iloc[0], table, names)
+            lines += _spread(rows.iloc[0], table, labels(study.basis))
     told = reading(found, table)
-    return "\n".join([*lines, *(["", _cell(told)] if told else [])]) + "\n"
+    return "\n".join([*lines, *(["", in_markdown(told)] if told else [])]) + "\n"
 
 
 def _seeds(seeds: tuple[int, ...]) -> str:
@@ -148,7 +248,7 @@ def _spread(first: pd.Series, table: pd.DataFrame, names: dict[str, str]) -> lis
     areas = ("area_faithfulness", "area_unfaithfulness", "area_completeness")
     rows = [
         [
-            _cell(names[row["basis"]]), _cell(row["method"]), _cell(sizes_told(row)),
+            in_markdown(names[row["basis"]]), in_markdown(row["method"]), in_markdown(sizes_told(row)),
             *(f"{number(row[f'{area}_mean'], 3)} ± {number(row[f'{area}_sd'], 3)}" for area in areas),
         ]
         for row in over_seeds(mine).to_dict("records")
@@ -212,11 +312,6 @@ def number(value: Any, digits: int | None = None) -> str:
     if pd.isna(value):
         return "not reached" if digits in (None, 0) else "not run"
     return f"{value}" if digits is None else f"{value:.{digits}f}"
-
-
-def _cell(text: Any) -> str:
-    """Text that Markdown and HTML leave as it is: no markup, no way out of its cell."""
-    return html.escape(re.sub(r"([\\`*\[\]|~])", r"\\\1", " ".join(str(text).split())))
 
 
 def _if_run(score: Callable[..., float], *args: Any, **options: Any) -> float | None:

@@ -123,3 +123,32 @@ def sae_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         made.b_dec.data = -30.0 * some.sum(1)
         made.save_model(folder / hook)
     return folder
+
+
+# What a careless format would take for markup, in a name that a file can have.
+HOSTILE = "<img src=x onerror=alert(1)>&%_$x^2$\"'{}#~`|[y](z)\\*\u05d0\u05d1\u202e\U0001f600"
+
+
+@pytest.fixture(scope="session")
+def evident(
+    checkpoint: Path, task_files: tuple[Path, Path], sae_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    """A finished study with exact effects and chance, whose task, tags and SAEs have hostile names. Not to be written to."""
+    import shutil
+
+    from neuron_vs_sae.comparison import compare
+    from neuron_vs_sae.study import make_study
+
+    folder = tmp_path_factory.mktemp("hostile")
+    train, test = folder / f"{HOSTILE}.jsonl", folder / "test.jsonl"
+    for source, file in zip(task_files, (train, test), strict=True):
+        rows = [{**json.loads(line), HOSTILE: HOSTILE} for line in source.read_text().splitlines()]
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    saes = folder / f"saes {HOSTILE}"
+    shutil.copytree(sae_folder, saes)
+    study = make_study({
+        "model": str(checkpoint), "task": str(train), "eval_task": str(test), "examples": 8, "eval_examples": 6,
+        "basis": ["mlp_neurons", f"sae:{saes}"], "method": ["relp", "activation_patching", "random"], "sizes": [0, 1, 5, 50, "all"],
+        "resamples": 100,
+    })  # fmt: skip
+    return compare(study, folder / "results")

@@ -169,6 +169,12 @@ MUTANTS = [
            'task.name if takes("bases", text, "prompts")', "tests/test_seeds.py -k fitted"),
     Mutant("half-written files", "result.py", "put(temporary)\n", "put(file)\n        put(temporary)\n",
            "tests/test_result.py -k half_written"),
+    Mutant("bold where one other basis is worse", "columns.py", "if others and all(", "if others and any(",
+           "tests/test_paper_tables.py -k best_is_bold"),
+    Mutant("markup in figures", "inert.py", 'return in_html(text).replace("$", "&#36;")', "return visible(text)",
+           "tests/test_inert.py"),
+    Mutant("overlap of what one has", "plots/circuits.py", "counts[:, None] + counts[None, :] - both", "counts[:, None] + 0 * both",
+           "tests/test_plots.py -k overlap_is"),
 ]  # fmt: skip
 
 

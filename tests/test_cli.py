@@ -270,7 +270,7 @@ def test_compare_says_what_it_will_do_and_shows_what_it_found(run: Run, argument
         assert printed[1] == str(row["n_total"])
         assert printed[-2:] == [f"{row['area_faithfulness']:.3f}", f"{row['area_completeness']:.3f}"]
     assert "LOWER is better" in ended.out
-    assert "In out[red]: curves.html" in ended.out
+    assert "In out[red]: report.html" in ended.out
     again = run("report", "out[red]")
     assert (again.status, again.out) == (0, ended.out)
 

@@ -103,10 +103,10 @@ def test_a_seed_is_part_of_what_a_curve_is(several: nvs.Result) -> None:
         assert torch.equal(curve.whole, curves[0].whole)
         assert torch.equal(curve.empty, curves[0].empty)
         assert not torch.equal(curve.circuit, curves[0].circuit)
-    with pytest.raises(KeyError, match=r"3 curves match .* There are: .*'seed': \[3, 4, 5\]"):
-        several.curve(method="relp")
-    with pytest.raises(KeyError, match="3 discoveries match"):
-        several.scores(method="relp")
+    assert torch.equal(several.curve(method="relp").circuit, curves[0].circuit)  # the first, where none is named
+    assert torch.equal(several.scores(method="relp").values, several.scores(method="relp", seed=3).values)
+    with pytest.raises(KeyError, match=r"0 curves match .* There are: .*'seed': \[3, 4, 5\]"):
+        several.curve(method="relp", seed=9)
     assert not torch.equal(
         several.scores(method="random", seed=4).values, several.scores(method="random", seed=5).values
     )

@@ -83,8 +83,8 @@ columns = [
 shown[columns].round(3)
 
 # %% [markdown]
-# Read `minimum_detectable` with every `undecided`: it is the true difference that these prompts find with a power of 80
-# %. An `equivalent` is a claim of its own, not the lack of one: the interval lies within the margin.
+# Read `minimum_detectable` with every `undecided`: it is the true difference that these prompts find with a power of
+# 80 %. An `equivalent` is a claim of its own, not the lack of one: the interval lies within the margin.
 #
 # ## Does the verdict depend on what size means?
 

@@ -44,3 +44,10 @@ def test_a_notebook_does_not_show_where_it_was_run(source: Path) -> None:
 def test_a_notebook_says_what_would_be_wrong_to_conclude(source: Path) -> None:
     text = "\n".join(cell.source for cell in executed(source).cells if cell.cell_type == "markdown")
     assert "wrong to conclude" in text or "no table here can show" in text
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda file: file.stem)
+def test_no_line_of_text_is_taken_for_a_comment(source: Path) -> None:
+    """MyST leaves out what begins with a percent sign."""
+    for cell in executed(source).cells:
+        assert cell.cell_type == "code" or not any(line.startswith("%") for line in cell.source.splitlines())

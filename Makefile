@@ -1,4 +1,4 @@
-.PHONY: check test smoke mutants cards results
+.PHONY: check test smoke mutants cards results notebooks docs
 
 check:  ## format, lint, types and the tests by hand: under a minute
 	ruff format --check .
@@ -28,3 +28,9 @@ results:  ## what stands in results/ (its second half needs NVS_ASSETS)
 	python benchmarks/study_time.py --out results/study_time.md
 	python benchmarks/speed.py --out results/speed.md
 	python benchmarks/coverage.py --out results/coverage.md
+
+notebooks:  ## execute the notebooks' sources and write them with their outputs (needs '.[notebooks]')
+	python docs/run_notebooks.py
+
+docs:  ## build the documentation into docs/_build/html, warnings being errors (needs '.[docs]')
+	sphinx-build -W --keep-going -q -b html docs docs/_build/html

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import subprocess
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -184,7 +185,10 @@ def _builder(backend: Backend, process_weights: bool) -> Callable[..., Any]:
         return HookedTransformer.from_pretrained if process_weights else HookedTransformer.from_pretrained_no_processing
 
     def boot(name: str, **options: Any) -> Any:
-        model = TransformerBridge.boot_transformers(name, **options)
+        # Where a model also sees and its processor is not there, transformer-lens would run `pip install torchvision`, which
+        # brings another torch: of what a user has installed nothing is changed, and no image is needed here.
+        with patch.object(subprocess, "check_call", side_effect=OSError("nothing is installed")):
+            model = TransformerBridge.boot_transformers(name, **options)
         model.cfg.model_name = name.split("/")[-1]
         if process_weights:
             model.enable_compatibility_mode(disable_warnings=True)

@@ -128,7 +128,7 @@ def test_an_empty_prompt_without_bos_is_refused(reader: Any, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("", ["has no rows: one JSON object per line is expected, with clean, corrupt, answer, foil"]),
+        ("", ["has no rows: each is a pair, with clean, corrupt, answer, foil"]),
         ("\n \n", ["has no rows"]),
         ("clean,corrupt\n", ["row 1: not JSON", "one object per line"]),
         (json.dumps(ROW) + "\n{\n", ["row 2: not JSON"]),

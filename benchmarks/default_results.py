@@ -65,7 +65,7 @@ def keep(found: nvs.Result, out: Path) -> None:
     save(sizes(found), out / "sizes.png")
 
 
-def told(found: Any) -> str:
+def told(found: nvs.Result) -> str:
     """The verdict on neurons against the model's SAEs, as the page says it: with the method, the margin and on how many tasks.
 
     `found` has a `folder` with verdicts.csv, the `summary` and the `study`.

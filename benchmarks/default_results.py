@@ -65,7 +65,7 @@ def keep(found: nvs.Result, out: Path) -> None:
     save(sizes(found), out / "sizes.png")
 
 
-def told(found: Any) -> str:
+def told(found: nvs.Result) -> str:
     """The verdict on neurons against the model's SAEs, as the page says it: with the method, the margin and on how many tasks.
 
     `found` has a `folder` with verdicts.csv, the `summary` and the `study`.
@@ -76,10 +76,21 @@ def told(found: Any) -> str:
         for line in pairs
         if line.startswith(("faithfulness, mlp_neurons against sae:", "completeness, mlp_neurons against sae:"))
     ]
-    first = found.summary.iloc[0]
+    first, study = found.summary.iloc[0], found.study
+    curves = pd.read_csv(found.folder / "per_curve.csv")
+    curves = curves[
+        (curves["method"] == study.method[0]) & curves["size_at_level"].notna() & (curves["seed"] == study.seed[0])
+    ]
+    errors = [
+        f"{int(rows['error_nodes_at_level'].sum())} of {int(rows['size_at_level'].sum())} ({basis})"
+        for basis, rows in curves.groupby("basis", sort=False)
+        if rows["error_nodes_at_level"].sum()
+    ]
     return (
         f"{head} {' '.join(_sentence(line) for line in chosen)} (Areas over log size on {int(first['n_eval'])} held-out prompts a task; better: the "
-        f"{found.study.confidence:.0%} interval of the difference excludes 0, and so does Holm's test; equivalent: within {found.study.margin}.)"
+        f"{found.study.confidence:.0%} interval of the difference excludes 0, and so does Holm's test; equivalent: within {found.study.margin}.) In the figure a node may be an error node, "
+        f"which stands for all that a dictionary misses at a site and position: they are {', '.join(errors)} of the nodes that it shows, over all tasks. "
+        "A test bed with a known world, not a sample of language models: what holds here may not hold elsewhere."
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from sae_lens import SAE, HookedSAETransformer
+from torch.utils.flop_counter import FlopCounterMode
 from transformer_lens import HookedTransformerConfig
 
 import neuron_vs_sae as nvs
@@ -105,6 +106,13 @@ def medians(repeats: int, **work: Callable[[], Any]) -> dict[str, float]:
         for name, one in work.items():
             times[name].append(cpu(one))
     return {name: statistics.median(found) for name, found in times.items()}
+
+
+def products(work: Callable[[], Any]) -> int:
+    """Multiplications and additions in the matrix products that the work does (`torch.utils.flop_counter`)."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
 
 
 def peak_gib(work: Callable[[], Any]) -> float:

@@ -1,5 +1,6 @@
 """Figures for papers, at column width, as PDF or PNG: the same rows, colours and markers as in `plots`."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,9 @@ def curves(found: "result.Result", *, task: str, ablation: str, errors: str, met
         raise KeyError(f"the result has no curve of method {shown!r}; it has: {methods}")
     bases = found.summary["basis"].unique().tolist()
     names, colours = labels(bases), colours_of(bases)
-    figure = Figure(figsize=(COLUMN, 3.7), layout="constrained")
+    figure = Figure(
+        figsize=(COLUMN, 3.4 + _legend_height([*map(_short, names.values()), *chance[:1]])), layout="constrained"
+    )
     above, below = figure.subplots(2, 1, sharex=True)
     for axes, score, level in ((above, "faithfulness", 1.0), (below, "completeness", 0.0)):
         axes.axhline(level, color=_GREY, linewidth=0.6, linestyle=":")
@@ -78,7 +81,8 @@ def sizes(found: "result.Result", *, level: float = 0.8) -> Figure:
     reached = least_sizes(rows, level)
     bases, tasks = table["basis"].unique().tolist(), rows["task"].unique().tolist()
     names, colours = labels(bases), colours_of(bases)
-    figure = Figure(figsize=(COLUMN, 0.9 + 0.3 * len(tasks)), layout="constrained")
+    height = 0.65 + 0.3 * len(tasks) + _legend_height([_short(names[basis]) for basis in bases])
+    figure = Figure(figsize=(COLUMN, height), layout="constrained")
     axes = figure.subplots()
     for i, basis in enumerate(bases):
         offset = 0.5 * (i / max(len(bases) - 1, 1) - 0.5)
@@ -129,6 +133,11 @@ def _short(text: str, most: int = 28) -> str:
 def _beside(names: list[str]) -> int:
     """How many entries of these a legend's row holds."""
     return max(1, min(3, 48 // (max(map(len, names)) + 4)))
+
+
+def _legend_height(names: list[str]) -> float:
+    """Inches that a legend of these takes below its figure."""
+    return 0.14 * math.ceil(len(names) / _beside(names))
 
 
 def _marker(bases: list[str], basis: str) -> dict[str, Any]:

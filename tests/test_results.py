@@ -3,12 +3,12 @@
 import json
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
-from neuron_vs_sae.study import Study, make_study, with_defaults
+import neuron_vs_sae as nvs
+from neuron_vs_sae.study import make_study, with_defaults
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -16,11 +16,10 @@ default_results = pytest.importorskip("default_results")
 HERE = default_results.HERE
 
 
-def committed() -> SimpleNamespace:
+def committed() -> nvs.Result:
+    """Without the per-prompt values, which are not committed."""
     record = json.loads((HERE / "study.json").read_text(encoding="utf-8"))
-    return SimpleNamespace(
-        folder=HERE, study=Study(**record["study"]), summary=pd.read_csv(HERE / "summary.csv"), record=record
-    )
+    return nvs.Result(HERE, record, pd.DataFrame(), pd.read_csv(HERE / "summary.csv"))
 
 
 def test_the_committed_results_are_of_the_default_study() -> None:

@@ -81,11 +81,12 @@ def told(found: nvs.Result) -> str:
     curves = curves[
         (curves["method"] == study.method[0]) & curves["size_at_level"].notna() & (curves["seed"] == study.seed[0])
     ]
-    errors = [
-        f"{int(rows['error_nodes_at_level'].sum())} of {int(rows['size_at_level'].sum())} ({basis})"
-        for basis, rows in curves.groupby("basis", sort=False)
-        if rows["error_nodes_at_level"].sum()
-    ]
+    nodes: dict[str, list[int]] = {}
+    for row in curves.to_dict("records"):
+        of = nodes.setdefault(str(row["basis"]), [0, 0])
+        of[0] += int(row["error_nodes_at_level"])
+        of[1] += int(row["size_at_level"])
+    errors = [f"{error} of {size} ({basis})" for basis, (error, size) in nodes.items() if error]
     return (
         f"{head} {' '.join(_sentence(line) for line in chosen)} (Areas over log size on {int(first['n_eval'])} held-out prompts a task; better: the "
         f"{found.study.confidence:.0%} interval of the difference excludes 0, and so does Holm's test; equivalent: within {found.study.margin}.) In the figure a node may be an error node, "

@@ -77,7 +77,7 @@ def told(found: nvs.Result) -> str:
         if line.startswith(("faithfulness, mlp_neurons against sae:", "completeness, mlp_neurons against sae:"))
     ]
     first, study = found.summary.iloc[0], found.study
-    curves = pd.read_csv(found.folder / "per_curve.csv")
+    curves: Any = pd.read_csv(found.folder / "per_curve.csv")
     curves = curves[
         (curves["method"] == study.method[0]) & curves["size_at_level"].notna() & (curves["seed"] == study.seed[0])
     ]

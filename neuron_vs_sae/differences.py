@@ -1,15 +1,18 @@
 """What differs between two results: settings, what made them, and numbers."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from neuron_vs_sae import result
 from neuron_vs_sae.evidence import evidence
 
 _NUMBERS = ("f_model", "f_empty", "f_circuit", "f_complement", "faithfulness", "completeness")
 _LEVEL = 0.8
+TOP = 100
 # Of one run, not of the numbers.
 _INCIDENTAL = ("started", "threads", "batch_size", "platform")
 
@@ -25,19 +28,26 @@ class Difference:
 
 @dataclass(frozen=True, eq=False)
 class Differences:
-    """Between two results. `numbers` has a row per curve in both: the largest absolute difference of each column, over sizes in both."""
+    """Between two results. `numbers` has a row per curve in both: the largest absolute difference of each column, over sizes in both.
+
+    `rankings` has a row per discovery in both whose scores differ: how many of the `TOP` nodes of largest |score| (`of`, where there
+    are fewer nodes) both have. What half precision does to a ranking is read here.
+    """
 
     settings: tuple[Difference, ...]
     provenance: tuple[Difference, ...]
     curves: tuple[Difference, ...]
     numbers: pd.DataFrame
+    rankings: pd.DataFrame
     sizes: tuple[Difference, ...]
     verdicts: tuple[Difference, ...]
 
     @property
     def alike(self) -> bool:
         """Nothing differs but when, where and with what batch size they ran."""
-        same = not (self.settings or self.provenance or self.curves or self.sizes or self.verdicts)
+        same = not (
+            self.settings or self.provenance or self.curves or self.sizes or self.verdicts or len(self.rankings)
+        )
         return same and not bool((self.numbers[list(_NUMBERS)].to_numpy() > 0).any())
 
 
@@ -62,6 +72,7 @@ def differences(a: "result.Result", b: "result.Result") -> Differences:
         provenance=_of_mappings(*made),
         curves=tuple(only),
         numbers=_numbers(a.summary, b.summary, key),
+        rankings=_rankings(a.folder, b.folder),
         sizes=_of_mappings(
             *({_named(c): v for c, v in _sizes(one.summary, key).items() if c in set(both)} for one in (a, b))
         ),
@@ -81,6 +92,9 @@ def told(found: Differences) -> str:
     ):
         lines = [f"  {row.what}: {row.a} | {row.b}" for row in rows]
         parts.append("\n".join([f"{title}:{'' if lines else ' the same'}", *lines]))
+    if len(found.rankings):
+        lines = [f"  {row['discovery']}: {row['shared']} of {row['of']}" for row in found.rankings.to_dict("records")]
+        parts.append("\n".join(["Nodes of largest |score| that both have, where scores differ:", *lines]))
     changed: Any = found.numbers.loc[(found.numbers[list(_NUMBERS)].to_numpy() > 0).any(axis=1)]
     if changed.empty:
         parts.append(f"Numbers: the same in all {len(found.numbers)} curves that both have")
@@ -114,6 +128,20 @@ def _numbers(a: pd.DataFrame, b: pd.DataFrame, key: list[str]) -> pd.DataFrame:
     groups: Any = joined.groupby(key, sort=False)
     rows = [{"curve": _named(curve), **{name: float(part[name].max()) for name in _NUMBERS}} for curve, part in groups]
     return pd.DataFrame(rows, columns=["curve", *_NUMBERS])
+
+
+def _rankings(a: Path, b: Path) -> pd.DataFrame:
+    files = [folder / "scores.safetensors" for folder in (a, b)]
+    rows = []
+    if all(file.exists() for file in files):
+        mine, theirs = map(result.read_tensors, files)
+        for label in mine.keys() & theirs.keys():
+            one, other = mine[label], theirs[label]
+            if one.shape == other.shape and not torch.equal(one, other):
+                k = min(TOP, len(one))
+                tops = [set(x.abs().argsort(descending=True, stable=True)[:k].tolist()) for x in (one, other)]
+                rows.append({"discovery": label, "shared": len(tops[0] & tops[1]), "of": k})
+    return pd.DataFrame(rows, columns=["discovery", "shared", "of"]).sort_values("discovery", ignore_index=True)
 
 
 def _sizes(summary: pd.DataFrame, key: list[str]) -> dict[Any, str]:

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from test_cli import Run, run
 from verdicts import verdicts
 
 import neuron_vs_sae as nvs
+from neuron_vs_sae import result
 from neuron_vs_sae.differences import differences, told
 
 __all__ = ["run"]  # a fixture
@@ -49,6 +51,24 @@ def test_the_largest_difference_of_a_curve_and_changed_sizes_are_told(evident: A
     if before == 5:
         assert [d.a for d in found.sizes] == ["5"]
     assert "(1 of 6 curves differ)" in told(found)
+
+
+def test_how_much_two_rankings_share_is_told_where_scores_differ(evident: Any, tmp_path: Path) -> None:
+    scores = result.read_tensors(evident.folder / "scores.safetensors")
+    label = min(scores, key=lambda one: len(scores[one]))
+    n = len(scores[label])
+    k = min(100, n // 2)
+    values = torch.arange(n, 0, -1, dtype=torch.float64)
+    for name, changed in (("a", values), ("b", values.roll(k // 2))):
+        (tmp_path / name).mkdir()
+        result.write_tensors(tmp_path / name / "scores.safetensors", {**scores, label: changed}, {})
+    found = differences(replace(evident, folder=tmp_path / "a"), replace(evident, folder=tmp_path / "b"))
+    (row,) = found.rankings.to_dict("records")
+    top = min(100, n)
+    expected = len(set(range(top)) & {(i + k // 2) % n for i in range(top)})  # the largest were moved up by k // 2
+    assert row == {"discovery": label, "shared": expected, "of": top}
+    assert f"{label}: {expected} of {top}" in told(found)
+    assert not found.alike
 
 
 def test_curves_and_verdicts_that_only_one_has_are_named(evident: Any, tmp_path: Path) -> None:

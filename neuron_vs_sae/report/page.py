@@ -25,6 +25,11 @@ from neuron_vs_sae.report.again import commands, config
 from neuron_vs_sae.report.words import question, usual_case, verdict
 
 _HERE = Path(__file__).parent
+_ACROSS = (
+    "basis_a", "basis_b", "score", "n_tasks", "n_seeds", "a_better", "b_better", "equivalent", "undecided", "mean", "low", "high",
+    "depends_on_size", "note",
+)  # fmt: skip
+_OVERLAP = ("task", "basis", "errors", "seed", "mean", "low", "high", "chance", "core", "contingent")
 
 
 @dataclass(frozen=True)
@@ -156,28 +161,34 @@ def _curve_tables(found: "result.Result", table: pd.DataFrame, evidence: Evidenc
 
 
 def _verdict_tables(found: "result.Result", evidence: Evidence) -> list[HtmlTable]:
+    """Of the study's first method, ablation and error policy, with size by nodes; the files have the rest."""
     made = []
-    if evidence.across_tasks is not None:
-        columns = chosen(evidence.across_tasks, list(evidence.across_tasks.columns))
-        made.append(_html(found, evidence.across_tasks, columns, evidence, "Across tasks"))
-    if evidence.verdicts is not None:
-        rows = with_intervals(usual_case(found, evidence.verdicts))
-        name = "By task"
+    for table, wanted, name in (
+        (evidence.across_tasks, _ACROSS, "Across tasks, size by nodes (all: verdicts_across_tasks.csv)"),
+        (evidence.verdicts, USUAL_OF_VERDICTS, "By task, size by nodes (by others: verdicts.csv)"),
+    ):
+        if table is None:
+            continue
+        rows = with_intervals(usual_case(found, table))
         if "nodes" in set(rows["size_measure"]):
-            rows, name = (
-                result.rows_with(rows, size_measure="nodes"),
-                "By task, size by nodes (by others: verdicts.csv)",
-            )
-        made.append(_html(found, rows, usual(rows, USUAL_OF_VERDICTS), evidence, name))
+            rows = result.rows_with(rows, size_measure="nodes")
+        made.append(_html(found, rows, usual(rows, wanted), evidence, name))
     return made
 
 
 def _stability(found: "result.Result", evidence: Evidence) -> HtmlTable | None:
-    table = evidence.stability
-    if table is None:
+    """How much circuits of about a hundred nodes overlap with those of resampled prompts; the file has the rest."""
+    rows = evidence.stability
+    if rows is None:
         return None
-    rows = result.rows_with(table, method=found.study.method[0])
-    return _html(found, rows, chosen(rows, list(rows.columns)), evidence, "Overlap of circuits")
+    name = "Overlap of circuits"
+    if {"method", "against", "size"} <= set(rows):
+        rows = result.rows_with(rows, method=found.study.method[0], against="resamples")
+        near = min(rows["size"].unique().tolist(), key=lambda size: abs(size - 100), default=100)
+        rows = result.rows_with(rows, size=near)
+        name = f"Overlap of circuits of {near} nodes with those of resampled prompts (all: stability.csv)"
+    shown = [column for column in _OVERLAP if column in rows] or list(rows.columns)
+    return _html(found, rows, chosen(rows, shown), evidence, name)
 
 
 def _html(

@@ -4,7 +4,7 @@ check:  ## format, lint, types and the tests by hand: under a minute
 	ruff format --check .
 	ruff check .
 	pyright
-	pytest -q -n 0 tests/test_by_hand.py tests/test_study.py tests/test_nodes_and_curve.py
+	pytest -q -n 0 tests/analyses/circuits/test_by_hand.py tests/studies/test_study.py tests/core/test_nodes_and_curve.py
 
 test:  ## everything (set NVS_ASSETS for the tests on trained models)
 	pytest

@@ -21,11 +21,11 @@ from jaxtyping import Float
 from scipy.special import ndtri
 from scipy.stats import t
 
-from neuron_vs_sae.bootstrap import Estimate, Interval, band, interval, ratio
-from neuron_vs_sae.multiplicity import holm
-from neuron_vs_sae.permutation import contrast, sign_flip
-from neuron_vs_sae.resampling import Groups, draw, independent
-from neuron_vs_sae.verdict import differ
+from neuron_vs_sae.statistics.bootstrap import Estimate, Interval, band, interval, ratio
+from neuron_vs_sae.statistics.multiplicity import holm
+from neuron_vs_sae.statistics.permutation import contrast, sign_flip
+from neuron_vs_sae.statistics.resampling import Groups, draw, independent
+from neuron_vs_sae.studies.verdict import differ
 
 SHARES = np.array([0.05, 0.2, 0.45, 0.7, 0.85, 0.95])
 """What circuits of six sizes keep in truth; their complements keep `1 - share`."""

@@ -11,12 +11,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from measure_default import asker, bar, measured_tasks, patched_states, probes, two_hop_held_out
+from measure_dictionaries import dictionary_folders, measure_dictionaries
+
 from neuron_vs_sae import default
 from neuron_vs_sae.default.families import FAMILIES, HELD_OUT_CITIES, TRAINED_CITIES
-from neuron_vs_sae.default.measure import asker, bar, measured_tasks, patched_states, probes, two_hop_held_out
-from neuron_vs_sae.default.measure_dictionaries import dictionary_folders, measure_dictionaries
 from neuron_vs_sae.default.tokenizer import vocabulary
-from neuron_vs_sae.models import load_model
+from neuron_vs_sae.models.loading import load_model
 
 HERE = Path(default.__file__).parent
 

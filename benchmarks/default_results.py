@@ -16,10 +16,10 @@ from typing import Any
 import pandas as pd
 
 import neuron_vs_sae as nvs
-from neuron_vs_sae.evidence import evidence
-from neuron_vs_sae.paper_figures import save, sizes
+from neuron_vs_sae.report.paper_figures import save, sizes
 from neuron_vs_sae.report.words import verdict
-from neuron_vs_sae.study import make_study, with_defaults
+from neuron_vs_sae.studies.evidence import evidence
+from neuron_vs_sae.studies.study import make_study, with_defaults
 
 ROOT = Path(__file__).parents[1]
 HERE = ROOT / "results" / "default"

@@ -12,9 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformer_lens import HookedTransformerConfig
 
 import neuron_vs_sae as nvs
-from neuron_vs_sae import splice
-from neuron_vs_sae.memory import peak_bytes
-from neuron_vs_sae.pairs import PromptPairs
+from neuron_vs_sae.core.pairs import PromptPairs
+from neuron_vs_sae.execution import splice
+from neuron_vs_sae.execution.memory import peak_bytes
 
 
 @dataclass(frozen=True)

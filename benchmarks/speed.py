@@ -31,10 +31,10 @@ from shapes import TOY, Shape, cpu, made_model, made_pairs, made_saes, medians, 
 from studies import STUDIES
 
 import neuron_vs_sae as nvs
-from neuron_vs_sae import splice
-from neuron_vs_sae.attribution._contraction import at_sites
-from neuron_vs_sae.basis import together
-from neuron_vs_sae.pairs import PromptPairs
+from neuron_vs_sae.catalog.attribution._contraction import at_sites
+from neuron_vs_sae.core.basis import together
+from neuron_vs_sae.core.pairs import PromptPairs
+from neuron_vs_sae.execution import splice
 
 
 def main() -> None:

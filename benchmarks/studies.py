@@ -15,10 +15,10 @@ import torch
 from shapes import TOY, Shape
 
 import neuron_vs_sae as nvs
-from neuron_vs_sae.cache import Cache
-from neuron_vs_sae.checks import check
-from neuron_vs_sae.machine import Machine
-from neuron_vs_sae.study import make_study, with_defaults
+from neuron_vs_sae.execution.cache import Cache
+from neuron_vs_sae.running.checks import check
+from neuron_vs_sae.running.machine import Machine
+from neuron_vs_sae.studies.study import make_study, with_defaults
 
 SMALL = {"task": ("world:ioi,template=0",), "basis": ("mlp_neurons", "sae"), "method": ("relp",),
          "examples": 8, "eval_examples": 4, "sizes": (0, 10, 50), "resamples": 100}  # fmt: skip

@@ -78,7 +78,8 @@ def timed(title: str, arguments: list[str]) -> str:
 
 _LOADING = """
 import time, torch, transformer_lens, sae_lens, transformers, neuron_vs_sae as nvs
-from neuron_vs_sae import bases, models
+from neuron_vs_sae.catalog import bases
+from neuron_vs_sae.models import loading as models
 started = time.perf_counter()
 nvs.bases.sae(nvs.load_model("default"))
 print(time.perf_counter() - started)

@@ -17,12 +17,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
+from measure_default import bar, measured_tasks, two_hop_held_out
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from neuron_vs_sae.default import tokenizer
 from neuron_vs_sae.default.contexts import LENGTH, contexts
-from neuron_vs_sae.default.measure import bar, measured_tasks, two_hop_held_out
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from typing import Any, TextIO
 import torch
 import train_default
 from jaxtyping import Float
+from measure_dictionaries import load, packed, single_sentences, training_sentences
 from sae_lens import GatedTrainingSAE, GatedTrainingSAEConfig
 from sae_lens.config import SAETrainerConfig
 from sae_lens.registry import get_sae_training_class
@@ -30,8 +31,7 @@ from torch import Tensor
 
 from neuron_vs_sae import default
 from neuron_vs_sae.default.contexts import LENGTH
-from neuron_vs_sae.default.measure_dictionaries import load, packed, single_sentences, training_sentences
-from neuron_vs_sae.models import load_model
+from neuron_vs_sae.models.loading import load_model
 
 _LAYERS = range(4)
 _ARCHITECTURES_AT = "blocks.1.hook_mlp_out"

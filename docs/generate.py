@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from neuron_vs_sae.core.lookup import known
 from neuron_vs_sae.default.families import FAMILIES
-from neuron_vs_sae.lookup import known
-from neuron_vs_sae.machine import Machine
-from neuron_vs_sae.study import Study
+from neuron_vs_sae.running.machine import Machine
+from neuron_vs_sae.studies.study import Study
 
 PARTS = {"bases": "bases", "attribution": "attribution", "ablation": "ablation", "metrics": "metrics", "tasks": "tasks"}
 

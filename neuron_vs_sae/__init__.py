@@ -17,54 +17,63 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from neuron_vs_sae import ablation, attribution, bases, metrics, plots, tables, tasks
-    from neuron_vs_sae.basis import Basis, Dictionary, Features, Site
-    from neuron_vs_sae.chance import null_band
-    from neuron_vs_sae.checks import check
-    from neuron_vs_sae.comparison import compare
-    from neuron_vs_sae.curve import Curve
-    from neuron_vs_sae.errors import FolderError, InputError, NothingToExplainError
-    from neuron_vs_sae.evaluation import evaluate
-    from neuron_vs_sae.machine import Machine
-    from neuron_vs_sae.models import load_model, prepare
-    from neuron_vs_sae.nodes import Circuit, NodeIndex, NodeScores, bits, log_sizes, mib_sizes
-    from neuron_vs_sae.pairs import PromptPairs
-    from neuron_vs_sae.result import Result, load
-    from neuron_vs_sae.shelf import Shelf
-    from neuron_vs_sae.study import Study
-    from neuron_vs_sae.verdict import across_tasks, verdicts
+    from neuron_vs_sae.analyses.circuits.evaluation import evaluate
+    from neuron_vs_sae.catalog import ablation, attribution, bases, metrics, tasks
+    from neuron_vs_sae.catalog.dictionaries.streaming import Shelf
+    from neuron_vs_sae.core.basis import Basis, Dictionary, Features, Site
+    from neuron_vs_sae.core.curve import Curve
+    from neuron_vs_sae.core.errors import FolderError, InputError, NothingToExplainError
+    from neuron_vs_sae.core.nodes import Circuit, NodeIndex, NodeScores, bits, log_sizes, mib_sizes
+    from neuron_vs_sae.core.pairs import PromptPairs
+    from neuron_vs_sae.models.loading import load_model, prepare
+    from neuron_vs_sae.report import plots, tables
+    from neuron_vs_sae.running.checks import check
+    from neuron_vs_sae.running.comparison import compare
+    from neuron_vs_sae.running.machine import Machine
+    from neuron_vs_sae.studies.chance import null_band
+    from neuron_vs_sae.studies.result import Result, load
+    from neuron_vs_sae.studies.study import Study
+    from neuron_vs_sae.studies.verdict import across_tasks, verdicts
 
 _HOME = {
-    "Basis": "basis",
-    "Circuit": "nodes",
-    "Curve": "curve",
-    "Dictionary": "basis",
-    "Features": "basis",
-    "FolderError": "errors",
-    "InputError": "errors",
-    "Machine": "machine",
-    "NodeIndex": "nodes",
-    "NodeScores": "nodes",
-    "NothingToExplainError": "errors",
-    "PromptPairs": "pairs",
-    "Result": "result",
-    "Shelf": "shelf",
-    "Site": "basis",
-    "Study": "study",
-    "across_tasks": "verdict",
-    "bits": "nodes",
-    "check": "checks",
-    "compare": "comparison",
-    "evaluate": "evaluation",
-    "load": "result",
-    "load_model": "models",
-    "log_sizes": "nodes",
-    "mib_sizes": "nodes",
-    "null_band": "chance",
-    "prepare": "models",
-    "verdicts": "verdict",
+    "Basis": "core.basis",
+    "Circuit": "core.nodes",
+    "Curve": "core.curve",
+    "Dictionary": "core.basis",
+    "Features": "core.basis",
+    "FolderError": "core.errors",
+    "InputError": "core.errors",
+    "Machine": "running.machine",
+    "NodeIndex": "core.nodes",
+    "NodeScores": "core.nodes",
+    "NothingToExplainError": "core.errors",
+    "PromptPairs": "core.pairs",
+    "Result": "studies.result",
+    "Shelf": "catalog.dictionaries.streaming",
+    "Site": "core.basis",
+    "Study": "studies.study",
+    "across_tasks": "studies.verdict",
+    "bits": "core.nodes",
+    "check": "running.checks",
+    "compare": "running.comparison",
+    "evaluate": "analyses.circuits.evaluation",
+    "load": "studies.result",
+    "load_model": "models.loading",
+    "log_sizes": "core.nodes",
+    "mib_sizes": "core.nodes",
+    "null_band": "studies.chance",
+    "prepare": "models.loading",
+    "verdicts": "studies.verdict",
 }
-_MODULES = ("ablation", "attribution", "bases", "metrics", "plots", "tables", "tasks")
+_MODULES = {
+    "ablation": "catalog.ablation",
+    "attribution": "catalog.attribution",
+    "bases": "catalog.bases",
+    "metrics": "catalog.metrics",
+    "plots": "report.plots",
+    "tables": "report.tables",
+    "tasks": "catalog.tasks",
+}
 
 __all__ = [
     "Basis",
@@ -107,7 +116,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return import_module(f"neuron_vs_sae.{name}")
+        return import_module(f"neuron_vs_sae.{_MODULES[name]}")
     if name in _HOME:
         return getattr(import_module(f"neuron_vs_sae.{_HOME[name]}"), name)
     raise AttributeError(f"module 'neuron_vs_sae' has no attribute {name!r}")

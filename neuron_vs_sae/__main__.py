@@ -1,5 +1,5 @@
 """`python -m neuron_vs_sae` is `nvs`."""
 
-from neuron_vs_sae.cli import main
+from neuron_vs_sae.cli.commands import main
 
 main()

@@ -27,7 +27,7 @@ import pandas as pd
 from IPython.display import Markdown
 
 import neuron_vs_sae as nvs
-from neuron_vs_sae import citation, paper_figures
+from neuron_vs_sae.report import citation, paper_figures
 
 pd.set_option("display.max_colwidth", 90)
 shutil.rmtree("study", ignore_errors=True)

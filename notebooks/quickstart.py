@@ -84,7 +84,7 @@ pd.concat({name: table(curve) for name, curve in curves.items()}, axis=1, join="
 # the same score for what is left when the circuit is *removed*: **0 is complete, lower is better**.
 
 # %%
-from neuron_vs_sae.statistics import intervals
+from neuron_vs_sae.statistics.estimates import intervals
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharex=True, layout="constrained")
 for (name, curve), colour in zip(curves.items(), ("#0072B2", "#D55E00"), strict=True):

@@ -27,7 +27,7 @@ import pandas as pd
 import torch
 
 import neuron_vs_sae as nvs
-from neuron_vs_sae.statistics import intervals
+from neuron_vs_sae.statistics.estimates import intervals
 
 torch.set_grad_enabled(False)
 model = nvs.load_model("default")

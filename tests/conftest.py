@@ -2,12 +2,16 @@
 
 import json
 import os
+import sys
+from collections.abc import Callable
+from functools import partialmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 import toys
+from tqdm.auto import tqdm
 
 # Toys are too small to share among threads, and waiting for each other costs more than the work.
 torch.set_num_threads(1)
@@ -53,7 +57,7 @@ def gpt2() -> Any:
 @pytest.fixture(scope="session")
 def stories(assets: Path) -> Any:
     """The trained stories260K, in float32."""
-    from neuron_vs_sae.models import load_model
+    from neuron_vs_sae.models.loading import load_model
 
     return load_model(assets / "models" / "stories260K")
 
@@ -136,8 +140,8 @@ def evident(
     """A finished study with exact effects and chance, whose task, tags and SAEs have hostile names. Not to be written to."""
     import shutil
 
-    from neuron_vs_sae.comparison import compare
-    from neuron_vs_sae.study import make_study
+    from neuron_vs_sae.running.comparison import compare
+    from neuron_vs_sae.studies.study import make_study
 
     folder = tmp_path_factory.mktemp("hostile")
     train, test = folder / f"{HOSTILE}.jsonl", folder / "test.jsonl"
@@ -152,3 +156,35 @@ def evident(
         "resamples": 100,
     })  # fmt: skip
     return compare(study, folder / "results")
+
+
+class Ended(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """`nvs` with these arguments, in this process and an empty folder, in a terminal of 80 columns."""
+    monkeypatch.setenv(
+        "TQDM_DISABLE", "1"
+    )  # the command sets it; tqdm reads it when it is imported, which it is by now
+    monkeypatch.setattr(tqdm, "__init__", partialmethod(tqdm.__init__, disable=True))
+    monkeypatch.chdir(tmp_path)
+    from neuron_vs_sae.cli import commands as cli
+
+    for console in (cli._out, cli._err):
+        monkeypatch.setattr(console, "width", 80)
+
+    def nvs_(*arguments: Any) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["nvs", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return Ended(int(ended.value.code or 0), *capsys.readouterr())
+
+    return nvs_

@@ -3,6 +3,7 @@
 A file in `bases/`, `attribution/` or `ablation/` without a line here fails `test_every_file_has_a_line`.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +12,8 @@ import torch
 import toys
 
 import neuron_vs_sae as nvs
-from neuron_vs_sae.basis import Basis
-from neuron_vs_sae.pairs import PromptPairs
+from neuron_vs_sae.core.basis import Basis
+from neuron_vs_sae.core.pairs import PromptPairs
 
 
 def identity_sae(hook: str, d: int = toys.D_MODEL) -> Any:
@@ -147,3 +148,25 @@ ABLATIONS: list[AblationCase] = [
     AblationCase("zero_units", basis_free=False),
     AblationCase("zero_site"),
 ]
+
+
+PAIRS = toys.pairs()
+
+
+@functools.cache
+def _made(name: str, model_name: str) -> nvs.Basis:
+    case = next(c for c in BASES if c.name == name)
+    return case.make(toys.model(model_name.removeprefix("toy-")), PAIRS)
+
+
+def make(case: BasisCase, model: Any) -> nvs.Basis:
+    return _made(case.name, model.cfg.model_name)
+
+
+def refused(case: BasisCase, ablation: str, kind: str) -> bool:
+    """Heads share one `b_O`, so `zero_site` has nothing to remove for one of them where a model has it."""
+    return case.name == "sae hook_z per head" and ablation == "zero_site" and kind in toys.BIASED
+
+
+def random_scores(basis: nvs.Basis, pairs: nvs.PromptPairs = PAIRS, positions: str = "separate") -> nvs.NodeScores:
+    return nvs.attribution.random(None, basis, pairs, positions=positions)

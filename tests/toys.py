@@ -8,8 +8,8 @@ import torch
 from sae_lens import SAE
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 
-from neuron_vs_sae.models import prepare
-from neuron_vs_sae.pairs import PromptPairs
+from neuron_vs_sae.core.pairs import PromptPairs
+from neuron_vs_sae.models.loading import prepare
 
 VOCAB = 17
 D_MODEL = 8

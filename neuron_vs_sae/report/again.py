@@ -5,8 +5,8 @@ import shlex
 import unicodedata
 from typing import Any
 
-from neuron_vs_sae import result
-from neuron_vs_sae.study import Study
+from neuron_vs_sae.studies import result
+from neuron_vs_sae.studies.study import Study
 
 
 def config(study: Study) -> str:

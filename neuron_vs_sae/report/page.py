@@ -11,18 +11,29 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from neuron_vs_sae import plots, result
-from neuron_vs_sae.caption import conventions, dictionaries
-from neuron_vs_sae.citation import bibtex
-from neuron_vs_sae.columns import USUAL, USUAL_OF_VERDICTS, Column, chosen, significantly_best, usual, with_intervals
-from neuron_vs_sae.evidence import Evidence
-from neuron_vs_sae.inert import visible
-from neuron_vs_sae.labels import labels
-from neuron_vs_sae.plots.against_size import cases, ranked
-from neuron_vs_sae.plots.estimates import exact_method
-from neuron_vs_sae.plots.style import NARROW, THEMES, narrow
+from neuron_vs_sae.core import files
+from neuron_vs_sae.report import plots
 from neuron_vs_sae.report.again import commands, config
+from neuron_vs_sae.report.caption import conventions, dictionaries
+from neuron_vs_sae.report.citation import bibtex
+from neuron_vs_sae.report.columns import (
+    USUAL,
+    USUAL_OF_VERDICTS,
+    Column,
+    chosen,
+    significantly_best,
+    usual,
+    with_intervals,
+)
+from neuron_vs_sae.report.escaping import visible
+from neuron_vs_sae.report.labels import labels
+from neuron_vs_sae.report.plots.against_size import cases, ranked
+from neuron_vs_sae.report.plots.estimates import exact_method
+from neuron_vs_sae.report.plots.style import NARROW, THEMES, narrow
 from neuron_vs_sae.report.words import question, usual_case, verdict
+from neuron_vs_sae.studies import result
+from neuron_vs_sae.studies.evidence import Evidence
+from neuron_vs_sae.studies.rows import rows_with
 
 _HERE = Path(__file__).parent
 _ACROSS = (
@@ -60,7 +71,7 @@ class Section:
 
 def write_page(found: "result.Result", evidence: Evidence, curves: pd.DataFrame) -> None:
     """`report.html` in the result's folder; `curves` is `tables.per_curve(found)`."""
-    result.write_text(found.folder / "report.html", page(found, evidence, curves))
+    files.write_text(found.folder / "report.html", page(found, evidence, curves))
 
 
 def page(found: "result.Result", evidence: Evidence, curves: pd.DataFrame) -> str:
@@ -171,7 +182,7 @@ def _verdict_tables(found: "result.Result", evidence: Evidence) -> list[HtmlTabl
             continue
         rows = with_intervals(usual_case(found, table))
         if "nodes" in set(rows["size_measure"]):
-            rows = result.rows_with(rows, size_measure="nodes")
+            rows = rows_with(rows, size_measure="nodes")
         made.append(_html(found, rows, usual(rows, wanted), evidence, name))
     return made
 
@@ -183,9 +194,9 @@ def _stability(found: "result.Result", evidence: Evidence) -> HtmlTable | None:
         return None
     name = "Overlap of circuits"
     if {"method", "against", "size"} <= set(rows):
-        rows = result.rows_with(rows, method=found.study.method[0], against="resamples")
+        rows = rows_with(rows, method=found.study.method[0], against="resamples")
         near = min(rows["size"].unique().tolist(), key=lambda size: abs(size - 100), default=100)
-        rows = result.rows_with(rows, size=near)
+        rows = rows_with(rows, size=near)
         name = f"Overlap of circuits of {near} nodes with those of resampled prompts (all: stability.csv)"
     shown = [column for column in _OVERLAP if column in rows] or list(rows.columns)
     return _html(found, rows, chosen(rows, shown), evidence, name)

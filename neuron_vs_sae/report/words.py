@@ -5,9 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from neuron_vs_sae import result
-from neuron_vs_sae.labels import labels
-from neuron_vs_sae.tables import reading
+from neuron_vs_sae.report.labels import labels
+from neuron_vs_sae.report.tables import reading
+from neuron_vs_sae.studies import result
+from neuron_vs_sae.studies.rows import rows_with
 
 _MEASURES = {
     "units": "units", "nodes": "nodes, error nodes counted", "fraction": "share of the dictionary", "bits": "bits",
@@ -65,7 +66,7 @@ def verdict(found: "result.Result", verdicts: pd.DataFrame | None, curves: pd.Da
 def usual_case(found: "result.Result", verdicts: pd.DataFrame) -> pd.DataFrame:
     """The verdicts of the study's first method, ablation and error policy."""
     study = found.study
-    return result.rows_with(verdicts, method=study.method[0], ablation=study.ablation[0], errors=study.errors[0])
+    return rows_with(verdicts, method=study.method[0], ablation=study.ablation[0], errors=study.errors[0])
 
 
 def _counts(rows: pd.DataFrame) -> Counter[str]:

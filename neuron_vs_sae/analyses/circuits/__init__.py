@@ -1,0 +1,1 @@
+"""How sparse, faithful and complete the circuits of a basis are, and how stable."""

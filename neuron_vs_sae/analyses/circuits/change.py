@@ -1,0 +1,111 @@
+"""How much a circuit's removal changes: the norm of what its nodes write beyond their reference values."""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from neuron_vs_sae.catalog.references import Ablation
+from neuron_vs_sae.core.basis import Basis, Dictionary, split
+from neuron_vs_sae.core.nodes import NodeIndex
+from neuron_vs_sae.core.pairs import PromptPairs
+from neuron_vs_sae.execution.splice import read
+
+_VALUES = 2**25
+"""Units of all sites held at once, at most: what bounds the prompts per pass (128 MiB in float32, times what ablations keep)."""
+
+
+def changes(
+    model: Any,
+    basis: Basis,
+    index: NodeIndex,
+    pairs: PromptPairs,
+    order: Int[Tensor, " nodes"],
+    sizes: Sequence[int],
+    ablate: Callable[[Basis, int], Ablation],
+    batch_size: int,
+) -> Float[Tensor, "sizes batch"]:
+    """Per circuit (the first `sizes[i]` nodes of `order`) and prompt the share of what removing all of `order` changes.
+
+    At the model's own activations on the clean prompt, removing nodes takes `sum (unit - reference) x direction`, and of error
+    nodes `error - reference`, out of what their site writes. That vector's L2 norm over all sites and real positions, divided
+    by the same norm for all nodes of `order`: 0 for no node, 1 for all. Parts may cancel, so it can pass 1 on the way, and fall.
+    It is 0 where there is nothing to take out. Norms are of the sites' own spaces: of another kind of site, it is a share of
+    another whole. What an ablation takes from the model after the site (`Reference.constants`) is a part of the error node's.
+
+    `sizes` grow; `ablate(basis, prompts per pass)` gives the reference values. Cost: as many prompts' clean pass, encoding and
+    ablation values, and each node decoded once, however many sizes there are.
+    """
+    per_prompt = sum(columns for _, columns in index.shapes) * pairs.positions
+    rows_per_pass = max(1, min(batch_size, _VALUES // per_prompt))
+    reference = ablate(basis, rows_per_pass)
+    steps = _steps(index, order, sizes)
+    columns = []
+    for rows in torch.arange(len(pairs)).split(rows_per_pass):
+        batch = pairs.batch(rows)
+        activations = read(model, batch.clean, batch.length, basis.hooks)
+        values = reference(rows)
+        squares = torch.zeros(len(sizes) + 1, len(rows), dtype=torch.float64)
+        for s, (site, dictionary) in enumerate(zip(basis.sites, basis.dictionaries, strict=True)):
+            units, error = split(dictionary, site.view(activations[site.reads]), site.view(activations[site.writes]))
+            units, error = units - values.features.units[s], error - values.features.errors[s]
+            constant = values.constants[s]
+            after = None if constant is None else constant[1]
+            real = batch.real.to(units.device)
+            squares += _squares(dictionary, units, error, after, real, steps[s], index.positions is None).cpu()
+        norms = squares.sqrt()
+        columns.append(torch.where(norms[-1] > 0, norms[:-1] / norms[-1], 0.0))
+    return torch.cat(columns, 1)
+
+
+Step = list[tuple[int, Int[Tensor, " _"], bool]]
+"""What joins one site's part of a circuit from one size to the next: (block, units, the error node too?)."""
+
+
+def _steps(index: NodeIndex, order: Int[Tensor, " nodes"], sizes: Sequence[int]) -> list[list[Step]]:
+    """Per site what each size adds to the one before, the last step being all that no size has."""
+    ends = [0, *sizes, len(order)]
+    found: list[list[Step]] = [[] for _ in index.shapes]
+    for start, end in pairwise(ends):
+        nodes = order[start:end].sort().values
+        offset = 0
+        for s, (blocks, columns) in enumerate(index.shapes):
+            low, high = torch.searchsorted(nodes, torch.tensor([offset, offset + blocks * columns])).tolist()
+            here = nodes[low:high] - offset
+            offset += blocks * columns
+            block, counts = (here // columns).unique_consecutive(return_counts=True)
+            step: Step = []
+            for b, units in zip(block.tolist(), (here % columns).split(counts.tolist()), strict=True):
+                has_error = int(units[-1]) == columns - 1  # the error node comes last
+                step.append((b, units[:-1] if has_error else units, has_error))
+            found[s].append(step)
+    return found
+
+
+def _squares(
+    dictionary: Dictionary,
+    units: Float[Tensor, "batch pos width"],
+    error: Float[Tensor, "batch pos d"],
+    after: Float[Tensor, " d_after"] | None,
+    real: Bool[Tensor, "batch pos"],
+    steps: list[Step],
+    pooled: bool,
+) -> Float[Tensor, "steps batch"]:
+    """The squared norm of what one site's nodes change, after every step; summed over real positions."""
+    at_site = torch.zeros_like(error)
+    constants = torch.zeros(units.shape[1], dtype=torch.float64, device=units.device)
+    found = []
+    for step in steps:
+        for block, chosen, has_error in step:
+            where = slice(None) if pooled else slice(block, block + 1)
+            chosen = chosen.to(units.device)
+            at_site[:, where] += dictionary.written(units[:, where][..., chosen], chosen)
+            if has_error:
+                at_site[:, where] += error[:, where]
+                constants[where] = 0.0 if after is None else float(after.double().square().sum())
+        squares = at_site.double().square().sum(-1) + constants
+        found.append((squares * real).sum(1))
+    return torch.stack(found)

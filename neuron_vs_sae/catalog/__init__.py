@@ -1,0 +1,1 @@
+"""What `nvs list` lists: one file per basis, method, ablation, metric and task; beside them, where dictionaries come from."""

@@ -1,0 +1,63 @@
+"""Zero at the site, the same in every basis."""
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from neuron_vs_sae.catalog.ablation.zero_units import zeros
+from neuron_vs_sae.catalog.references import Ablation
+from neuron_vs_sae.core.basis import Basis, Features, Site
+from neuron_vs_sae.core.errors import InputError
+from neuron_vs_sae.core.pairs import PromptPairs
+from neuron_vs_sae.execution.splice import Reference, precision
+
+
+def zero_site(
+    model: Any, basis: Basis, pairs: PromptPairs, source: PromptPairs, seed: int, batch_size: int
+) -> Ablation:
+    """Units at 0 and the error at `-decode(0)`: everything ablated writes exactly 0, everything kept is the model.
+
+    What a basis writes when its units are 0 counts as part of its error: an SAE's decoder bias, and the constant that
+    the model adds after the site (`b_out` after `mlp.hook_post`, `b_O` after `attn.hook_z`). Where there is such a
+    constant, lossless bases have an error node too; it is the same on every prompt and scores 0, so by absolute score it
+    is kept last.
+    """
+    del source, seed, batch_size
+    nothing = zeros(model, basis, pairs)
+    offsets = basis.constants(nothing.units[0])
+    errors = tuple(-offset.expand(1, 1, -1) for offset in offsets)
+    after = constants(model, basis)
+    return lambda rows: Reference(Features(nothing.units, errors), after)
+
+
+def constants(model: Any, basis: Basis) -> tuple[tuple[str, Float[Tensor, " d"]] | None, ...]:
+    """Per site `constant_after`."""
+    return tuple(constant_after(model, site) for site in basis.sites)
+
+
+def constant_after(model: Any, site: Site) -> tuple[str, Float[Tensor, " d"]] | None:
+    """(hook, vector) of what the model adds between the site and the residual stream whatever the site holds, or None.
+
+    Raises `InputError` where no hook sees that constant alone: one head of several, or a norm after it.
+    """
+    block = model.blocks[site.layer]
+    found = {
+        f"blocks.{site.layer}.mlp.hook_post": (
+            f"blocks.{site.layer}.hook_mlp_out",
+            getattr(block, "mlp", None),
+            "b_out",
+        ),
+        f"blocks.{site.layer}.attn.hook_z": (f"blocks.{site.layer}.hook_attn_out", block.attn, "b_O"),
+    }.get(site.writes)
+    if found is None:
+        return None
+    hook, module, name = found
+    vector = getattr(module, name, None)
+    if vector is None or not bool(vector.any()):
+        return None
+    normed = f"blocks.{site.layer}.ln2_post.hook_scale" in model.hook_dict
+    if site.head is not None or normed:
+        reason = "its heads share one b_O" if site.head is not None else "a norm follows it"
+        raise InputError(f"ablation 'zero_site' cannot remove {name} after {site.name}: {reason}. Use 'mean'")
+    return hook, vector.detach().to(precision(model))

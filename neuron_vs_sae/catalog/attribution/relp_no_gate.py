@@ -1,0 +1,30 @@
+"""RelP with the gate constant: the up branch gets the whole gradient of a gated MLP."""
+
+from typing import Any
+
+from neuron_vs_sae.catalog.attribution.relp import replacement_scores
+from neuron_vs_sae.core.basis import Basis
+from neuron_vs_sae.core.conventions import Pairing, Positions
+from neuron_vs_sae.core.metric import Metric
+from neuron_vs_sae.core.nodes import NodeScores
+from neuron_vs_sae.core.pairs import PromptPairs
+
+
+def relp_no_gate(
+    model: Any,
+    basis: Basis,
+    pairs: PromptPairs,
+    metric: str | Metric | None = None,
+    *,
+    pairing: Pairing = "paired",
+    positions: Positions = "separate",
+    batch_size: int = 64,
+) -> NodeScores:
+    """RelP with the gate's activation constant.
+
+    The same as `relp` where MLPs have no gate.
+    Source: Arora et al. 2026 (arXiv 2601.22594), section 3 and its ablations; otherwise as `relp`.
+    """
+    return replacement_scores(
+        model, basis, pairs, metric, pairing, positions, batch_size, gate="up_only", freeze_attention=False
+    )

@@ -1,0 +1,88 @@
+"""Control: an untrained SAE of the same shape and sparsity as a trained one."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neuron_vs_sae.catalog.bases.sae import sae
+from neuron_vs_sae.catalog.dictionaries.sources import Source
+from neuron_vs_sae.catalog.dictionaries.streaming import Shelf, Streamed
+from neuron_vs_sae.core.basis import Affine, Basis, Dictionary
+from neuron_vs_sae.core.pairs import PromptPairs
+from neuron_vs_sae.execution.splice import precision, read
+
+
+def random_sae(
+    model: Any,
+    *,
+    prompts: PromptPairs,
+    source: Source | None = None,
+    site: str | None = None,
+    layers: str | None = None,
+    any_model: bool = False,
+    revision: str | None = None,
+    shelf: Shelf | None = None,
+    seed: int = 0,
+    batch_size: int = 64,
+) -> Basis:
+    """Random unit directions as encoder and decoder, at the sites, widths and L0 of the SAEs of `source`.
+
+    A unit is `d . (x - mean)` where that exceeds a threshold, else 0 (JumpReLU); one threshold per site gives the trained
+    SAE's mean L0 on the clean and corrupt `prompts` (BOS apart), and one scale per site makes the reconstruction as good there as its
+    directions allow (least squares). Claims about trained SAEs must beat it (arXiv 2501.17727, 2602.14111).
+    """
+    trained = sae(model, source=source, site=site, layers=layers, any_model=any_model, revision=revision, shelf=shelf)
+    samples: dict[str, list[Tensor]] = {s.name: [] for s in trained.sites}
+    for batch in prompts.batches(batch_size):
+        real = batch.real
+        if prompts.bos:
+            real[:, 0] = False  # its norm can be many times the others', and it would take all the active units
+        for tokens in (batch.clean, batch.corrupt):
+            values = read(model, tokens, batch.length, trained.hooks)
+            for s in trained.sites:
+                samples[s.name].append(s.view(values[s.reads])[real])
+    dictionaries: list[Dictionary] = []
+    targets = []
+    for i, (s, like) in enumerate(zip(trained.sites, trained.dictionaries, strict=True)):
+        x = torch.cat(samples[s.name])
+        l0 = float((like.encode(x[None]) != 0).sum(-1).double().mean())
+        make = partial(_directions, like.width, like.d, 1000 * seed + i, precision(model), x.device)
+        control = _calibrated(make, x, l0)
+        size = like.width * like.d * 2 * x.element_size()
+        dictionaries.append(control() if shelf is None else Streamed(shelf, object(), size, control))
+        targets.append(l0)
+    provenance = {"like": trained.provenance["saes"], "seed": seed, "l0": targets, "calibrated_on": prompts.name}
+    return Basis("random_sae", trained.sites, tuple(dictionaries), provenance)
+
+
+def _directions(width: int, d: int, seed: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "width d"]:
+    found = torch.randn(width, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return (found / found.norm(dim=1, keepdim=True)).to(device, dtype)
+
+
+def _calibrated(
+    directions: Callable[[], Float[Tensor, "width d"]], x: Float[Tensor, "n d"], l0: float
+) -> Callable[[], Affine]:
+    """The control's maker: its threshold and scale are fitted once, to `x`, its directions drawn each time."""
+    mean, rows = x.mean(0), directions()
+    pre = (x - mean) @ rows.T
+    rank = max(1, min(round(l0 * len(x)), pre.numel() - 1))
+    # Between two values seen, so that rounding decides about none of them.
+    threshold = pre.flatten().topk(rank + 1).values[-2:].mean()
+
+    def along(y: Float[Tensor, "*batch d"], rows: Float[Tensor, "k d"]) -> Float[Tensor, "*batch k"]:
+        pre = (y - mean) @ rows.T
+        return pre * (pre > threshold)
+
+    made = along(x, rows) @ rows
+    scale = (made * (x - mean)).sum() / (made * made).sum().clamp(min=1e-12)
+
+    def make() -> Affine:
+        rows = directions()
+        return Affine(lambda y: along(y, rows), scale * rows, mean, some=lambda y, units: along(y, rows[units]))
+
+    return make

@@ -1,0 +1,144 @@
+"""Why an SAE does not explain the activations that it is given: it is tried wherever else it may belong."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neuron_vs_sae.core.basis import Basis, Dictionary, Site, split
+from neuron_vs_sae.core.errors import InputError
+from neuron_vs_sae.core.pairs import PromptPairs
+from neuron_vs_sae.execution.splice import read
+
+_TRAINED = ("sae", "transcoder")
+# SAEs explain .6 to 1 of the variance of what they were trained on. Trained ones one layer or site away were measured to
+# explain from -9 to .55; so below `_SUSPICIOUS` it is looked whether another place suits them better, by `_BETTER`.
+_SUSPICIOUS, _BETTER, _NOTHING = 0.6, 0.25, 0.2
+
+
+def explained_variance(
+    x: Float[Tensor, "batch pos d"], error: Float[Tensor, "batch pos d"], pairs: PromptPairs
+) -> float:
+    """`1 - |error|^2 / |x - mean|^2` over all real tokens but BOS."""
+    real = pairs.real
+    if pairs.bos:
+        real[:, 0] = False
+    x, error = x[real].double(), error[real].double()
+    return float(1 - (error**2).sum() / ((x - x.mean(0)) ** 2).sum())
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """How a basis does on some prompts' clean tokens, per site: active units per token, and explained variance."""
+
+    active: tuple[float, ...]
+    explained: tuple[float, ...]
+
+
+def reconstruction(model: Any, basis: Basis, pairs: PromptPairs, *, strict: bool = True) -> Reconstruction:
+    """How well each site is reconstructed on the clean prompts of `pairs` (the first 32 of them).
+
+    Raises `InputError`, naming the likely fault, for a trained SAE that explains next to nothing of its site; controls may
+    explain what they like. Not `strict`, it raises only where the fault is found (another layer, another site, a lost
+    normalisation): an SAE that explains nothing anywhere may be a poor SAE.
+    """
+    pairs = pairs.take(range(min(32, len(pairs))))
+    values = read(model, pairs.clean, pairs.length, basis.hooks)
+    active, explained = [], []
+    for site, dictionary in zip(basis.sites, basis.dictionaries, strict=True):
+        x = site.view(values[site.writes])
+        units, error = split(dictionary, site.view(values[site.reads]), x)
+        active.append(float((units != 0).sum(-1).double().mean()))
+        explained.append(explained_variance(x, error, pairs))
+        if basis.name in _TRAINED:
+            _refuse(model, basis.name, site, dictionary, pairs, explained[-1], strict)
+    return Reconstruction(tuple(active), tuple(explained))
+
+
+def _refuse(
+    model: Any, basis: str, site: Site, dictionary: Dictionary, pairs: PromptPairs, found: float, strict: bool
+) -> None:
+    if not math.isfinite(found) and not strict:
+        return  # what it comes to is said by the study: nothing to explain, or a metric that is not finite
+    if not math.isfinite(found):
+        raise InputError(
+            f"the explained variance of {basis} at {site.name} is {found}: its activations do not vary over the task's "
+            "prompts, or overflow the model's dtype (--dtype float32 has more room)"
+        )
+    fault = _fault(model, site, dictionary, pairs, found, strict) if found < _SUSPICIOUS else None
+    if fault is not None:
+        raise InputError(
+            f"the {basis} at {site.name} explains {found:.2f} of the variance there on the task's prompts (1 is all, 0 "
+            f"none): {fault}"
+        )
+
+
+def _fault(
+    model: Any, site: Site, dictionary: Dictionary, pairs: PromptPairs, found: float, strict: bool
+) -> str | None:
+    moved, other = max(_elsewhere(model, site, dictionary, pairs), default=(-torch.inf, site), key=lambda one: one[0])
+    scaled, how = max(_normalised(model, site, dictionary, pairs), key=lambda one: one[0])
+    if max(moved, scaled) < max(found + _BETTER, _SUSPICIOUS):
+        return (
+            "it is an SAE of another model, or of other weights of this one. At no site of this model does it explain much, "
+            "nor of normalised activations"
+            if strict and found < _NOTHING
+            else None
+        )
+    if moved > scaled:
+        what = "its layer is shifted" if other.kind == site.kind else "its site is wrong"
+        return f"{what}. At {other.writes} it explains {moved:.2f}: correct hook_name in its cfg.json"
+    return (
+        f"its normalisation was dropped. Of activations {how} it explains {scaled:.2f}: set normalize_activations in its "
+        "cfg.json, or fold the scale into its weights (sae.fold_activation_norm_scaling_factor of sae-lens)"
+    )
+
+
+def _elsewhere(model: Any, site: Site, dictionary: Dictionary, pairs: PromptPairs) -> Iterator[tuple[float, Site]]:
+    """(explained variance, site) at the same kind of site of every other layer, and at every other kind of its width."""
+    kinds = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_attn_out", "hook_mlp_out", "attn.hook_z")
+    known = model.hook_dict
+    for layer in range(model.cfg.n_layers):
+        moved = [_moved(site, layer)]
+        if site.reads == site.writes and site.head is None:
+            moved += [Site(layer, f"blocks.{layer}.{kind}", f"blocks.{layer}.{kind}") for kind in kinds]
+        for other in moved:
+            if other != site and other.reads in known and other.writes in known:
+                found = _explained(model, other, dictionary, pairs, lambda x: x)
+                if found is not None:
+                    yield found, other
+
+
+def _moved(site: Site, layer: int) -> Site:
+    old, new = f"blocks.{site.layer}.", f"blocks.{layer}."
+    return replace(site, layer=layer, reads=site.reads.replace(old, new), writes=site.writes.replace(old, new))
+
+
+def _normalised(model: Any, site: Site, dictionary: Dictionary, pairs: PromptPairs) -> Iterator[tuple[float, str]]:
+    """(explained variance, of what) of activations normalised as SAEs' trainers do."""
+    d = dictionary.d
+    for what, normalise in {
+        "scaled to a mean norm of sqrt(d)": lambda x: x * d**0.5 / x[:, 1:].norm(dim=-1).mean(),
+        "scaled to a mean square of 1": lambda x: x / x[:, 1:].pow(2).sum(-1).mean().sqrt(),
+        "scaled to a norm of sqrt(d) per token": lambda x: x * d**0.5 / x.norm(dim=-1, keepdim=True),
+        "centred and scaled per token (layer_norm)": lambda x: (x - x.mean(-1, keepdim=True)) / x.std(-1, keepdim=True),
+    }.items():
+        found = _explained(model, site, dictionary, pairs, normalise)
+        yield (-torch.inf if found is None else found), what
+
+
+def _explained(
+    model: Any, site: Site, dictionary: Dictionary, pairs: PromptPairs, change: Callable[[Tensor], Tensor]
+) -> float | None:
+    """Explained variance there of activations so changed; None where the width is another."""
+    values = read(model, pairs.clean, pairs.length, (site.reads, site.writes))
+    y, x = change(site.view(values[site.reads])), change(site.view(values[site.writes]))
+    try:
+        _, error = split(dictionary, y, x)
+    except RuntimeError:  # shapes that do not go together
+        return None
+    return explained_variance(x, error, pairs)

@@ -1,0 +1,252 @@
+"""Where SAEs come from: folders, sae-lens' registry, objects. What each is is known before its weights are read."""
+
+import contextlib
+import hashlib
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+
+from neuron_vs_sae.core.errors import InputError
+from neuron_vs_sae.default import MODELS
+from neuron_vs_sae.models.hub import commit
+from neuron_vs_sae.models.presets import located, preset_of, same_model
+
+Source = str | Path | torch.nn.Module | Sequence[Any]
+"""A folder, `RELEASE`, `RELEASE/ID`, an SAE, several of these joined by `+`, or a list of them."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An SAE that has not been loaded: sae-lens' configuration of it, and how to get the rest."""
+
+    name: str
+    cfg: Any
+    load: Callable[[], tuple[Any, dict[str, Any]]]
+    """(the SAE, where it came from), in sae-lens' own type."""
+    key: Any = None
+    """Equal keys are one SAE; None is an object that the caller holds."""
+
+
+def candidates(source: Source, revision: str | None = None) -> list[Candidate]:
+    """All that `source` names; only configurations are read. Raises `InputError` for what is not there or is damaged.
+
+    `revision` is a branch, tag or commit of the hub, for releases of the registry alone.
+    """
+    if isinstance(source, (str, Path)):
+        found = [source] if Path(source).exists() else str(source).split("+")
+        return [one for part in found for one in _named(part, revision)]
+    if isinstance(source, torch.nn.Module):
+        return [_given(source)]
+    parts = [(candidates(one, revision) if isinstance(one, (str, Path)) else [_given(one)]) for one in source]
+    return [one for part in parts for one in part]
+
+
+def _named(text: str | Path, revision: str | None) -> list[Candidate]:
+    folder = located(text)
+    if not folder.exists():
+        return _in_registry(str(text), revision)
+    if revision is not None:
+        raise InputError(
+            f"{folder} is a folder, which has no revision {revision!r}: only releases of the registry have"
+        )
+    return [_in_folder(f) for f in _folders(folder)]
+
+
+def _given(sae: Any) -> Candidate:
+    from sae_lens import SAE, TrainingSAE
+
+    if not isinstance(sae, SAE) or isinstance(sae, TrainingSAE):
+        raise InputError(
+            f"a {type(sae).__name__} is no SAE to use: give sae-lens' inference SAEs (save a training SAE with "
+            "save_inference_model, and load that)"
+        )
+    name = str(sae.cfg.metadata.hook_name)
+    return Candidate(name, sae.cfg, lambda: (sae, {"name": name, "given": "as an object", **_described(sae)}))
+
+
+def _folders(path: Path) -> list[Path]:
+    """Every sae-lens folder below a folder; a file of one stands for its folder."""
+    folder = path.parent if path.is_file() else path
+    found = sorted(f.parent for f in folder.rglob("cfg.json") if (f.parent / "sae_weights.safetensors").exists())
+    if not found:
+        raise InputError(
+            f"no SAE in {folder}: a sae-lens folder holds cfg.json and sae_weights.safetensors, and there is none below it"
+        )
+    return found
+
+
+def _in_folder(folder: Path) -> Candidate:
+    from sae_lens import SAE
+    from sae_lens.loading.pretrained_sae_loaders import get_sae_lens_config_from_disk, handle_config_defaulting
+
+    def load() -> tuple[Any, dict[str, Any]]:
+        with _readable(folder):
+            loaded = SAE.load_from_disk(folder)
+        digest = hashlib.sha256()
+        for file in ("cfg.json", "sae_weights.safetensors"):
+            with (folder / file).open("rb") as stream:
+                hashlib.file_digest(stream, lambda: digest)
+        packaged = folder.is_relative_to(MODELS)
+        path = f"this package's {folder.relative_to(MODELS)}" if packaged else str(folder)
+        return loaded, {"name": folder.name, "path": path, "sha256": digest.hexdigest(), **_described(loaded)}
+
+    with _readable(folder):
+        files = [(folder / file).stat() for file in ("cfg.json", "sae_weights.safetensors")]
+        key = (folder.resolve(), *((file.st_mtime_ns, file.st_size) for file in files))
+        return Candidate(
+            folder.name, _config(handle_config_defaulting(get_sae_lens_config_from_disk(folder))), load, key
+        )
+
+
+@contextlib.contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        with quiet():
+            yield
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise InputError(
+            f"the SAE in {folder} cannot be loaded by sae-lens: {type(error).__name__}: {error}. Its files are damaged, or "
+            "not of sae-lens"
+        ) from error
+
+
+def _in_registry(source: str, revision: str | None) -> list[Candidate]:
+    release, _, wanted = source.partition("/")
+    known = ids(release, source)
+    chosen = [one for one in known if not wanted or one == wanted or fnmatchcase(one, wanted)]
+    if not chosen:
+        raise InputError(
+            f"release {release} has no SAE {wanted!r}; it has {', '.join(known[:8])}{' ...' if len(known) > 8 else ''}"
+        )
+    return [_registered(release, one, revision) for one in chosen]
+
+
+def _registered(release: str, sae_id: str, revision: str | None) -> Candidate:
+    from sae_lens import SAE
+    from sae_lens.loading import pretrained_sae_loaders as loaders
+    from sae_lens.loading import pretrained_saes_directory as registry
+
+    repo = registry.get_pretrained_saes_directory()[release].repo_id
+
+    def load() -> tuple[Any, dict[str, Any]]:
+        with _reachable(release, sae_id, revision):
+            loaded = SAE.from_pretrained(release, sae_id)
+        where = {"name": f"{release}/{sae_id}", "release": release, "id": sae_id, "repo": repo}
+        return loaded, {**where, "commit": commit(repo, revision), **_described(loaded)}
+
+    with _reachable(release, sae_id, revision):
+        cfg = _config(loaders.load_sae_config_from_huggingface(release, sae_id))
+    return Candidate(f"{release}/{sae_id}", cfg, load, (release, sae_id, revision))
+
+
+@contextlib.contextmanager
+def _reachable(release: str, sae_id: str, revision: str | None) -> Iterator[None]:
+    try:
+        with quiet(), _read_from(revision):
+            yield
+    except Exception as error:  # a hub and its loaders raise of every kind
+        raise InputError(
+            f"SAE {release}/{sae_id} cannot be loaded: {str(error).splitlines()[0]}. It must be in the local cache, or the hub "
+            "in reach"
+        ) from error
+
+
+@contextlib.contextmanager
+def _read_from(revision: str | None) -> Iterator[None]:
+    """sae-lens reads the main branch, and some shapes by the network: here a revision, and the cache where it has the file."""
+    from huggingface_hub import try_to_load_from_cache
+    from sae_lens.loading import pretrained_sae_loaders as loaders
+    from safetensors import safe_open
+
+    pinned = {} if revision is None else {"revision": revision}
+    ask = loaders.get_safetensors_tensor_shapes
+
+    def shapes(repo: str, filename: str) -> dict[str, list[int]]:
+        cached = try_to_load_from_cache(repo, filename, **pinned)
+        if not isinstance(cached, str):
+            return ask(repo, filename)
+        with safe_open(cached, "pt") as file:
+            return {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+
+    with patch.multiple(
+        loaders,
+        hf_hub_download=partial(loaders.hf_hub_download, **pinned),
+        hf_hub_url=partial(loaders.hf_hub_url, **pinned),
+        get_safetensors_tensor_shapes=shapes,
+    ):
+        yield
+
+
+def _config(made: dict[str, Any]) -> Any:
+    """sae-lens' own type of a configuration that it has read and completed (`handle_config_defaulting`)."""
+    from sae_lens import SAE
+
+    return SAE.get_sae_config_class_for_architecture(made["architecture"]).from_dict(made)
+
+
+def _described(sae: Any) -> dict[str, Any]:
+    cfg = sae.cfg
+    return {
+        "architecture": cfg.architecture(),
+        "hook": cfg.metadata.hook_name,
+        "hook_out": cfg.metadata.hook_name_out,
+        "width": cfg.d_sae,
+        "normalize_activations": cfg.normalize_activations,
+        "sae_lens_version": cfg.metadata.sae_lens_version,
+    }
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silences the one warning that says how the model should have been loaded; `sae` compares that itself."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from_pretrained_kwargs")
+        yield
+
+
+def ids(release: str, source: str | None = None) -> list[str]:
+    """The SAEs of a release of sae-lens' registry. Raises `InputError`, naming the nearest, for no such release."""
+    from sae_lens.loading import pretrained_saes_directory as registry
+
+    directory = registry.get_pretrained_saes_directory()
+    if release not in directory:
+        from difflib import get_close_matches
+
+        near = get_close_matches(release, directory, n=5, cutoff=0.4)
+        raise InputError(
+            f"{source or release!r} is neither a folder nor a release of sae-lens' registry; nearest releases: "
+            f"{', '.join(near) or 'none'} (`nvs list saes`)"
+        )
+    return list(directory[release].saes_map)
+
+
+def known_releases(model: str | None = None) -> list[tuple[str, str]]:
+    """(release, what it is) of sae-lens' registry; with `model`, those that fit it, its preset's first. Offline."""
+    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+    preset = None if model is None else preset_of(model)
+    at: dict[str, list[str]] = {}
+    for by_site in (preset.saes, preset.transcoders) if preset else ():
+        for site, sources in by_site.items():
+            for source in sources:
+                at.setdefault(source.split("/")[0], []).append(f"{source}@{site}")
+    directory = sorted(get_pretrained_saes_directory().items())
+    fitting = [one for one in directory if model is None or one[0] in at or same_model(model, one[1].model)]
+    return [
+        (
+            name,
+            "; ".join(
+                [f"{release.model}, {len(release.saes_map)} SAEs", *(f"preset {one}" for one in at.get(name, ()))]
+            ),
+        )
+        for name, release in sorted(fitting, key=lambda one: one[0] not in at)
+    ]

@@ -1,0 +1,268 @@
+"""Rows of other projects' files, as rows of `{clean, corrupt, answer, foil, **tags}`."""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any, Literal
+
+from neuron_vs_sae.core.errors import InputError
+
+Format = Literal["auto", "pairs", "feature-circuits", "auto-circuit", "eap-ig", "mib"]
+Record = dict[str, Any]
+Row = dict[str, Any]
+
+_NEEDED = ("clean", "corrupt", "answer", "foil")
+# Marks et al. 2024.
+_FEATURE_CIRCUITS = {
+    "clean": "clean_prefix", "corrupt": "patch_prefix", "answer": "clean_answer", "foil": "patch_answer"
+}  # fmt: skip
+# MIB's own choice for each of its tasks, in the order in which they are looked for.
+_MIB_DEFAULTS = ("s2_io_flip_counterfactual", "symbol_counterfactual", "random_counterfactual")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How records are to be read: the format, or which column (`a`, or `a.b` inside it) holds which of the four.
+
+    `counterfactual` names MIB's column to corrupt with; `ids_from` the tokenizer of EAP-IG's token ids, `model` for the
+    model's own; `space` puts a space before answer and foil.
+    """
+
+    format: Format = "auto"
+    columns: dict[str, str] = field(default_factory=dict)
+    counterfactual: str | None = None
+    ids_from: str | None = None
+    space: bool = False
+
+
+def to_rows(source: str, records: Iterable[tuple[str, Any]], reading: Reading, tokenizer: Any) -> list[Row]:
+    """Rows from records with their labels (`row 7`). Raises `InputError` naming the source and the record's label."""
+    rows = []
+    for label, record in records:
+        try:
+            if not isinstance(record, dict):
+                raise InputError(f"a JSON object is expected, this is {type(record).__name__}")
+            format_ = _format_of(record, reading)
+            fixed = [key for key in reading.columns if key not in _MAPPED[format_]]
+            if fixed:
+                raise InputError(
+                    f"{fixed[0]}= names no column in the format '{format_}'; pass format=pairs, and the other columns' names"
+                )
+            row = _READERS[format_](record, reading, tokenizer)
+            if format_ == "mib":  # one counterfactual for all
+                reading = replace(reading, counterfactual=row["counterfactual"])
+            rows.append(_checked(row, reading))
+        except InputError as error:
+            raise InputError(f"{source}, {label}: {error}") from error.__cause__
+    return rows
+
+
+def _format_of(record: Record, reading: Reading) -> str:
+    if reading.format != "auto":
+        return reading.format
+    if len(reading.columns) == len(_NEEDED):
+        return "pairs"
+    if "clean_prefix" in record or "patch_prefix" in record:
+        return "feature-circuits"
+    if "wrong_answers" in record:
+        return "auto-circuit"
+    if "corrupted" in record:
+        return "eap-ig"
+    if "prompt" in record and _counterfactuals(record):
+        return "mib"
+    return "pairs"
+
+
+def _checked(row: Row, reading: Reading) -> Row:
+    for key in _NEEDED:
+        text = row[key]
+        if not isinstance(text, str):
+            raise InputError(f"'{reading.columns.get(key, key)}' must be text, this is {text!r}")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"'{key}' holds half a character ({error.reason})") from error
+    if reading.space:
+        row = row | {key: f" {row[key]}" for key in ("answer", "foil")}
+    return row
+
+
+def _at(record: Record, column: str) -> Any:
+    """The value of a column, or of `inner` in `column.inner`."""
+    if column in record:
+        return record[column]
+    outer, _, inner = column.partition(".")
+    inside = record.get(outer)
+    if inner and isinstance(inside, dict):
+        if inner in inside:
+            return inside[inner]
+        record = {f"{outer}.{key}": None for key in inside}
+    raise InputError(f"the column '{column}' is missing; it has {', '.join(map(str, record)) or 'none'}")
+
+
+def _named(record: Record, columns: dict[str, str], reading: Reading) -> Row:
+    """The four by their columns (the caller's choice before the format's), and every other column as a tag."""
+    of = {key: columns.get(key, key) for key in _NEEDED} | reading.columns
+    row = {key: _at(record, of[key]) for key in _NEEDED}
+    taken = {*row, *of.values(), *(column.partition(".")[0] for column in of.values())}
+    return row | {str(k): v for k, v in record.items() if k not in taken and v is not None}
+
+
+def _pairs(record: Record, reading: Reading, tokenizer: Any) -> Row:
+    return _named(record, {}, reading)
+
+
+def _feature_circuits(record: Record, reading: Reading, tokenizer: Any) -> Row:
+    return _named(record, _FEATURE_CIRCUITS, reading)
+
+
+def _auto_circuit(record: Record, reading: Reading, tokenizer: Any) -> Row:
+    """`{clean, corrupt, answers, wrong_answers}`. The first of each stands for all; the others become a tag."""
+    texts: Row = {key: _at(record, reading.columns.get(key, key)) for key in ("clean", "corrupt")}
+    for key, column in (("answer", "answers"), ("foil", "wrong_answers")):
+        several = _at(record, column)
+        if not isinstance(several, list) or not several:
+            raise InputError(f"'{column}' must be a list of at least one text, this is {several!r}")
+        texts[key] = several[0]
+        if several[1:]:
+            texts[f"other_{column}"] = json.dumps(several[1:], ensure_ascii=False)
+    taken = {"clean", "corrupt", "answers", "wrong_answers"}
+    return texts | {str(k): v for k, v in record.items() if k not in taken and v is not None}
+
+
+def _eap_ig(record: Record, reading: Reading, tokenizer: Any) -> Row:
+    """`clean, corrupted` with `correct_idx, incorrect_idx`, ids of tokens, or greater-than's `label`, a year of two digits."""
+    texts = {
+        "clean": _at(record, reading.columns.get("clean", "clean")),
+        "corrupt": _at(record, reading.columns.get("corrupt", "corrupted")),
+    }
+    if "label" in record and "correct_idx" not in record:
+        year = _integer(record["label"], "label")
+        if not 2 <= year <= 98:
+            raise InputError(f"'label' must be a year from 2 to 98, with one on either side, this is {year}")
+        # Of the years on either side, the one ten away; the corrupt prompt's year is 01, so the foil is right after it.
+        followed = {"answer": f"{min(year + 10, 99):02d}", "foil": f"{max(year - 10, 2):02d}"}
+    else:
+        columns = {"answer": "correct_idx", "foil": "incorrect_idx"} | reading.columns
+        ids = {key: (_at(record, columns[key]), columns[key]) for key in ("answer", "foil")}
+        theirs = _theirs(reading.ids_from, tokenizer)
+        followed = {key: _token(theirs, value, column) for key, (value, column) in ids.items()}
+    taken = {"clean", "corrupted", "corrupted_hard", *reading.columns.values()}
+    return texts | followed | {str(k): v for k, v in record.items() if k not in taken and v is not None}
+
+
+def _theirs(ids_from: str | None, tokenizer: Any) -> Any:
+    if ids_from is None:
+        raise InputError(
+            "this format's answers are token ids, which mean nothing without their tokenizer: pass "
+            "ids_from=NAME or ids_from=FOLDER of the tokenizer that made them (as ids_from=gpt2), or ids_from=model "
+            "where it is this model's"
+        )
+    return tokenizer if ids_from == "model" else _tokenizer(ids_from)
+
+
+@cache
+def _tokenizer(name: str) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(name)
+    except Exception as error:  # the hub's client and transformers raise of every kind
+        raise InputError(f"the tokenizer {name!r} (ids_from) cannot be loaded: {_first_line(error)}") from error
+
+
+def _token(tokenizer: Any, value: Any, column: str) -> str:
+    """The text of a token id, which may be given as `[id]`."""
+    if isinstance(value, str) and value.strip().startswith("["):
+        value = value.strip().strip("[]")
+        if "," in value:
+            raise InputError(f"'{column}' must be one token id, this is a list of several ([{value}])")
+    id_ = _integer(value, column)
+    if not 0 <= id_ < len(tokenizer):
+        raise InputError(
+            f"'{column}' is {id_}, and the tokenizer has {len(tokenizer)} tokens: it is not the one that made it"
+        )
+    # Decoded after itself: alone, a SentencePiece token loses the space that it begins with.
+    alone, twice = (tokenizer.decode([id_] * n, clean_up_tokenization_spaces=False) for n in (1, 2))
+    text = twice[len(alone) :]
+    if "\ufffd" in twice:
+        raise InputError(
+            f"'{column}' is {id_}, which is part of a character for this tokenizer: it is not the one that made it"
+        )
+    return text
+
+
+def _integer(value: Any, column: str) -> int:
+    try:
+        return int(str(value).strip())
+    except ValueError:
+        raise InputError(f"'{column}' must be a whole number, this is {value!r}") from None
+
+
+def _mib(record: Record, reading: Reading, tokenizer: Any) -> Row:
+    """`prompt` with `choices` and `answerKey`, or `label`; the same inside the column named for the counterfactual."""
+    column = _mib_column(record, reading.counterfactual)
+    other = record[column]
+    if not isinstance(other, dict):
+        raise InputError(f"'{column}' must be an object with a prompt, this is {other!r}")
+    texts: Row = {}
+    for key, answer, one in (("clean", "answer", record), ("corrupt", "foil", other)):
+        texts[key] = prompt = _at(one, "prompt")
+        gap = "" if isinstance(prompt, str) and prompt[-1:].isspace() else " "
+        texts[answer] = gap + _mib_answer(one)
+    tags = {str(k): v for k, v in record.items() if isinstance(v, (str, int)) and k not in {"prompt", *_NEEDED}}
+    return texts | tags | {"counterfactual": column.removesuffix("_counterfactual")}
+
+
+def _mib_column(record: Record, chosen: str | None) -> str:
+    there = _counterfactuals(record)
+    if chosen is not None:
+        wanted = chosen if chosen.endswith("_counterfactual") else f"{chosen}_counterfactual"
+        if wanted in there:
+            return wanted
+    else:
+        for wanted in (*_MIB_DEFAULTS, *(there if len(there) == 1 else ())):
+            if wanted in there:
+                return wanted
+    raise InputError(
+        f"{'there is no' if chosen else 'it is not clear which'} counterfactual {chosen or 'to take'}: pass "
+        f"counterfactual=, one of {', '.join(name.removesuffix('_counterfactual') for name in there) or 'none that it has'}"
+    )
+
+
+def _counterfactuals(record: Record) -> list[str]:
+    return [key for key in record if key.endswith("_counterfactual")]
+
+
+def _mib_answer(one: Record) -> str:
+    """By `answerKey` among the choices (their labels where they have any), or else `label`."""
+    if "choices" not in one:
+        return str(_at(one, "label"))
+    choices = one["choices"]
+    options = choices.get("label") if isinstance(choices, dict) else choices
+    key = _integer(_at(one, "answerKey"), "answerKey")
+    if not isinstance(options, list) or not 0 <= key < len(options):
+        raise InputError(f"'answerKey' is {key}, and 'choices' are {options!r}")
+    return str(options[key])
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+# Which of the four a caller may find a column for.
+_MAPPED: dict[str, tuple[str, ...]] = {
+    "pairs": _NEEDED,
+    "feature-circuits": _NEEDED,
+    "auto-circuit": ("clean", "corrupt"),
+    "eap-ig": _NEEDED,  # answer and foil: of columns of token ids
+    "mib": (),
+}
+_READERS: dict[str, Callable[[Record, Reading, Any], Row]] = {
+    "pairs": _pairs,
+    "feature-circuits": _feature_circuits,
+    "auto-circuit": _auto_circuit,
+    "eap-ig": _eap_ig,
+    "mib": _mib,
+}

@@ -1,0 +1,103 @@
+"""The commands of `nvs` that read finished results: tables, figures, export, citations, and what differs between two."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from neuron_vs_sae.core.errors import InputError
+
+Folder = Annotated[Path, typer.Argument(help="results of `nvs compare`")]
+Only = Annotated[list[str] | None, typer.Option(help="only these; several allowed")]
+
+
+def table(
+    folder: Folder,
+    columns: Annotated[str, typer.Option(help="columns by name, comma-separated [the usual ones]")] = "",
+    form: Annotated[str, typer.Option("--format", help="markdown, latex or csv")] = "markdown",
+    rows: Annotated[
+        str, typer.Option(help="a row per curve (curves), curve and size (sizes), or verdict (verdicts)")
+    ] = "curves",
+    task: Only = None,
+    method: Only = None,
+    ablation: Only = None,
+    errors: Only = None,
+) -> None:
+    """Print a table: columns chosen by name, as Markdown, LaTeX (booktabs, siunitx) or CSV."""
+    from neuron_vs_sae.report import tables
+    from neuron_vs_sae.studies import result
+    from neuron_vs_sae.studies.evidence import evidence
+
+    given = {"task": task, "method": method, "ablation": ablation, "errors": errors}
+    text = tables.table_of(
+        result.load(folder),
+        rows=rows,
+        columns=[name.strip() for name in columns.split(",") if name.strip()],
+        form=form,
+        verdicts=evidence(folder).verdicts,
+        **{name: values for name, values in given.items() if values},
+    )
+    typer.echo(text, nl=False)
+
+
+def figures(
+    folder: Folder,
+    out: Annotated[Path, typer.Option(help="folder for the figures")] = Path("figures"),
+    form: Annotated[str, typer.Option("--format", help="pdf, png or svg")] = "pdf",
+) -> None:
+    """Write the figures for a paper, at column width: curves by task, and sizes."""
+    from neuron_vs_sae.report import paper_figures
+    from neuron_vs_sae.report.plots.against_size import cases
+    from neuron_vs_sae.studies import result
+
+    if form not in ("pdf", "png", "svg"):
+        raise InputError(f"no figure format {form!r}; there are: pdf, png, svg")
+    found = result.load(folder)
+    drawn = {
+        f"curves-{i}": paper_figures.curves(found, task=task, ablation=ablation, errors=errors)
+        for i, (task, ablation, errors) in enumerate(cases(found), 1)
+    }
+    for name, figure in {**drawn, "sizes": paper_figures.sizes(found)}.items():
+        paper_figures.save(figure, out / f"{name}.{form}")
+        typer.echo(out / f"{name}.{form}")
+
+
+def export(
+    folder: Folder,
+    form: Annotated[str, typer.Option("--format", help="saebench")] = "saebench",
+    out: Annotated[Path | None, typer.Option(help="where eval_results/ is made [the results' folder]")] = None,
+) -> None:
+    """Write a result in another tool's schema: SAEBench's, a JSON file per basis of SAEs."""
+    from neuron_vs_sae.report import saebench
+    from neuron_vs_sae.studies import result
+
+    if form != "saebench":
+        raise InputError(f"no export format {form!r}; there is: saebench")
+    for file in saebench.export(result.load(folder), folder if out is None else out):
+        typer.echo(file)
+
+
+def cite(folder: Folder) -> None:
+    """Print the BibTeX of what a result used: this tool, model, dictionaries, tasks, methods, statistics."""
+    from neuron_vs_sae.report import citation
+    from neuron_vs_sae.studies import result
+
+    typer.echo(citation.bibtex(result.load(folder)), nl=False)
+
+
+def compare_results(a: Folder, b: Annotated[Path, typer.Argument(help="other results")]) -> None:
+    """Say what differs between two results: settings, what made them, numbers, sizes, verdicts. Exit status 1 where anything does."""
+    from neuron_vs_sae.studies import differences, result
+
+    found = differences.differences(result.load(a), result.load(b))
+    typer.echo(differences.told(found))
+    if not found.alike:
+        raise typer.Exit(1)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make them commands of `nvs`."""
+    for name, command in (
+        ("table", table), ("figures", figures), ("export", export), ("cite", cite), ("compare-results", compare_results),
+    ):  # fmt: skip
+        app.command(name)(command)

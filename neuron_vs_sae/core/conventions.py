@@ -1,0 +1,36 @@
+"""The choices that change a number, or say how it is computed: each by its names, once. Nothing heavy is imported here."""
+
+from typing import Literal
+
+Dtype = Literal["float32", "float64", "bfloat16", "float16"]
+"""The model's precision; scores and metrics are in float32 or better."""
+
+Backend = Literal["hooked", "bridge"]
+"""transformer-lens' own implementation of a model, or its hooks around transformers'."""
+
+Engine = Literal["fast", "exact"]
+"""How circuits are run: `execution/engine.py`, at the circuit's cost, or `execution/splice.py`, every dictionary whole; equal up
+to rounding."""
+
+Pairing = Literal["paired", "unpaired"]
+"""Attribution against the corrupt prompt, or against zero units and zero error."""
+
+Positions = Literal["separate", "pooled"]
+"""A node per unit and position, or per unit for all positions."""
+
+RankBy = Literal["absolute", "signed"]
+"""Rank nodes by |score|, or by score: those that help first."""
+
+ErrorPolicy = Literal["nodes", "keep", "ablate", "resid_only"]
+"""What happens to the error nodes of bases that have them, in the circuit, complement and empty runs alike.
+
+nodes: they are ranked, counted, kept and ablated like units. keep: always kept, not counted. ablate: always ablated, not
+counted, so the whole dictionary's faithfulness is its reconstruction's, not 1. resid_only: always ablated at sites
+outside the residual stream, like `nodes` in it.
+"""
+
+MeanSource = Literal["evaluation", "discovery"]
+"""Whose corrupt prompts the mean ablations average."""
+
+Gate = Literal["half", "full", "up_only"]
+"""RelP's rule for a gated MLP's product: half the gradient to each branch; all of it to each; all to the up branch, none to the gate."""

@@ -1,0 +1,166 @@
+"""Nodes of a basis in one flat canonical order, a score for each, and circuits: sets of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import lgamma, log
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from neuron_vs_sae.core.conventions import RankBy
+from neuron_vs_sae.core.errors import InputError, check_choice
+
+
+@dataclass(frozen=True)
+class NodeIndex:
+    """The flat order of all nodes: site by site, position by position, the units and then the error node.
+
+    `positions` is the number of token positions, or None when they are pooled: a node is then a unit at all of them.
+    Every site has one error node per position; whether it takes part is the error policy's choice (`evaluation`).
+    """
+
+    sites: tuple[str, ...]
+    widths: tuple[int, ...]
+    positions: int | None
+    basis: str = ""
+    """What the units are, so that one basis's scores are not taken for another's of the same shape."""
+
+    @property
+    def blocks(self) -> int:
+        """Positions told apart: 1 when pooled."""
+        return 1 if self.positions is None else self.positions
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """Per site (positions told apart, units + 1 error node)."""
+        return tuple((self.blocks, width + 1) for width in self.widths)
+
+    def __len__(self) -> int:
+        return sum(blocks * columns for blocks, columns in self.shapes)
+
+    def flatten(
+        self,
+        units: Sequence[Float[Tensor, "blocks _"]] | Sequence[Bool[Tensor, "blocks _"]],
+        errors: Sequence[Float[Tensor, " blocks"]] | Sequence[Bool[Tensor, " blocks"]],
+    ) -> Float[Tensor, " nodes"] | Bool[Tensor, " nodes"]:
+        """One value per node from per-site values of units and error nodes."""
+        return torch.cat([torch.cat([u, e[:, None]], 1).flatten() for u, e in zip(units, errors, strict=True)])
+
+    def unflatten(self, flat: Float[Tensor, " nodes"] | Bool[Tensor, " nodes"]) -> list[tuple[Tensor, Tensor]]:
+        """Per site (units `[blocks, width]`, error nodes `[blocks]`): the inverse of `flatten`."""
+        parts = flat.split([blocks * columns for blocks, columns in self.shapes])
+        tables = [part.reshape(shape) for part, shape in zip(parts, self.shapes, strict=True)]
+        return [(table[:, :-1], table[:, -1]) for table in tables]
+
+    @property
+    def is_error(self) -> Bool[Tensor, " nodes"]:
+        return self.flatten(
+            [torch.zeros(self.blocks, width, dtype=torch.bool) for width in self.widths],
+            [torch.ones(self.blocks, dtype=torch.bool) for _ in self.widths],
+        )
+
+    def name(self, node: int) -> str:
+        """`blocks.3.mlp.hook_post/1207@5`, `.../error@5`; without `@position` when pooled."""
+        left = node
+        for site, (blocks, columns) in zip(self.sites, self.shapes, strict=True):
+            if 0 <= left < blocks * columns:
+                block, unit = divmod(left, columns)
+                what = "error" if unit == columns - 1 else str(unit)
+                return f"{site}/{what}" if self.positions is None else f"{site}/{what}@{block}"
+            left -= blocks * columns
+        raise IndexError(f"there is no node {node}: they are 0 to {len(self) - 1}")
+
+
+@dataclass(frozen=True, eq=False)
+class Circuit:
+    """A set of nodes, kept while everything else is ablated. `nodes` are distinct flat indices, best first."""
+
+    index: NodeIndex
+    nodes: Int[Tensor, " k"]
+
+    def __len__(self) -> int:
+        return self.nodes.shape[0]
+
+    @property
+    def n_error_nodes(self) -> int:
+        return int(self.index.is_error[self.nodes].sum())
+
+    @property
+    def n_units(self) -> int:
+        return len(self) - self.n_error_nodes
+
+    @property
+    def mask(self) -> Bool[Tensor, " nodes"]:
+        kept = torch.zeros(len(self.index), dtype=torch.bool)
+        kept[self.nodes] = True
+        return kept
+
+    @property
+    def names(self) -> list[str]:
+        return [self.index.name(node) for node in self.nodes.tolist()]
+
+
+@dataclass(frozen=True, eq=False)
+class NodeScores:
+    """The estimated drop in the metric if a node alone were ablated: metric units, mean over prompts; > 0: it helps.
+
+    (`delta` and `random` are baselines in units of their own, as their docstrings say.) `by_group` is the same, mean over
+    the prompts of each group in float32, where the prompts were in groups (`PromptPairs.groups`) and the method is a mean
+    over prompts. Raises `InputError` when a score is not finite.
+    """
+
+    index: NodeIndex
+    values: Float[Tensor, " nodes"]
+    by_group: Float[Tensor, "groups nodes"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.values.shape[0] != len(self.index):
+            raise InputError(f"{self.values.shape[0]} scores for {len(self.index)} nodes")
+        bad = (~self.values.isfinite()).nonzero().flatten()
+        if len(bad):
+            raise InputError(
+                f"{len(bad)} of {len(self.values)} scores are NaN or infinite, the first at node "
+                f"{self.index.name(int(bad[0]))}: look for NaN in the model's or the SAE's weights (`nvs check`), "
+                "or use a wider dtype"
+            )
+
+    def top(self, k: int, *, rank_by: RankBy = "absolute", among: Bool[Tensor, " nodes"] | None = None) -> Circuit:
+        """The `k` nodes of largest |score| (`absolute`) or score (`signed`); ties go to the earlier node.
+
+        Exactly `k`, and nested: `top(j)` is a subset of `top(k)` for j <= k. `among` restricts the choice.
+        """
+        order = self.order(rank_by=rank_by, among=among)
+        if not 0 <= k <= len(order):
+            raise InputError(f"a circuit of {k} nodes is asked for, and there are {len(order)} to choose from")
+        return Circuit(self.index, order[:k])
+
+    def order(self, *, rank_by: RankBy = "absolute", among: Bool[Tensor, " nodes"] | None = None) -> Int[Tensor, " k"]:
+        """All nodes (of `among`), best first."""
+        check_choice("rank_by", rank_by, RankBy)
+        keys = self.values.abs() if rank_by == "absolute" else self.values
+        candidates = torch.arange(len(self.index)) if among is None else among.nonzero().flatten()
+        return candidates[torch.sort(keys[candidates], descending=True, stable=True).indices]
+
+    def by_site(self) -> list[tuple[Tensor, Tensor]]:
+        """Per site (units `[blocks, width]`, error nodes `[blocks]`)."""
+        return self.index.unflatten(self.values)
+
+
+def log_sizes(total: int) -> tuple[int, ...]:
+    """0, 1, 2, 5, 10, 20, 50, ... and `total`: the same grid for every basis, up to its own number of nodes."""
+    grid = [0] + [m * 10**e for e in range(len(str(max(total, 1)))) for m in (1, 2, 5)]
+    return (*[k for k in grid if k < total], total)
+
+
+MIB_FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+def mib_sizes(total: int) -> tuple[int, ...]:
+    """The node counts nearest to MIB's fractions (.1 % to 100 %) of `total`."""
+    return tuple(round(p * total) for p in MIB_FRACTIONS)
+
+
+def bits(total: int, k: int) -> float:
+    """log2 of the number of circuits of `k` nodes among `total`: the size that is comparable between dictionaries."""
+    return (lgamma(total + 1) - lgamma(k + 1) - lgamma(total - k + 1)) / log(2)

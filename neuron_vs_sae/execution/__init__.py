@@ -1,0 +1,1 @@
+"""Runs of a model, and the only hooks."""

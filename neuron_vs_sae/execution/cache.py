@@ -1,0 +1,190 @@
+"""What the plain model gives on a batch of prompts, computed once: shared by the bases, methods and ablations of a study.
+
+Nothing is shared unless a `with sharing(...)` says for how long: inside it the model's weights must not change. In memory
+always, least recently used out; on disk where a folder is given, so that other runs have it too.
+"""
+
+import hashlib
+import os
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, final
+from zlib import crc32
+
+import torch
+from filelock import FileLock
+from jaxtyping import Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from neuron_vs_sae.execution.memory import free_memory
+
+Tensors = dict[str, Tensor]
+
+
+@final
+class Cache:
+    """Tensors by what they were computed from: the model's weights, the tokens, and a name for the computation."""
+
+    def __init__(self, model: Any, folder: Path | None, limit: float):
+        self.model, self.folder, self.limit = model, folder, int(limit * 2**30)
+        self.room = free_memory(next(model.parameters()).device) // 8
+        self.held: OrderedDict[str, Tensors] = OrderedDict()
+        self.bytes = 0
+        self.computed = self.found = 0
+        self.model_key = "" if folder is None else _fingerprint(model)
+
+    def get(self, name: str, tokens: Int[Tensor, "batch pos"], make: Callable[[], Tensors]) -> Tensors:
+        """`make()`, unless it is there already. The tensors are shared: not to be written to."""
+        key = self.key(name, tokens)
+        value = self.held.get(key)
+        if value is None:
+            value = self._read(key)
+            if value is None:
+                value = make()
+                self.computed += 1
+                self._write(key, value)
+            else:
+                self.found += 1
+            self._hold(key, value)
+        else:
+            self.found += 1
+            self.held.move_to_end(key)
+        return value
+
+    def key(self, name: str, tokens: Int[Tensor, "batch pos"]) -> str:
+        digest = hashlib.sha256(f"{self.model_key} {name} {tuple(tokens.shape)} ".encode())
+        digest.update(_bytes(tokens))
+        return digest.hexdigest()
+
+    def _hold(self, key: str, value: Tensors) -> None:
+        self.held[key] = value
+        self.bytes += _size(value)
+        while self.bytes > self.room:
+            self.bytes -= _size(self.held.popitem(last=False)[1])
+
+    def _read(self, key: str) -> Tensors | None:
+        if self.folder is None:
+            return None
+        file = self.folder / f"{key}.safetensors"
+        device = str(next(self.model.parameters()).device)
+        try:
+            with safe_open(file, "pt", device=device) as stored:
+                value = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a mapping)
+                if stored.metadata() != {"sum": _checksum(value)}:
+                    raise SafetensorError("its tensors are not those that were written")
+            os.utime(file)  # used now: kept longest
+        except FileNotFoundError:
+            return None
+        except (OSError, SafetensorError) as error:
+            warnings.warn(f"{file} is damaged ({error}): what it held is computed again", stacklevel=4)
+            return None
+        return value
+
+    def _write(self, key: str, value: Tensors) -> None:
+        if self.folder is None:
+            return
+        from neuron_vs_sae.core.files import write
+
+        kept = {name: x.contiguous() for name, x in value.items()}
+        write(self.folder / f"{key}.safetensors", lambda file: save_file(kept, file, {"sum": _checksum(kept)}))
+        _trim(self.folder, self.limit)
+
+
+_CURRENT: ContextVar[Cache | None] = ContextVar("cache", default=None)
+
+
+@contextmanager
+def sharing(model: Any, folder: Path | None = None, limit: float = 10.0) -> Iterator[Cache]:
+    """What this model gives is kept and used again, until the end of the `with`; on disk (at most `limit` GiB) in `folder`.
+
+    Several runs may use one folder at once. Raises `FolderError` where it cannot be written.
+    """
+    made = Cache(model, folder, limit)
+    before = _CURRENT.set(made)
+    try:
+        yield made
+    finally:
+        _CURRENT.reset(before)
+
+
+def shared(model: Any, name: str, tokens: Int[Tensor, "batch pos"], make: Callable[[], Tensors]) -> Tensors:
+    """`make()`, or what it gave before for this model, name and tokens, where results are shared now."""
+    cache = _cache_of(model)
+    return make() if cache is None else cache.get(name, tokens, make)
+
+
+def shared_each(
+    model: Any, names: Sequence[str], tokens: Int[Tensor, "batch pos"], make: Callable[[Sequence[str]], Tensors]
+) -> Tensors:
+    """`make(names)`, one tensor by name, of which those that are in memory are not made again."""
+    cache = _cache_of(model)
+    if cache is None:
+        return make(names)
+    made: Tensors = {}
+
+    def one(name: str) -> Tensors:
+        if name not in made:
+            made.update(make([n for n in names if cache.key(n, tokens) not in cache.held]))
+        return {name: made[name]}
+
+    return {name: cache.get(name, tokens, lambda name=name: one(name))[name] for name in names}
+
+
+def _cache_of(model: Any) -> Cache | None:
+    cache = _CURRENT.get()
+    if cache is None or cache.model is not model or any(hook.fwd_hooks for hook in model.hook_dict.values()):
+        return None
+    return cache
+
+
+def _checksum(value: Tensors) -> str:
+    found = 0
+    for _, tensor in sorted(value.items()):
+        found = crc32(_bytes(tensor), found)
+    return f"{found:08x}"
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
+
+
+def _size(value: Tensors) -> int:
+    return sum(x.numel() * x.element_size() for x in value.values())
+
+
+def _fingerprint(model: Any) -> str:
+    """A hash of every weight, of the settings, and of the versions that say what is computed from them."""
+    digest = hashlib.sha256()
+    for package in ("neuron_vs_sae", "torch", "transformer-lens"):
+        digest.update(f"{package} {version(package)} ".encode())
+    digest.update(
+        f"{type(model).__name__} {next(model.parameters()).device.type} {sorted(model.cfg.to_dict().items(), key=str)}".encode()
+    )
+    for name, tensor in model.state_dict().items():
+        digest.update(f" {name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(_bytes(tensor))
+    return digest.hexdigest()
+
+
+def _trim(folder: Path, limit: int) -> None:
+    """Remove what was not used for longest until the folder's tensors take no more than `limit` bytes."""
+    with FileLock(folder / ".lock"):
+        files = []
+        for file in folder.glob("*.safetensors"):
+            try:
+                files.append((file.stat().st_mtime, file.stat().st_size, file))
+            except FileNotFoundError:
+                continue
+        total = sum(size for _, size, _ in files)
+        for _, size, file in sorted(files):
+            if total <= limit:
+                break
+            file.unlink(missing_ok=True)
+            total -= size

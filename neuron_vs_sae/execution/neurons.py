@@ -1,0 +1,71 @@
+"""MLP neurons seen from what the MLP writes: a transcoder without an error, whose decoder is `W_out`."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import gelu
+
+from neuron_vs_sae.core.basis import Dictionary
+
+# transformer-lens writes GPT-2's GELU out in five passes over memory.
+_ACTIVATIONS: dict[Any, Callable[[Tensor], Tensor]] = {
+    "gelu_new": partial(gelu, approximate="tanh"),
+    "gelu_fast": partial(gelu, approximate="tanh"),
+}
+
+
+class Neurons(Dictionary):
+    """Read an MLP's input, write `post @ W_out + b_out`, with no error."""
+
+    lossless = True
+
+    def __init__(self, mlp: Any, dtype: torch.dtype):
+        self.mlp, self.dtype = mlp, dtype
+        self.width, self.d = mlp.W_out.shape
+        self.act = activation(mlp)
+        self.gated = hasattr(mlp, "W_gate")
+
+    def _post(self, y: Tensor, units: Any) -> Tensor:
+        mlp = self.mlp
+        y = y.to(mlp.W_in.dtype)
+        if self.gated:
+            return self.act(y @ mlp.W_gate[:, units]) * (y @ mlp.W_in[:, units]) + mlp.b_in[units]
+        return self.act(y @ mlp.W_in[:, units] + mlp.b_in[units])
+
+    def encode(self, y: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch {self.width}"]:
+        return self._post(y, slice(None)).to(self.dtype)
+
+    def encode_some(self, y: Float[Tensor, "*batch d_in"], units: Int[Tensor, " k"]) -> Float[Tensor, "*batch k"]:
+        return self._post(y, units).to(self.dtype)
+
+    def decode(self, units: Float[Tensor, "*batch {self.width}"]) -> Float[Tensor, "*batch {self.d}"]:
+        return (units.to(self.mlp.W_out.dtype) @ self.mlp.W_out + self.mlp.b_out).to(self.dtype)
+
+    def directions(self, units: Int[Tensor, " k"]) -> Float[Tensor, "k {self.d}"]:
+        return self.mlp.W_out[units].to(self.dtype)
+
+    def pull_back(self, gradient: Float[Tensor, "*batch {self.d}"]) -> Float[Tensor, "*batch {self.width}"]:
+        return gradient @ self.mlp.W_out.T.to(self.dtype)
+
+
+def activation(mlp: Any) -> Callable[[Tensor], Tensor]:
+    """The MLP's elementwise nonlinearity."""
+    return _ACTIVATIONS.get(mlp.cfg.act_fn) or mlp.act_fn
+
+
+def is_known(mlp: Any) -> bool:
+    from transformer_lens.components.mlps.gated_mlp import GatedMLP
+    from transformer_lens.components.mlps.mlp import MLP
+
+    return type(mlp) in (MLP, GatedMLP) and not mlp.cfg.is_layer_norm_activation()
+
+
+def post(mlp: Any, y: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch width"]:
+    """What leaves the nonlinearity (and gate) of a known MLP."""
+    if hasattr(mlp, "W_gate"):
+        return activation(mlp)(y @ mlp.W_gate) * (y @ mlp.W_in) + mlp.b_in
+    return activation(mlp)(y @ mlp.W_in + mlp.b_in)

@@ -1,0 +1,188 @@
+"""What a run keeps, cell by cell: which units of which site at which position differ from the run it starts from.
+
+A circuit's run is the run in which nothing is kept, but for the circuit; its complement's is the run in which everything
+is kept, but for the circuit. So a run is one of two bases and the nodes that are *flipped* in it, and costs what those cost.
+A cell (a site at a position) whose flipped units are `F` is written in one of three ways:
+
+    REFERENCE   reference + sum over F of (unit - its reference) x direction       units of F live, the error ablated
+    LIVE        x         - sum over F of (unit - its reference) x direction       units of F ablated, the error live
+    WHOLE       decode(all units, each live or at its reference) + error, live or not    the rest: the error node is flipped
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from neuron_vs_sae.core.nodes import NodeIndex
+
+REFERENCE, LIVE, WHOLE = range(3)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """`full`: everything is kept but the `flipped` nodes; otherwise nothing is but them."""
+
+    full: bool
+    flipped: Int[Tensor, " k"]
+
+
+@dataclass(frozen=True)
+class ErrorNode:
+    """The error nodes of one site: kept in the run that keeps nothing, and in the one that keeps everything?
+
+    `exact`: nothing is left over there, so either way it writes the same.
+    """
+
+    empty: bool
+    full: bool
+    exact: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Flips:
+    """What one run flips at one site, by block (position, or 0 where they are pooled)."""
+
+    units: dict[int, Int[Tensor, " k"]]
+    errors: frozenset[int]
+
+    @property
+    def blocks(self) -> set[int]:
+        return {*self.units, *self.errors}
+
+
+@dataclass(frozen=True, eq=False)
+class Correction:
+    """`units` in the cells (`run[i]`, `position[i]`): `sign[i, k]` is 1 to add unit k's change, -1 to take it off, else 0."""
+
+    units: Int[Tensor, " k"]
+    run: Int[Tensor, " n"]
+    position: Int[Tensor, " n"]
+    sign: Float[Tensor, "n k"]
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """How one site is written in some runs, from position `first` on; positions count from there."""
+
+    first: int
+    form: Int[Tensor, "runs pos"]
+    error: Bool[Tensor, "runs pos"]
+    corrections: tuple[Correction, ...]
+    whole: tuple[Int[Tensor, " n"], Int[Tensor, " n"], Bool[Tensor, "n _"]]
+    listed: Bool[Tensor, "runs pos"]
+
+
+def flips(index: NodeIndex, run: Run) -> list[Flips]:
+    """The run's flipped nodes, site by site."""
+    found, offset = [], 0
+    nodes = run.flipped.sort().values
+    for blocks, columns in index.shapes:
+        end = offset + blocks * columns
+        low, high = torch.searchsorted(nodes, torch.tensor([offset, end])).tolist()
+        here = nodes[low:high] - offset
+        offset = end
+        unit = here % columns
+        names, counts = (here // columns).unique_consecutive(return_counts=True)
+        units, errors = {}, set()
+        for block, part in zip(names.tolist(), unit.split(counts.tolist()), strict=True):
+            if int(part[-1]) == columns - 1:  # the error node comes last
+                errors.add(block)
+                part = part[:-1]
+            if len(part):
+                units[block] = part
+        found.append(Flips(units, frozenset(errors)))
+    return found
+
+
+def form_of(error: ErrorNode, full: bool, flipped: bool) -> int:
+    """How a cell is written, in a run from that base, with its error node flipped or not."""
+    live = (error.full if full else error.empty) != flipped
+    if error.exact or live == full:
+        return LIVE if full else REFERENCE
+    return WHOLE
+
+
+def cells(
+    full: Sequence[bool], flipped: Sequence[Flips], error: ErrorNode, width: int, pooled: bool, first: int, last: int
+) -> Cells:
+    """The cells of one site at positions `first` to `last` - 1, for runs from the bases `full` with these flips."""
+    n, span = len(full), last - first
+    form = torch.empty(n, span, dtype=torch.long)
+    live = torch.empty(n, span, dtype=torch.bool)
+    listed = torch.zeros(n, span, dtype=torch.bool)
+    entries: list[tuple[int, int, Tensor]] = []
+    whole: list[tuple[int, int, Tensor]] = []
+    for r, (is_full, flip) in enumerate(zip(full, flipped, strict=True)):
+        for q in range(span):
+            block = 0 if pooled else first + q
+            turned = block in flip.errors
+            form[r, q] = form_of(error, is_full, turned)
+            live[r, q] = (error.full if is_full else error.empty) != turned
+            units = flip.units.get(block)
+            if form[r, q] == WHOLE:
+                kept = torch.full((width,), is_full)
+                if units is not None:
+                    kept[units] = not is_full
+                whole.append((r, q, kept))
+            elif units is not None:
+                listed[r, q] = True
+                entries.append((r, q, units))
+    return Cells(first, form, live, tuple(_corrections(entries, form)), _stacked(whole, width), listed)
+
+
+def _corrections(entries: list[tuple[int, int, Tensor]], form: Tensor) -> list[Correction]:
+    """One correction for all cells where their units are mostly the same, else one per position."""
+    if not entries:
+        return []
+    everywhere = torch.cat([units for _, _, units in entries]).unique()
+    if len(everywhere) <= 2 * max(len(units) for _, _, units in entries):
+        return [_correction(entries, everywhere, form)]
+    by_position: dict[int, list[tuple[int, int, Tensor]]] = {}
+    for entry in entries:
+        by_position.setdefault(entry[1], []).append(entry)
+    return [_correction(part, torch.cat([u for _, _, u in part]).unique(), form) for part in by_position.values()]
+
+
+def _correction(entries: list[tuple[int, int, Tensor]], units: Tensor, form: Tensor) -> Correction:
+    run, position = torch.tensor([r for r, _, _ in entries]), torch.tensor([q for _, q, _ in entries])
+    sign = torch.zeros(len(entries), len(units))
+    for i, (r, q, own) in enumerate(entries):
+        sign[i, torch.searchsorted(units, own)] = 1.0 if form[r, q] == REFERENCE else -1.0
+    return Correction(units, run, position, sign)
+
+
+def _stacked(whole: list[tuple[int, int, Tensor]], width: int) -> tuple[Tensor, Tensor, Tensor]:
+    run = torch.tensor([r for r, _, _ in whole], dtype=torch.long)
+    position = torch.tensor([q for _, q, _ in whole], dtype=torch.long)
+    return run, position, torch.stack([k for _, _, k in whole]) if whole else torch.zeros(0, width, dtype=torch.bool)
+
+
+def beginnings(
+    full: bool,
+    flipped: Sequence[Flips],
+    errors: Sequence[ErrorNode],
+    layers: Sequence[int],
+    cuts: Sequence[bool],
+    n_layers: int,
+    positions: int,
+    pooled: bool,
+) -> tuple[int, ...]:
+    """Per layer the first position at which a run differs from its base (`positions`: none does).
+
+    Nothing before the first flipped cell can change, in its layer or a later one: attention looks back only. A site that
+    `cuts` (the residual stream, every cell at its reference) undoes what came before it.
+    """
+    first = []
+    start = positions
+    for layer in range(n_layers):
+        sites = [s for s in range(len(flipped)) if layers[s] == layer]
+        earliest = {s: (0 if pooled else min(flipped[s].blocks)) if flipped[s].blocks else positions for s in sites}
+        start = min([start, *earliest.values()])
+        first.append(start)
+        for s in sites:
+            if cuts[s] and form_of(errors[s], full, False) == REFERENCE:
+                start = earliest[s]
+    return tuple(first)

@@ -1,0 +1,1 @@
+"""Names to models: presets, folders, the hub."""

@@ -1,0 +1,75 @@
+"""What a table or figure must say of itself: model, dictionaries, conventions, prompts, intervals, and the study's key."""
+
+from typing import Any
+
+import pandas as pd
+
+from neuron_vs_sae.report.labels import labels
+from neuron_vs_sae.studies import result
+
+
+def dictionaries(found: "result.Result") -> dict[str, str]:
+    """What a basis that decodes with SAEs or transcoders is made of, by the basis's text:
+    `4 gated SAEs, 1024 units each, at hook_mlp_out (default/saes/main)`."""
+    told: dict[str, str] = {}
+    for cell, made in found.record["bases"].items():
+        basis = next((text for text in found.study.basis if cell.endswith(f"/{text}")), None)
+        parts = made.get("saes")
+        if basis is None or not parts or basis in told:
+            continue
+        kinds = sorted({str(part["architecture"]) for part in parts})
+        widths = sorted({int(part["width"]) for part in parts})
+        noun = "dictionary" if len(parts) == 1 else "dictionaries"
+        sites = sorted({str(part["hook_out"] or part["hook"]).split(".", 2)[-1] for part in parts})
+        told[basis] = (
+            f"{len(parts)} {'/'.join(kinds)} {noun}, {' or '.join(map(str, widths))} units each, at {', '.join(sites)} "
+            f"({_origin(parts[0])})"
+        )
+    return told
+
+
+def _origin(part: dict[str, Any]) -> str:
+    """The release, or the folder that holds the dictionaries of all layers."""
+    if part.get("release"):
+        return str(part["release"])
+    path = str(part.get("path") or part.get("name"))
+    return path.removeprefix("this package's ").rpartition("/")[0] or path
+
+
+def conventions(found: "result.Result", rows: pd.DataFrame, verdicts: pd.DataFrame | None) -> list[str]:
+    """Sentences on what made these rows: what they share is said, what they do not is left to the columns."""
+    study = found.study
+    first: dict[Any, Any] = rows.iloc[0].to_dict()
+    names = labels(study.basis)
+
+    def shared(column: str, words: str) -> list[str]:
+        return [words.format(rows[column].iloc[0])] if column in rows and len(set(rows[column])) == 1 else []
+
+    how = [
+        *shared("method", "method {}"),
+        *shared("ablation", "ablation {}"),
+        *shared("errors", "error policy {}"),
+        f"{study.positions} positions",
+        f"ranked by {study.rank_by} score",
+    ]
+    made_of = dictionaries(found)
+    shown = [text for text in study.basis if text in made_of and ("basis" not in rows or text in set(rows["basis"]))]
+    clusters = _clusters(rows, verdicts)
+    seeds = ", ".join(map(str, seed)) if isinstance(seed := study.seed, (list, tuple)) else str(seed)
+    return [
+        f"Model {found.summary['model'].iloc[0]} ({study.dtype}); metric {study.metric}; {', '.join(how)}.",
+        *(f"{names[text]}: {made_of[text]}." for text in shown),
+        f"{found.summary['n_discovery'].iloc[0]} prompt pairs for discovery and {first.get('n_eval', found.summary['n_eval'].iloc[0])} "
+        f"others for these numbers per task{clusters}.",
+        f"Intervals: {study.confidence:.0%} paired BCa bootstrap over prompts, {study.resamples} resamples.",
+        f"Seed {seeds}; study {study.key}.",
+    ]
+
+
+def _clusters(rows: pd.DataFrame, verdicts: pd.DataFrame | None) -> str:
+    """How many clusters the prompts form, where rows or verdicts know."""
+    for table in (rows, verdicts):
+        if table is not None and "n_clusters" in table and bool(table["n_clusters"].notna().any()):
+            counts = sorted({int(n) for n in table["n_clusters"].dropna()})
+            return f" ({counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''} clusters)"
+    return ""

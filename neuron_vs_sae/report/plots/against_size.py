@@ -1,0 +1,210 @@
+"""Scores against circuit size, and the size that a level of faithfulness needs."""
+
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from neuron_vs_sae.core.lookup import parse
+from neuron_vs_sae.report.escaping import in_figure
+from neuron_vs_sae.report.labels import labels
+from neuron_vs_sae.report.plots.style import (
+    colours_of,
+    conventions_of,
+    dashes_of,
+    faint,
+    finished,
+    markers_of,
+    panels,
+    place,
+    plain,
+)
+from neuron_vs_sae.studies import result
+from neuron_vs_sae.studies.rows import rows_with
+
+_CURVE_TITLES = ("faithfulness (1 is the model)", "completeness: what is left (0 is best)")
+_SCORES = ("faithfulness", "completeness")
+CHANCE = "chance: random circuits"
+
+
+def curves(
+    found: "result.Result", *, task: str, ablation: str = "mean", errors: str = "nodes", seed: int | None = None
+) -> go.Figure:
+    """Faithfulness and completeness against circuit size (log): a colour per basis, a dash per method, bands: intervals.
+
+    Circuits of method `random` are the band of chance, which spans the intervals of all its seeds; where there is no other
+    method they are drawn as one. Of several methods the first is shown and a menu shows the others; of several seeds of the study
+    `seed`, or the first. Raises `KeyError` when the result has no such task, ablation, error policy or seed.
+    """
+    found_cases, seeds = cases(found), found.study.seed
+    seed = seeds[0] if seed is None else seed
+    rows = found_cases.get((task, ablation, errors))
+    if rows is None or seed not in seeds:
+        raise KeyError(
+            f"the result has no curve of task {task!r} with ablation {ablation!r} and errors {errors!r}, seed {seed}; it has: "
+            f"{list(found_cases)}, seeds {list(seeds)}"
+        )
+    rows = drawable(rows_with(rows, seed=seed))
+    first = rows.iloc[0]
+    bases = found.summary["basis"].unique().tolist()
+    methods, chance = ranked(rows["method"].unique().tolist())
+    figure = panels(_CURVE_TITLES, columns=2, height=380)
+    if chance:
+        grey = {"color": "#888888", "width": 1, "dash": "dot"}
+        figure.add_trace(
+            go.Scatter(x=[None], y=[None], mode="lines", line=grey, name=CHANCE, legendgroup="chance"), **place(0, 2)
+        )
+    for basis in bases:
+        null = rows.loc[(rows["basis"] == basis) & rows["method"].isin(chance)]
+        if len(null):
+            _draw_chance(figure, null, colours_of(bases)[basis])
+    for method in methods:
+        for basis in bases:
+            line = rows_with(rows, basis=basis, method=method)
+            _draw(figure, line, basis, method, found, shown=method == methods[0])
+    for panel, level in enumerate((1.0, 0.0)):
+        where: Any = place(panel, 2)  # plotly's own annotation knows only "all"
+        figure.add_hline(y=level, line={"color": "#888888", "width": 1, "dash": "dot"}, **where)
+    figure.update_xaxes(type="log", dtick=1, title="nodes in the circuit (log scale)")
+    how = f"method {methods[0]} · " if len(methods) == 1 else ""
+    finished(figure, f"{task}: {first['model']}, {first['metric']}", how + conventions_of(first, seeds))
+    if len(methods) > 1:
+        _offer(figure, methods)
+    return figure
+
+
+def sizes(
+    found: "result.Result",
+    *,
+    method: str | None = None,
+    ablation: str | None = None,
+    errors: str | None = None,
+    level: float = 0.8,
+) -> go.Figure:
+    """The smallest size run whose faithfulness is at least `level`, by task: a marker per basis, none where none reaches it.
+
+    The study's first method, ablation and error policy where none is named. Raises `KeyError` where there is no such curve.
+    """
+    table = found.summary
+    method, ablation, errors = (
+        given or table[name].iloc[0] for given, name in ((method, "method"), (ablation, "ablation"), (errors, "errors"))
+    )
+    rows = rows_with(table, method=method, ablation=ablation, errors=errors)
+    if rows.empty:
+        raise KeyError(f"the result has no curve of method {method!r} with ablation {ablation!r} and errors {errors!r}")
+    reached = least_sizes(rows, level)
+    bases, tasks = table["basis"].unique().tolist(), rows["task"].unique().tolist()
+    names, colours, markers = labels(bases), colours_of(bases), markers_of(bases)
+    figure = panels([f"nodes for a faithfulness of {level:g}"], columns=1, height=max(200, 60 + 44 * len(tasks)))
+    for i, basis in enumerate(bases):
+        least = rows_with(reached, basis=basis)
+        offset = 0.5 * (i / max(len(bases) - 1, 1) - 0.5)  # so that equal sizes do not cover each other
+        figure.add_trace(
+            go.Scatter(
+                x=least["size"].tolist(),
+                y=[len(tasks) - 1 - tasks.index(task) + offset for task in least["task"]],
+                mode="markers",
+                name=in_figure(names[basis]),
+                marker={
+                    "color": colours[basis],
+                    "symbol": markers[basis],
+                    "size": 10,
+                    "line": {"width": 2, "color": colours[basis]},
+                },
+                text=[
+                    f"{in_figure(row['task'])}, {in_figure(names[basis])}: {row['size']} nodes, {row['n_error_nodes']} of them error nodes"
+                    for row in least.to_dict("records")
+                ],
+                hoverinfo="text",
+            )
+        )
+    figure.update_xaxes(type="log", title="nodes (log scale)")
+    figure.update_yaxes(
+        tickvals=list(range(len(tasks))),
+        ticktext=[in_figure(task) for task in reversed(tasks)],
+        range=[-0.6, len(tasks) - 0.4],
+    )
+    how = f"no marker: not reached at the sizes run · method {method} · {conventions_of(rows.iloc[0])}"
+    return finished(figure, f"Size that reaches {level:g}, by task", how)
+
+
+def drawable(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the first seed at sizes that a log axis has."""
+    return rows.loc[(rows["seed"] == rows["seed"].iloc[0]) & (rows["size"] >= 1)]
+
+
+def least_sizes(rows: pd.DataFrame, level: float) -> pd.DataFrame:
+    """Of each basis and task, the row of the smallest size whose faithfulness is at least `level`, if there is one."""
+    reached = drawable(rows).loc[lambda one: one["faithfulness"] >= level].sort_values("size", kind="stable")
+    return reached.drop_duplicates(["basis", "task"]).sort_index()
+
+
+def cases(found: "result.Result") -> dict[tuple[str, str, str], pd.DataFrame]:
+    """The summary's rows by (task, ablation, error policy), in their order."""
+    columns = ["task", "ablation", "errors"]
+    return {tuple(rows[columns].iloc[0]): rows for _, rows in found.summary.groupby(columns, sort=False)}
+
+
+def ranked(methods: list[str]) -> tuple[list[str], list[str]]:
+    """(methods to draw, methods that are chance): `random` of any seed is chance where there is anything else."""
+    chance = [method for method in methods if parse("attribution", method).name == "random"]
+    drawn = [method for method in methods if method not in chance]
+    return (drawn, chance) if drawn else (chance, [])
+
+
+def _draw(figure: go.Figure, line: pd.DataFrame, basis: str, method: str, found: "result.Result", shown: bool) -> None:
+    """A curve and its band in both panels."""
+    bases = found.summary["basis"].unique().tolist()
+    colour = colours_of(bases)[basis]
+    dash = dashes_of(ranked(found.summary["method"].unique().tolist())[0])[method]
+    name = in_figure(f"{labels(bases)[basis]} · {method}")
+    common: dict[str, Any] = {"legendgroup": name, "meta": {"method": method}, "visible": shown}
+    for panel, score in enumerate(_SCORES):
+        low, high = line[f"{score}_low"], line[f"{score}_high"]
+        if not bool(low.isna().all()):
+            band = _band(line["size"], low, high, faint(colour, 0.13))
+            figure.add_trace(go.Scatter(**band, **common, showlegend=False), **place(panel, 2))
+        figure.add_trace(
+            go.Scatter(
+                x=line["size"].tolist(), y=plain(line[score]), mode="lines+markers", name=name, showlegend=panel == 0,
+                line={"color": colour, "dash": dash, "width": 2},
+                marker={"size": 6, "symbol": markers_of(bases)[basis]}, **common,
+            ),
+            **place(panel, 2),
+        )  # fmt: skip
+
+
+def _draw_chance(figure: go.Figure, null: pd.DataFrame, colour: str) -> None:
+    """From the lowest to the highest end of the intervals (the curves, where there are none) of all seeds."""
+    for panel, score in enumerate(_SCORES):
+        ends = null.assign(low=null[f"{score}_low"].fillna(null[score]), high=null[f"{score}_high"].fillna(null[score]))
+        by_size = ends.groupby("size").agg(low=("low", "min"), high=("high", "max")).reset_index()
+        band = _band(by_size["size"], by_size["low"], by_size["high"], faint(colour, 0.16))
+        line = {"color": faint(colour, 0.6), "width": 1, "dash": "dot"}
+        named = {"legendgroup": "chance", "showlegend": False}
+        figure.add_trace(go.Scatter(**{**band, "line": line}, **named), **place(panel, 2))
+
+
+def _band(x: Any, low: Any, high: Any, fill: str) -> dict[str, Any]:
+    return {
+        "x": [*x, *x[::-1]], "y": [*plain(high), *plain(low[::-1])], "fill": "toself", "fillcolor": fill, "mode": "lines",
+        "line": {"width": 0}, "hoverinfo": "skip",
+    }  # fmt: skip
+
+
+def _offer(figure: go.Figure, methods: list[str]) -> None:
+    """A menu of methods; the chance band, which is of none, stays."""
+    traces: Any = figure.data
+    buttons = [
+        {
+            "label": in_figure(f"method {method}"),
+            "method": "restyle",
+            "args": [{"visible": [(t.meta or {}).get("method", method) == method for t in traces]}],
+        }
+        for method in methods
+    ]
+    colours = {"bgcolor": "#eeeeee", "font": {"color": "#1b1f24"}}  # plotly's menu is light on dark pages too
+    figure.update_layout(
+        updatemenus=[{"buttons": buttons, "x": 1, "xanchor": "right", "y": 1.22, "yanchor": "top", **colours}]
+    )
+    figure.layout.meta = {**figure.layout.meta, "methods": methods}

@@ -1,0 +1,171 @@
+"""What all figures share: a colour and a marker per basis, a dash per method, panels, and light or dark."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from neuron_vs_sae.core.lookup import parse
+from neuron_vs_sae.report.escaping import in_figure
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart, less its black and yellow, which vanish on a dark or a
+# white page; two more that differ from them in lightness. A basis has one colour and one marker everywhere.
+_COLOURS = {
+    "mlp_neurons": "#0072B2",
+    "sae": "#D55E00",
+    "transcoder": "#CC79A7",
+    "mlp_outputs": "#56B4E9",
+    "residual": "#009E73",
+    "attention": "#A58A00",
+    "rotation": "#6F6F6F",
+    "pca": "#E69F00",
+    "random_sae": "#96623C",
+}
+_MARKERS = {
+    "mlp_neurons": "circle", "sae": "square", "transcoder": "diamond", "mlp_outputs": "circle-open", "residual": "triangle-up",
+    "attention": "triangle-down", "rotation": "x-thin-open", "pca": "cross", "random_sae": "square-open",
+}  # fmt: skip
+_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+THEMES = {
+    "light": {"font.color": "#1b1f24", "paper_bgcolor": "#ffffff", "plot_bgcolor": "#ffffff"},
+    "dark": {"font.color": "#e4e7eb", "paper_bgcolor": "#14171b", "plot_bgcolor": "#14171b"},
+}
+NARROW = 560
+"""Width in pixels below which panels stand below each other."""
+
+
+def colours_of(bases: Iterable[str]) -> dict[str, str]:
+    """A colour per basis: its kind's own, or a free one where two bases are of one kind."""
+    return _own_or_free(bases, _COLOURS)
+
+
+def markers_of(bases: Iterable[str]) -> dict[str, str]:
+    """A marker per basis, by the same rule: what colour says is said twice."""
+    return _own_or_free(bases, _MARKERS)
+
+
+def _own_or_free(bases: Iterable[str], kinds: dict[str, str]) -> dict[str, str]:
+    taken: dict[str, str] = {}
+    for text in bases:
+        own = kinds.get(parse("bases", text).name)
+        free = [one for one in kinds.values() if one not in taken.values()] or list(kinds.values())
+        taken[text] = own if own is not None and own not in taken.values() else free[0]
+    return taken
+
+
+def dashes_of(methods: Iterable[str]) -> dict[str, str]:
+    """A dash per method, in their order."""
+    return {method: _DASHES[i % len(_DASHES)] for i, method in enumerate(methods)}
+
+
+def faint(colour: str, opacity: float) -> str:
+    """The colour, let through: `rgba(0,114,178,0.12)`."""
+    return f"rgba({int(colour[1:3], 16)},{int(colour[3:5], 16)},{int(colour[5:7], 16)},{opacity})"
+
+
+def panels(titles: Sequence[str], *, columns: int, height: int) -> go.Figure:
+    """An empty figure of one panel per title, `columns` side by side, each `height` pixels high, in the light theme."""
+    count = len(titles)
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure = make_subplots(
+        rows=rows, cols=columns, subplot_titles=[in_figure(title) for title in titles],
+        horizontal_spacing=0.3 / columns**1.5, vertical_spacing=min(0.35 / rows, 80 / (rows * height)),
+    )  # fmt: skip
+    grid = "rgba(128,128,128,0.22)"
+    common = {
+        "gridcolor": grid, "zeroline": False, "linecolor": "rgba(128,128,128,0.6)", "ticks": "outside", "automargin": True,
+        "title_standoff": 6,
+    }  # fmt: skip
+    figure.update_xaxes(**common)
+    figure.update_yaxes(**common)
+    figure.update_annotations(font_size=13)
+    figure.update_layout(
+        template="none",
+        font={"family": _FONT, "size": 12},
+        margin={"t": 100, "l": 60, "r": 20},
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#8a929b", "activecolor": "#56606a"},
+        meta={"panels": count, "columns": columns, "panel_height": height},
+        hoverlabel={"font": {"family": _FONT}},
+    )
+    return themed(figure, "light")
+
+
+def place(panel: int, columns: int) -> dict[str, Any]:
+    """Row and column of the panel of that number, for plotly."""
+    return {"row": 1 + panel // columns, "col": 1 + panel % columns}
+
+
+def finished(figure: go.Figure, title: str, subtitle: str) -> go.Figure:
+    """The figure with its title, its legend below, and as high as both need."""
+    shared = figure.layout.meta
+    traces: Any = figure.data
+    names = {t.name for t in traces if t.name and t.showlegend is not False and t.visible is not False}
+    rows = -(-shared["panels"] // shared["columns"])
+    legend = 24 * -(-len(names) // 4) if len(names) > 1 else 0
+    height = rows * shared["panel_height"] + 170 + legend
+    figure.update_layout(
+        title={
+            "text": f"{in_figure(title)}<br><sub>{in_figure(subtitle)}</sub>", "x": 0.01, "xanchor": "left", "yref": "container",
+            "y": 0.98, "yanchor": "top",
+        },
+        height=height,
+        margin_b=65 + legend,
+        showlegend=len(names) > 1,
+        legend={"orientation": "h", "yref": "container", "y": 0.0, "yanchor": "bottom", "x": 0},
+    )  # fmt: skip
+    figure.layout.meta = {**shared, "title": in_figure(title), "subtitle": in_figure(subtitle), "legend": len(names)}
+    return figure
+
+
+def themed(figure: go.Figure, theme: Literal["light", "dark"]) -> go.Figure:
+    """The figure for a light or a dark page (in place, and returned)."""
+    figure.update_layout({name.replace(".", "_"): value for name, value in THEMES[theme].items()})
+    return figure
+
+
+def narrow(figure: go.Figure) -> dict[str, dict[str, Any]]:
+    """Layout changes for a `wide` and a `narrow` page, as `Plotly.relayout` takes them: the same panels side by side, or one
+    below the other, with a legend row for every entry."""
+    shared = figure.layout.meta
+    count = shared["panels"]
+    legend = 20 * shared["legend"] if figure.layout.showlegend else 0
+    top, bottom, gap = 40, 60 + legend, 90
+    inner = count * shared["panel_height"] + (count - 1) * gap
+    wide: dict[str, Any] = {
+        "height": figure.layout.height,
+        "margin.b": figure.layout.margin.b,
+        "margin.t": 60,
+        "margin.l": 60,
+    }
+    stacked: dict[str, Any] = {
+        "height": top + inner + bottom, "margin.b": bottom, "margin.t": top, "margin.l": 46, "margin.r": 8,
+    }  # fmt: skip
+    wide["height"] -= 40  # of the title, which a page writes itself
+    wide["margin.r"] = 20
+    for i in range(count):
+        x, y = (f"{axis}axis{i + 1 if i else ''}" for axis in "xy")
+        high = 1 - i * (shared["panel_height"] + gap) / inner
+        domains = {f"{x}.domain": [0, 1], f"{y}.domain": [max(0.0, high - shared["panel_height"] / inner), high]}
+        note = {f"annotations[{i}].x": 0.5, f"annotations[{i}].y": high}
+        stacked |= domains | note
+        wide |= {f"{x}.domain": list(figure.layout[x].domain), f"{y}.domain": list(figure.layout[y].domain)}
+        wide |= {f"annotations[{i}].{at}": figure.layout.annotations[i][at] for at in "xy"}
+    return {"wide": wide, "narrow": stacked}
+
+
+def conventions_of(first: pd.Series, seeds: Sequence[int] = ()) -> str:
+    """The choices behind a figure's rows, in one line; of several `seeds`, whose rows they are."""
+    told = f" · seed {first['seed']} of {', '.join(map(str, seeds))}" if len(seeds) > 1 else ""
+    return (
+        f"ablation {first['ablation']} · errors {first['errors']} · positions {first['positions']} · "
+        f"rank by {first['rank_by']} · {first['n_eval']} prompts, {first['confidence']:.0%} bootstrap intervals{told}"
+    )
+
+
+def plain(values: Iterable[Any]) -> list[float]:
+    """Numbers of Python's, which plotly writes as they are rather than packed."""
+    return [float(value) for value in values]

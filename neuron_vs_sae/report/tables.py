@@ -1,0 +1,254 @@
+"""Tables of a result: one row per curve, per size or per verdict, as CSV, Markdown and LaTeX."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import pandas as pd
+
+from neuron_vs_sae.core import files
+from neuron_vs_sae.core.errors import InputError, check_choice
+from neuron_vs_sae.core.lookup import parse
+from neuron_vs_sae.report.caption import conventions
+from neuron_vs_sae.report.columns import (
+    USUAL,
+    USUAL_OF_SIZES,
+    USUAL_OF_VERDICTS,
+    Column,
+    chosen,
+    significantly_best,
+    usual,
+    with_intervals,
+)
+from neuron_vs_sae.report.escaping import in_latex, in_markdown
+from neuron_vs_sae.report.labels import labels
+from neuron_vs_sae.report.latex import PREAMBLE, latex
+from neuron_vs_sae.studies import result
+from neuron_vs_sae.studies.per_curve import per_curve
+from neuron_vs_sae.studies.seeds import over_seeds, sizes_told
+
+Format = Literal["markdown", "latex", "csv"]
+
+
+Rows = Literal["curves", "sizes", "verdicts"]
+
+
+_BLOCK = (
+    "basis", "site", "method", "f_empty", "n_total", "size_at_level", "error_nodes_at_level", "bits_at_level",
+    "size_at_level_stable", "size_faithful_and_complete", "area_faithfulness", "area_unfaithfulness", "area_completeness",
+)  # fmt: skip
+
+
+def write_tables(found: "result.Result", table: pd.DataFrame, verdicts: pd.DataFrame | None = None) -> None:
+    """`table.md` and `table.tex` for readers and `per_curve.csv` for programs: one row per curve; `table` is `per_curve(found)`."""
+    files.write(found.folder / "per_curve.csv", lambda file: table.to_csv(file, index=False))
+    files.write_text(found.folder / "table.md", markdown(table, found, verdicts))
+    files.write_text(found.folder / "table.tex", paper_tables(found, table, verdicts))
+
+
+def paper_tables(found: "result.Result", table: pd.DataFrame, verdicts: pd.DataFrame | None) -> str:
+    """`table.tex`: a LaTeX table per method, ablation and error policy, with the usual columns."""
+    parts = [PREAMBLE]
+    table = table.loc[table["seed"] == found.study.seed[0]]
+    for i, (_, rows) in enumerate(table.groupby(["method", "ablation", "errors"], sort=False), 1):
+        columns = [column for column in usual(with_intervals(rows), USUAL) if column.name != "method"]
+        parts.append(_as_latex(found, with_intervals(rows), columns, verdicts, f"tab:nvs-{found.study.key}-{i}"))
+    return "\n".join(parts)
+
+
+def table_of(
+    found: "result.Result",
+    *,
+    rows: str = "curves",
+    columns: Sequence[str] = (),
+    form: str = "markdown",
+    verdicts: pd.DataFrame | None = None,
+    **only: Sequence[str],
+) -> str:
+    """A result's table of the columns named (or the usual ones), in Markdown, LaTeX or CSV.
+
+    `rows`: one per curve, per curve and size, or per verdict. `only` keeps the rows with these values: `method=["relp"]`. A score's
+    interval is the column `SCORE_interval`. In Markdown and LaTeX a value is bold where it is the best of its task and a verdict says that
+    it is better than every other that is shown. Raises `InputError` for a column, value or kind of row that is not there.
+    """
+    check_choice("rows", rows, Rows)
+    check_choice("form", form, Format)
+    if rows == "verdicts" and verdicts is None:
+        raise InputError("the result holds no verdicts: they need two bases and two prompts (`nvs report` writes them)")
+    whole = {"curves": lambda: per_curve(found), "sizes": lambda: found.summary, "verdicts": lambda: verdicts}[rows]()
+    assert whole is not None
+    table = with_intervals(whole)
+    for name, values in only.items():
+        unknown = [value for value in values if value not in set(table[name])] if name in table else list(values)
+        if unknown:
+            there = ", ".join(map(str, table[name].unique())) if name in table else "no such column"
+            raise InputError(f"the table has no {name} {unknown[0]!r}; it has: {there}")
+        table = table.loc[table[name].isin(list(values))] if values else table
+    shown = {"curves": USUAL, "sizes": USUAL_OF_SIZES, "verdicts": USUAL_OF_VERDICTS}[rows]
+    specs = chosen(table, columns) if columns else usual(table, shown)
+    if form == "csv":
+        return table[[column.name for column in specs]].to_csv(index=False)
+    if form == "latex":
+        return f"{PREAMBLE}\n{_as_latex(found, table, specs, verdicts, f'tab:nvs-{found.study.key}')}"
+    bold = {column.name: significantly_best(table, column, verdicts) for column in specs}
+    told = " ".join(conventions(found, table, verdicts))
+    return f"{in_markdown(told)}\n\n{_as_markdown(_named(found, table), specs, bold)}"
+
+
+def _as_latex(
+    found: "result.Result",
+    table: pd.DataFrame,
+    columns: Sequence[Column],
+    verdicts: pd.DataFrame | None,
+    label: str,
+) -> str:
+    bold = {column.name: significantly_best(table, column, verdicts) for column in columns}
+    rule = (
+        "Bold: the best of its task, and better than every other basis shown by its verdict."
+        if any(bold.values())
+        else "No value is bold: none is better than every other of its task by a verdict."
+    )
+    meanings = "; ".join(column.meaning for column in columns if column.meaning)
+    said = ["Circuits by basis.", *conventions(found, table, verdicts), *([f"{meanings}."] if meanings else []), rule]
+    caption = in_latex(" ".join(said))
+    return latex(_named(found, table), columns, bold=bold, caption=caption, label=label)
+
+
+def _as_markdown(table: pd.DataFrame, columns: Sequence[Column], bold: dict[str, set[int]]) -> str:
+    lines = [
+        f"| {' | '.join(in_markdown(column.header) for column in columns)} |",
+        f"|{'|'.join('---' if column.digits is None else '---:' for column in columns)}|",
+    ]
+    for i, row in enumerate(table.to_dict("records")):
+        texts = [in_markdown(column.text(row[column.name])) for column in columns]
+        cells = [
+            f"**{text}**" if i in bold.get(column.name, ()) else text
+            for column, text in zip(columns, texts, strict=True)
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _named(found: "result.Result", table: pd.DataFrame) -> pd.DataFrame:
+    """The table with bases by their short names."""
+    names = labels(found.study.basis)
+    columns = [column for column in ("basis", "basis_a", "basis_b") if column in table]
+    return table.assign(**{column: [names.get(text, text) for text in table[column]] for column in columns})
+
+
+def markdown(table: pd.DataFrame, found: "result.Result", verdicts: pd.DataFrame | None = None) -> str:
+    """The table as Markdown, a block per task, ablation and error policy, under the conventions that made it.
+
+    Bold as in `table_of`."""
+    study = found.study
+    first = found.summary.iloc[0]
+    averaged = sorted({"mean", "mean_global"} & set(study.ablation))
+    source = f"; ablation {' and '.join(averaged)} over {study.mean_source} prompts" if averaged else ""
+    lines = [
+        f"# Circuits of {in_markdown(first['model'])}",
+        "",
+        f"{first['n_discovery']} pairs for discovery, {first['n_eval']} for evaluation; metric {study.metric}; positions "
+        f"{study.positions}; ranked by {study.rank_by} score; {study.pairing} attribution of {first['attribution_metric']}"
+        f"{source}; {study.dtype}; {_seeds(study.seed)}; study {study.key}.",
+        "",
+        "Sizes count units and error nodes. *nodes for 80 %*: the smallest size run whose faithfulness is at least 0.8, how many "
+        "of its nodes are error nodes, and its bits (log2 of the number of circuits of that size). *stays*: the smallest size from "
+        "which on faithfulness is at least 0.8 at every size run. *both*: 80 % with a completeness of at most 0.2. *area F*, *area "
+        "\\|1-F\\|*, *area C*: mean faithfulness (1 is the model), distance from 1, and completeness (0 is best: what is left when the "
+        "circuit is removed; below 0, removing it overshoots) over log size, on the range given, which depends on the study's "
+        "bases. *not reached*: at the sizes run. Under errors ablate and resid_only the error is missing from the complement too, "
+        "so completeness begins below 1. Intervals of every point are in summary.csv; a difference without one is no finding.",
+    ]
+    for _, rows in table.loc[table["seed"] == study.seed[0]].groupby(["task", "ablation", "errors"], sort=False):
+        case, columns = rows.iloc[0], chosen(rows, _BLOCK)
+        bold = {column.name: significantly_best(rows, column, verdicts) for column in columns}
+        lines += [
+            "",
+            f"## {in_markdown(case['task'])} (ablation {case['ablation']}, errors {case['errors']})",
+            "",
+            f"F(model) {case['f_model']:.3f}; areas from 1 to {case['area_up_to']} nodes.",
+            "",
+            _as_markdown(_named(found, rows), columns, bold).rstrip("\n"),
+        ]
+        if len(study.seed) > 1:
+            lines += _spread(rows.iloc[0], table, labels(study.basis))
+    told = reading(found, table)
+    return "\n".join([*lines, *(["", in_markdown(told)] if told else [])]) + "\n"
+
+
+def _seeds(seeds: tuple[int, ...]) -> str:
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    return f"seed {seeds[0]} where no other is named, of {', '.join(map(str, seeds))}: discovery prompts differ, evaluation's do not"
+
+
+def _spread(first: pd.Series, table: pd.DataFrame, names: dict[str, str]) -> list[str]:
+    """A table of mean and standard deviation over seeds, for the curves of one task, ablation and error policy."""
+    case = ["task", "ablation", "errors"]
+    mine = table.loc[(table[case] == first[case]).all(axis=1)]
+    areas = ("area_faithfulness", "area_unfaithfulness", "area_completeness")
+    rows = [
+        [
+            in_markdown(names[row["basis"]]), in_markdown(row["method"]), in_markdown(sizes_told(row)),
+            *(f"{number(row[f'{area}_mean'], 3)} ± {number(row[f'{area}_sd'], 3)}" for area in areas),
+        ]
+        for row in over_seeds(mine).to_dict("records")
+    ]  # fmt: skip
+    head = ["basis", "method", "nodes for 80 %: median (range)", "area F", "area \\|1-F\\|", "area C"]
+    return [
+        "",
+        f"Over {mine['seed'].nunique()} seeds (areas: mean ± standard deviation):",
+        "",
+        *("| " + " | ".join(cells) + " |" for cells in [head, ["---", "---", *["---:"] * 4], *rows]),
+    ]
+
+
+def reading(found: "result.Result", table: pd.DataFrame) -> str:
+    """One paragraph: how neurons and SAE features compare in nodes for 80 % under the first method, seed, ablation and error
+    policy of the study, and what that does not show. Empty where the study has not both bases."""
+    study = found.study
+    mine = [text for text in study.basis if parse("bases", text).name == "mlp_neurons"]
+    theirs = [text for text in study.basis if parse("bases", text).name in {"sae", "transcoder"}]
+    if not mine or not theirs:
+        return ""
+    chosen = {
+        "method": study.method[0],
+        "ablation": study.ablation[0],
+        "errors": study.errors[0],
+        "seed": study.seed[0],
+    }
+    rows = [row for row in table.to_dict("records") if all(row[k] == v for k, v in chosen.items())]
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    reached = {(row["task"], row["basis"]): row for row in rows if not pd.isna(row["size_at_level"])}
+    names = labels(study.basis)
+    told = []
+    for other in theirs:
+        pairs = [tuple(_size(reached.get((task, basis))) for basis in (mine[0], other)) for task in tasks]
+        fewer, more = sum(a < b for a, b in pairs), sum(a > b for a, b in pairs)
+        neither = sum(a == b == float("inf") for a, b in pairs)
+        theirs_reached = [reached[task, other] for task in tasks if (task, other) in reached]
+        errors = sum(int(row["error_nodes_at_level"]) for row in theirs_reached)
+        nodes = sum(int(row["size_at_level"]) for row in theirs_reached)
+        told.append(
+            f"against {names[other]}, neurons need fewer nodes on {fewer}, more on {more} and as many on "
+            f"{len(tasks) - fewer - more - neither} of {len(tasks)} task{'s' if len(tasks) > 1 else ''}"
+            + (f", and neither reaches it on {neither}" if neither else "")
+            + (f" ({errors} of {names[other]}'s {nodes} nodes are error nodes)" if nodes else "")
+        )
+    return (
+        f"Nodes for a faithfulness of 0.8 under {chosen['method']}, ablation {chosen['ablation']}, errors {chosen['errors']}: "
+        f"{'; '.join(told)}. Sizes are of the grid that was run, without intervals: a small difference is no finding. Fewer nodes are "
+        "not clearer ones: nothing here says what a node means, an error node stands for all that a dictionary misses, and "
+        "another method, ablation, error policy or model can turn the comparison around."
+    )
+
+
+def _size(row: dict[Any, Any] | None) -> float:
+    """Nodes at the level; infinitely many where it was not reached."""
+    return float("inf") if row is None else float(row["size_at_level"])
+
+
+def number(value: Any, digits: int | None = None) -> str:
+    """A size or score as text; what is not there is a size not reached or an area not run."""
+    if pd.isna(value):
+        return "not reached" if digits in (None, 0) else "not run"
+    return f"{value}" if digits is None else f"{value:.{digits}f}"

@@ -1,0 +1,170 @@
+"""Bias-corrected and accelerated (BCa) bootstrap of ratios of means, their differences, and bands over many at once.
+
+Every score here is a ratio of two means over prompts, `mean(top) / mean(bottom)`: faithfulness at a size, an area (a weighted
+mean of sizes), completeness likewise. So a resample is a weighting of prompts, and all resamples are one matrix product.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.special import ndtr, ndtri
+from scipy.stats import t
+
+from neuron_vs_sae.statistics.resampling import Draws
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Lower and upper ends; NaN where there is no interval (a single prompt or cluster)."""
+
+    low: Float[np.ndarray, " k"]
+    high: Float[np.ndarray, " k"]
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """`k` quantities: as measured, in each resample, and with each cluster left out.
+
+    Estimates of the same draws subtract: the difference is paired, resample by resample.
+    """
+
+    value: Float[np.ndarray, " k"]
+    replicates: Float[np.ndarray, "resamples k"]
+    left_out: Float[np.ndarray, "clusters k"]
+    strata: tuple[Int[np.ndarray, " members"], ...]
+
+    def __sub__(self, other: "Estimate") -> "Estimate":
+        with np.errstate(invalid="ignore"):
+            return Estimate(
+                self.value - other.value,
+                self.replicates - other.replicates,
+                self.left_out - other.left_out,
+                self.strata,
+            )
+
+    def weighted(self, weights: Float[np.ndarray, "k m"]) -> "Estimate":
+        """`m` weighted sums of the quantities: areas of a curve."""
+        return Estimate(self.value @ weights, self.replicates @ weights, self.left_out @ weights, self.strata)
+
+    @property
+    def freedom(self) -> int:
+        """Degrees of freedom: clusters less strata."""
+        return max(len(self.left_out) - len(self.strata), 1)
+
+    @property
+    def expansion(self) -> float:
+        """`sqrt(n / (n - 1))`, n being clusters per stratum: what resamples vary too little by."""
+        return float(np.sqrt(len(self.left_out) / self.freedom))
+
+    @property
+    def standard_error(self) -> Float[np.ndarray, " k"]:
+        """The standard deviation over resamples, expanded."""
+        return self.expansion * self.replicates.std(0, ddof=1)
+
+
+def ratio(top: Float[np.ndarray, "batch k"], bottom: Float[np.ndarray, "batch _"], draws: Draws) -> Estimate:
+    """`mean(top) / mean(bottom)`, prompts being drawn with both of their values; one bottom for all, or one for each."""
+    tops, bottoms = draws.groups.sums(top), draws.groups.sums(bottom)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a resample of few prompts may have no denominator
+        return Estimate(
+            value=tops.sum(0) / bottoms.sum(0),
+            replicates=draws.resampled(tops) / draws.resampled(bottoms),
+            left_out=draws.left_out(tops) / draws.left_out(bottoms),
+            strata=tuple(draws.groups.strata),
+        )
+
+
+def interval(estimate: Estimate, confidence: float | Float[np.ndarray, " k"] = 0.95) -> Interval:
+    """Pointwise BCa intervals (Efron 1987), the acceleration from leaving out clusters, with expanded tails.
+
+    Expanded: a resample of n clusters varies too little, by `(n - 1) / n`, and knows no t; so the normal quantile z of each tail is
+    `sqrt(n / (n - 1)) x t[n - 1]` (Hesterberg 2015, The American Statistician 69:371, 3.5). Otherwise they are scipy's.
+    Where BCa is undefined (a quantity that does not vary, as at size 0) it is the percentile interval; where some resample
+    has no finite value, all numbers. NaN for a single cluster. Of 95 % intervals, 93.6 to 96.1 % held the truth from 40 clusters
+    on, and 90.8 % at worst of 8 very skewed ones, where plain BCa holds 85.8 % (results/coverage.md, 2,000 samples each).
+    """
+    k = len(estimate.value)
+    if len(estimate.left_out) < 2:
+        return Interval(np.full(k, np.nan), np.full(k, np.nan))
+    half = np.broadcast_to((1 - np.asarray(confidence, dtype=float)) / 2, (k,))
+    expanded = estimate.expansion * t.ppf(half, estimate.freedom)
+    bias, acceleration = _corrections(estimate)
+    ends = []
+    ordered = np.sort(estimate.replicates, axis=0)
+    for z in (expanded, -expanded):
+        with np.errstate(invalid="ignore"):
+            corrected = ndtr(bias + (bias + z) / (1 - acceleration * (bias + z)))
+        ends.append(_quantile(ordered, np.where(np.isfinite(corrected), corrected, ndtr(z))))
+    unbounded = ~np.isfinite(estimate.replicates).all(0)
+    return Interval(np.where(unbounded, -np.inf, ends[0]), np.where(unbounded, np.inf, ends[1]))
+
+
+def band(estimate: Estimate, confidence: float = 0.95) -> Interval:
+    """A simultaneous band: with probability `confidence`, all `k` quantities are inside at once. Never inside `interval`.
+
+    sup-t (Montiel Olea and Plagborg-Møller 2019, J. Appl. Econometrics 34:1): as many standard errors either way, for every
+    quantity, as hold a share `confidence` of the resampled curves whole; the tail of that many by Student's t instead of the
+    normal. Where the pointwise interval reaches further, it is the band's end. Of six sizes, 93.6 to 97.2 % of 95 % bands held the
+    curve from 40 clusters on where prompts were normal or moderately skewed; of very skewed ones (exponential) 88.7 % at 40, 91.6 %
+    at 80 and 94.1 % at 160, because the band is symmetric (results/coverage.md).
+    """
+    pointwise = interval(estimate, confidence)
+    spread = estimate.replicates.std(0, ddof=1)
+    varies = np.isfinite(estimate.replicates).all(0) & (spread > 1e-12)
+    if len(estimate.left_out) < 2 or not varies.any():
+        return pointwise
+    away = np.abs(estimate.replicates[:, varies] - estimate.value[varies]) / spread[varies]
+    errors = float(np.quantile(away.max(1), confidence))
+    half = np.where(varies, t.isf(ndtr(-errors), estimate.freedom) * estimate.standard_error, 0.0)
+    return Interval(np.minimum(pointwise.low, estimate.value - half), np.maximum(pointwise.high, estimate.value + half))
+
+
+def tail(estimate: Estimate, at: float) -> Float[np.ndarray, " k"]:
+    """The level at which the lower end of the one-sided BCa interval is `at`: p of "the truth is at most `at`".
+
+    One minus it is p of "the truth is at least `at`". Never 0 or 1: it cannot be told more finely than resamples allow.
+    """
+    resamples = len(estimate.replicates)
+    below = (estimate.replicates < at).sum(0) + 0.5 * (estimate.replicates == at).sum(0)
+    place = ndtri((below + 0.5) / (resamples + 1))
+    bias, acceleration = _corrections(estimate)
+    bias = np.where(np.isfinite(bias), bias, 0.0)
+    shifted = (place - bias) / (1 + acceleration * (place - bias))
+    return t.cdf((shifted - bias) / estimate.expansion, estimate.freedom)
+
+
+def minimum_detectable(estimate: Estimate, alpha: float = 0.05, power: float = 0.8) -> Float[np.ndarray, " k"]:
+    """The true value that a two-sided test at `alpha` (of one comparison) finds with this power, for the clusters at hand.
+
+    `(t[1 - alpha / 2] + t[power]) x standard error`, with as many degrees of freedom as clusters less strata.
+    """
+    return (t.ppf(1 - alpha / 2, estimate.freedom) + t.ppf(power, estimate.freedom)) * estimate.standard_error
+
+
+def _corrections(estimate: Estimate) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
+    """(bias, acceleration). A quantity that does not vary has an acceleration of 0."""
+    replicates, value = estimate.replicates, estimate.value
+    below = 0.5 * ((replicates < value).mean(0) + (replicates <= value).mean(0))
+    cubes, squares = np.zeros_like(value), np.zeros_like(value)
+    for members in estimate.strata:
+        inside = estimate.left_out[members]
+        n = len(inside)
+        with np.errstate(invalid="ignore"):  # no denominator without one cluster: no acceleration
+            influence = (n - 1) * (inside.mean(0) - inside)
+        cubes += (influence**3).sum(0) / n**3
+        squares += (influence**2).sum(0) / n**2
+    scale = np.where(squares > 0, squares, 1.0) ** 1.5
+    acceleration = np.where(squares > 0, cubes / scale, 0.0) / 6
+    return ndtri(below), np.where(np.isfinite(acceleration), acceleration, 0.0)
+
+
+def _quantile(ordered: Float[np.ndarray, "resamples k"], at: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
+    """numpy's linear quantile of each sorted column at a level of its own."""
+    place = at * (len(ordered) - 1)
+    under = np.floor(place).astype(int)
+    over = np.minimum(under + 1, len(ordered) - 1)
+    columns = np.arange(ordered.shape[1])
+    low, high = ordered[under, columns], ordered[over, columns]
+    with np.errstate(invalid="ignore"):
+        return low + (high - low) * (place - under)

@@ -1,0 +1,74 @@
+"""What "as large" means between bases: the sizes of a curve's circuits by several measures, and means of a score over each."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from neuron_vs_sae.core.curve import Curve
+from neuron_vs_sae.core.errors import InputError
+
+LOGARITHMIC = ("units", "nodes", "fraction", "bits")
+MEASURES = ("units", "nodes", "fraction", "bits", "change")
+"""units: nodes that are not error nodes. nodes: all of them. fraction: nodes, of all there are. bits: log2 of the number of
+circuits of that size, as far as it grows (half of all nodes). change: what removing the circuit changes, of what removing all
+nodes does (`change.py`), as a mean over prompts.
+
+Areas are over the logarithm of all but change, which runs from 0 to 1. (Over the fraction itself, half of an area is circuits
+of more than half of all nodes, where every basis is near 1: MIB's CPR and CMD, `Curve.cpr`, are that area.)"""
+
+
+def points(curve: Curve, measure: str) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """(places in the curve's sizes, their size by the measure), the measure growing.
+
+    Of circuits that are as large by the measure, the last is kept: what it holds beyond the others comes free. A change that
+    a larger circuit falls behind (parts cancel) counts as the largest so far. Sizes of 0 have no logarithm and are left out.
+    """
+    if measure not in MEASURES:
+        raise InputError(f"no size measure {measure!r}; there are: {', '.join(MEASURES)}")
+    size = _sizes(curve, measure)
+    kept = np.ones(len(size), dtype=bool)
+    if measure == "bits":
+        kept = np.array(curve.sizes) <= curve.n_total / 2
+    if measure in LOGARITHMIC:
+        kept &= size > 0
+    place = np.flatnonzero(kept)
+    grown = np.maximum.accumulate(size[place])
+    last = np.append(np.diff(grown) > 0, True)[: len(grown)]
+    return place[last], grown[last]
+
+
+def _sizes(curve: Curve, measure: str) -> Float[np.ndarray, " sizes"]:
+    if measure == "change":
+        if curve.change is None:
+            raise InputError("this curve has no `change`: it was made by hand. `evaluate` measures it")
+        return curve.change.mean(1).numpy()
+    nodes = np.array(curve.sizes, dtype=float)
+    by_name = {"nodes": nodes, "units": nodes - curve.n_error_nodes, "fraction": nodes / curve.n_total}
+    return by_name[measure] if measure in by_name else np.array(curve.bits)
+
+
+def common_range(curves: Sequence[Curve], measure: str) -> tuple[float, float] | None:
+    """(smallest, largest) size that all of them reach by the measure; None where they share no stretch."""
+    found = [points(curve, measure)[1] for curve in curves]
+    if not all(len(sizes) for sizes in found):
+        return None
+    low, high = max(sizes[0] for sizes in found), min(sizes[-1] for sizes in found)
+    return (float(low), float(high)) if low < high else None
+
+
+def area_weights(curve: Curve, measure: str, low: float, high: float) -> Float[np.ndarray, " sizes"]:
+    """Weights, 1 in all, that make a score's mean over sizes from `low` to `high`, by the trapezoid rule.
+
+    Between sizes that were run the score is interpolated along the measure (its logarithm, for those in `LOGARITHMIC`).
+    """
+    place, size = points(curve, measure)
+    scale = np.log if measure in LOGARITHMIC else np.asarray
+    x, start, end = scale(size), float(scale(low)), float(scale(high))
+    grid = np.concatenate([[start], x[(x > start) & (x < end)], [end]])
+    steps = np.diff(grid)
+    heights = (np.append(steps, 0.0) + np.append(0.0, steps)) / 2
+    weights = np.zeros(len(curve.sizes))
+    for i, one in zip(place, np.eye(len(place)), strict=True):
+        weights[i] = np.interp(grid, x, one) @ heights
+    return weights / (end - start)

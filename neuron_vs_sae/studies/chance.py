@@ -1,0 +1,32 @@
+"""What circuits of random nodes reach: the band that a ranking has to leave."""
+
+import numpy as np
+import pandas as pd
+
+from neuron_vs_sae.core.lookup import parse
+from neuron_vs_sae.statistics.estimates import SCORES
+from neuron_vs_sae.studies import result
+
+
+def null_band(found: "result.Result", confidence: float = 0.95) -> pd.DataFrame:
+    """Faithfulness and completeness of random circuits, one row per task x basis x ablation x errors x score x size.
+
+    From every curve of method `random`, whatever its options and seed: `mean`, and `low` and `high`, quantiles over the
+    `n_curves` curves (of few, close to the smallest and largest; of one, that one). The band is of random rankings, not
+    of prompts. Without such a curve there is no row.
+    """
+    random = [method for method in found.study.method if parse("attribution", method).name == "random"]
+    rows = found.summary[found.summary["method"].isin(random)]
+    tail = (1 - confidence) / 2
+    tables = []
+    for score in SCORES:
+        values = rows.groupby(["task", "basis", "ablation", "errors", "size"], sort=False)[score]
+        table = values.agg(
+            mean="mean",
+            low=lambda v: np.quantile(v, tail),
+            high=lambda v: np.quantile(v, 1 - tail),
+            n_curves="size",
+        ).reset_index()
+        table.insert(4, "score", score)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)

@@ -1,0 +1,170 @@
+"""What differs between two results: settings, what made them, and numbers."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from neuron_vs_sae.core.files import read_tensors
+from neuron_vs_sae.studies import result
+from neuron_vs_sae.studies.evidence import evidence
+from neuron_vs_sae.studies.rows import CURVE
+
+_NUMBERS = ("f_model", "f_empty", "f_circuit", "f_complement", "faithfulness", "completeness")
+_LEVEL = 0.8
+TOP = 100
+# Of one run, not of the numbers.
+_INCIDENTAL = ("started", "threads", "batch_size", "platform")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A thing that is not the same in both: `what`, in `a` and in `b` (absent where only the other has it)."""
+
+    what: str
+    a: str
+    b: str
+
+
+@dataclass(frozen=True, eq=False)
+class Differences:
+    """Between two results. `numbers` has a row per curve in both: the largest absolute difference of each column, over sizes in both.
+
+    `rankings` has a row per discovery in both whose scores differ: how many of the `TOP` nodes of largest |score| (`of`, where there
+    are fewer nodes) both have. What half precision does to a ranking is read here.
+    """
+
+    settings: tuple[Difference, ...]
+    provenance: tuple[Difference, ...]
+    curves: tuple[Difference, ...]
+    numbers: pd.DataFrame
+    rankings: pd.DataFrame
+    sizes: tuple[Difference, ...]
+    verdicts: tuple[Difference, ...]
+
+    @property
+    def alike(self) -> bool:
+        """Nothing differs but when, where and with what batch size they ran."""
+        same = not (
+            self.settings or self.provenance or self.curves or self.sizes or self.verdicts or len(self.rankings)
+        )
+        return same and not bool((self.numbers[list(_NUMBERS)].to_numpy() > 0).any())
+
+
+def differences(a: "result.Result", b: "result.Result") -> Differences:
+    """What differs between two results, by curve where both have it (task, basis, method, ablation, error policy and seed)."""
+    settings = _of_mappings(a.study.model_dump(mode="json"), b.study.model_dump(mode="json"))
+    made = [_flat({**one.record["provenance"], "inputs": one.record["inputs"]}) for one in (a, b)]
+    made = [{k: v for k, v in one.items() if k not in _INCIDENTAL} for one in made]
+    key = [*dict.fromkeys([*CURVE, "seed"])]
+    tables = [one.summary.set_index(key) for one in (a, b)]
+    mine, theirs = (list(dict.fromkeys(table.index)) for table in tables)
+    both = [curve for curve in mine if curve in set(theirs)]
+    only = [
+        Difference(
+            f"curve {_named(c)}", "there" if c in set(mine) else "absent", "there" if c in set(theirs) else "absent"
+        )
+        for c in dict.fromkeys([*mine, *theirs])
+        if c not in set(both)
+    ]
+    return Differences(
+        settings=settings,
+        provenance=_of_mappings(*made),
+        curves=tuple(only),
+        numbers=_numbers(a.summary, b.summary, key),
+        rankings=_rankings(a.folder, b.folder),
+        sizes=_of_mappings(
+            *({_named(c): v for c, v in _sizes(one.summary, key).items() if c in set(both)} for one in (a, b))
+        ),
+        verdicts=_verdicts(evidence(a.folder).verdicts, evidence(b.folder).verdicts),
+    )
+
+
+def told(found: Differences) -> str:
+    """The differences as text, a paragraph per kind; what does not differ is said too."""
+    parts = []
+    for title, rows in (
+        ("Settings", found.settings),
+        ("What made them", found.provenance),
+        ("Curves that only one has", found.curves),
+        (f"Nodes for a faithfulness of {_LEVEL:g}", found.sizes),
+        ("Verdicts", found.verdicts),
+    ):
+        lines = [f"  {row.what}: {row.a} | {row.b}" for row in rows]
+        parts.append("\n".join([f"{title}:{'' if lines else ' the same'}", *lines]))
+    if len(found.rankings):
+        lines = [f"  {row['discovery']}: {row['shared']} of {row['of']}" for row in found.rankings.to_dict("records")]
+        parts.append("\n".join(["Nodes of largest |score| that both have, where scores differ:", *lines]))
+    changed: Any = found.numbers.loc[(found.numbers[list(_NUMBERS)].to_numpy() > 0).any(axis=1)]
+    if changed.empty:
+        parts.append(f"Numbers: the same in all {len(found.numbers)} curves that both have")
+    else:
+        shown = [
+            f"  {row['curve']}: {', '.join(f'{c} {row[c]:.3g}' for c in _NUMBERS)}"
+            for row in changed.to_dict("records")
+        ]
+        head = f"Numbers, largest absolute differences ({len(changed)} of {len(found.numbers)} curves differ):"
+        parts.append("\n".join([head, *shown]))
+    return "\n".join(parts)
+
+
+def _of_mappings(a: dict[str, Any], b: dict[str, Any]) -> tuple[Difference, ...]:
+    keys = [key for key in dict.fromkeys([*a, *b]) if a.get(key) != b.get(key) or (key in a) != (key in b)]
+    return tuple(Difference(key, *(str(one[key]) if key in one else "absent" for one in (a, b))) for key in keys)
+
+
+def _flat(nested: dict[str, Any], before: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        flat |= _flat(value, f"{before}{key} ") if isinstance(value, dict) else {f"{before}{key}": value}
+    return flat
+
+
+def _numbers(a: pd.DataFrame, b: pd.DataFrame, key: list[str]) -> pd.DataFrame:
+    columns = [*key, "size"]
+    joined = a[[*columns, *_NUMBERS]].merge(b[[*columns, *_NUMBERS]], on=columns, suffixes=("_a", "_b"))
+    for name in _NUMBERS:
+        joined[name] = (joined[f"{name}_a"] - joined[f"{name}_b"]).abs()
+    groups: Any = joined.groupby(key, sort=False)
+    rows = [{"curve": _named(curve), **{name: float(part[name].max()) for name in _NUMBERS}} for curve, part in groups]
+    return pd.DataFrame(rows, columns=["curve", *_NUMBERS])
+
+
+def _rankings(a: Path, b: Path) -> pd.DataFrame:
+    files = [folder / "scores.safetensors" for folder in (a, b)]
+    rows = []
+    if all(file.exists() for file in files):
+        mine, theirs = map(read_tensors, files)
+        for label in mine.keys() & theirs.keys():
+            one, other = mine[label], theirs[label]
+            if one.shape == other.shape and not torch.equal(one, other):
+                k = min(TOP, len(one))
+                tops = [set(x.abs().argsort(descending=True, stable=True)[:k].tolist()) for x in (one, other)]
+                rows.append({"discovery": label, "shared": len(tops[0] & tops[1]), "of": k})
+    return pd.DataFrame(rows, columns=["discovery", "shared", "of"]).sort_values("discovery", ignore_index=True)
+
+
+def _sizes(summary: pd.DataFrame, key: list[str]) -> dict[Any, str]:
+    """The smallest size that reaches the level, by curve."""
+    rows: Any = summary.loc[summary["faithfulness"] >= _LEVEL]
+    reached = rows.groupby(key)["size"].min().to_dict()
+    return {curve: str(reached.get(curve, "not reached")) for curve, _ in summary.groupby(key, sort=False)}
+
+
+def _verdicts(a: pd.DataFrame | None, b: pd.DataFrame | None) -> tuple[Difference, ...]:
+    if a is None and b is None:
+        return ()
+    key = ["task", "method", "ablation", "errors", "basis_a", "basis_b", "size_measure", "score"]
+    said = [
+        {}
+        if table is None
+        else {_named(row[:-1]): row[-1] for row in table[[*key, "verdict"]].itertuples(index=False, name=None)}
+        for table in (a, b)
+    ]
+    return _of_mappings(*said)
+
+
+def _named(curve: tuple[Any, ...]) -> str:
+    return " / ".join(map(str, curve))

@@ -1,0 +1,51 @@
+"""One row per curve and size: scores with their intervals, and every convention that made them."""
+
+import pandas as pd
+
+from neuron_vs_sae.core.nodes import bits
+from neuron_vs_sae.statistics.bootstrap import band, interval
+from neuron_vs_sae.statistics.estimates import estimates
+from neuron_vs_sae.studies.rows import draws_of, each_curve, to_curve, to_groups
+from neuron_vs_sae.studies.study import Study
+
+SUMMARY = [
+    "model", "task", "basis", "site", "method", "ablation", "errors", "positions", "rank_by", "metric", "n_discovery",
+    "n_eval", "size", "n_units", "n_error_nodes", "n_total", "fraction", "bits", "f_model", "f_empty", "f_circuit",
+    "f_complement", "faithfulness", "completeness", "faithfulness_low", "faithfulness_high", "completeness_low",
+    "completeness_high", "seed",
+]  # fmt: skip
+
+
+def summarise(curves: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """One row per curve and size: F's, scores, intervals and bands, sizes, and every convention that made them."""
+    tables = []
+    drawn = draws_of(curves, study.resamples)
+    for _, rows in each_curve(curves):
+        curve = to_curve(rows)
+        values = {"run", "size", "prompt", "value", "n_error_nodes", "n_total", "cluster", "stratum"}
+        labels = {c: rows[c].iloc[0] for c in rows.columns if c not in values}
+        columns = {
+            "n_eval": len(curve.whole),
+            "size": curve.sizes,
+            "n_units": [k - e for k, e in zip(curve.sizes, curve.n_error_nodes, strict=True)],
+            "n_error_nodes": curve.n_error_nodes,
+            "n_total": curve.n_total,
+            "fraction": curve.fraction,
+            "bits": [bits(curve.n_total, k) for k in curve.sizes],
+            "f_model": float(curve.whole.mean()),
+            "f_empty": float(curve.empty.mean()),
+            "f_circuit": curve.circuit.mean(1).numpy(),
+            "f_complement": curve.complement.mean(1).numpy(),
+            "faithfulness": curve.faithfulness.numpy(),
+            "completeness": curve.completeness.numpy(),
+            "confidence": study.confidence,
+        }
+        if curve.change is not None:
+            columns["change"] = curve.change.mean(1).numpy()
+        for score, estimate in estimates(curve, drawn(to_groups(rows))).items():
+            pointwise, simultaneous = interval(estimate, study.confidence), band(estimate, study.confidence)
+            columns[f"{score}_low"], columns[f"{score}_high"] = pointwise.low, pointwise.high
+            columns[f"{score}_band_low"], columns[f"{score}_band_high"] = simultaneous.low, simultaneous.high
+        tables.append(pd.DataFrame({**{k: [v] * len(curve.sizes) for k, v in labels.items()}, **columns}))
+    summary = pd.concat(tables, ignore_index=True)
+    return summary.reindex(columns=[*SUMMARY, *(c for c in summary.columns if c not in SUMMARY)])

@@ -1,0 +1,326 @@
+"""Verdicts from values per prompt: what is better, equivalent or undecided, by every measure of size, and over tasks."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from neuron_vs_sae.core.curve import Curve
+from neuron_vs_sae.core.errors import InputError
+from neuron_vs_sae.statistics.multiplicity import benjamini_hochberg, holm
+from neuron_vs_sae.statistics.resampling import Groups
+from neuron_vs_sae.statistics.size_measures import MEASURES
+from neuron_vs_sae.studies import result
+from neuron_vs_sae.studies.chance import null_band
+from neuron_vs_sae.studies.per_curve import per_curve
+from neuron_vs_sae.studies.rows import to_rows
+from neuron_vs_sae.studies.study import make_study
+from neuron_vs_sae.studies.summary import summarise
+from neuron_vs_sae.studies.verdict import ACROSS, COLUMNS, across_tasks, verdicts, write_verdicts
+
+SIZES = (0, 1, 2, 5, 10, 20)
+N = 24
+
+
+def curve(level: float, *, noise: float = 0.05, seed: int = 0, prompts: int = N, total: int = 20) -> Curve:
+    """Faithfulness is `level` at every size between none and all, completeness `1 - level`; prompts differ by `noise`."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def drawn(size: int) -> torch.Tensor:
+        return noise * torch.randn(size, prompts, generator=generator, dtype=torch.float64)
+
+    whole, empty = 4 + drawn(1)[0], drawn(1)[0]
+    inner = len(SIZES) - 2
+    levels = torch.full((inner, 1), level).double()
+    return Curve(
+        sizes=(*SIZES[:-1], total), n_error_nodes=(0,) * len(SIZES), n_total=total, whole=whole, empty=empty,
+        circuit=torch.cat([empty[None], levels * whole + (1 - levels) * empty + drawn(inner), whole[None]]),
+        complement=torch.cat([whole[None], (1 - levels) * whole + levels * empty + drawn(inner), empty[None]]),
+        change=torch.linspace(0, 1, len(SIZES)).double()[:, None].expand(-1, prompts),
+    )  # fmt: skip
+
+
+Named = dict[tuple[str, str], Curve]
+
+
+def finished(
+    curves: Named, folder: Path = Path(), groups: Groups | None = None, seed: int = 0, **settings: Any
+) -> result.Result:
+    """A result of these curves, by task and basis."""
+    tasks, bases = (list(dict.fromkeys(key[i] for key in curves)) for i in (0, 1))
+    given = {
+        "model": "gpt2",
+        "task": [f"{t}.jsonl" for t in tasks],
+        "basis": bases,
+        "resamples": 500,
+        "sign_flips": 2000,
+    }
+    study = make_study({**given, **settings})
+    rows = [
+        to_rows(
+            each,
+            {
+                "model": "gpt2", "task": task, "basis": basis, "site": "s", "method": study.method[0], "ablation": "mean",
+                "errors": "nodes", "seed": seed,
+            },
+            groups,
+        )
+        for (task, basis), each in curves.items()
+    ]  # fmt: skip
+    table = pd.concat(rows, ignore_index=True)
+    return result.Result(folder, {"study": study.model_dump(mode="json")}, table, summarise(table, study))
+
+
+def told(table: pd.DataFrame, score: str = "faithfulness", measure: str = "nodes") -> dict[str, Any]:
+    (row,) = table[(table["score"] == score) & (table["size_measure"] == measure)].to_dict("records")
+    return row
+
+
+def test_the_basis_that_needs_less_is_better_by_both_scores_and_every_measure() -> None:
+    table = verdicts(finished({("t", "mlp_neurons"): curve(0.8, seed=1), ("t", "mlp_outputs"): curve(0.4, seed=2)}))
+    assert list(table.columns) == COLUMNS
+    assert set(zip(table["size_measure"], table["score"], strict=True)) == {
+        (measure, score) for measure in MEASURES for score in ("faithfulness", "completeness")
+    }
+    assert set(table["verdict"]) == {"a better"}
+    assert told(table)["difference"] == pytest.approx(told(table)["a"] - told(table)["b"], abs=1e-12)
+    assert told(table)["difference"] > 0 > told(table, "completeness")["difference"]
+    assert (table["n"] == N).all()
+    assert (table["n_clusters"] == N).all()
+    swapped = verdicts(finished({("t", "mlp_neurons"): curve(0.4, seed=2), ("t", "mlp_outputs"): curve(0.8, seed=1)}))
+    assert set(swapped["verdict"]) == {"b better"}
+
+
+def test_equal_bases_are_equivalent_with_a_difference_of_exactly_0_and_a_p_of_1() -> None:
+    table = verdicts(finished({("t", "mlp_neurons"): curve(0.6), ("t", "mlp_outputs"): curve(0.6)}))
+    assert set(table["verdict"]) == {"equivalent"}
+    for column in ("difference", "low", "high"):
+        assert not table[column].any()
+    for column in ("p", "p_holm", "p_bh"):
+        assert (table[column] == 1).all()
+
+
+def test_a_significant_difference_within_the_margin_is_equivalence_and_beyond_a_smaller_margin_it_is_not() -> None:
+    curves = {("t", "mlp_neurons"): curve(0.62, seed=1), ("t", "mlp_outputs"): curve(0.6, seed=2)}
+    row = told(verdicts(finished(curves)))
+    assert row["low"] > 0
+    assert row["p_holm"] < 0.05
+    assert row["verdict"] == "equivalent"
+    assert told(verdicts(finished(curves, margin=0.01)))["verdict"] == "a better"
+
+
+def test_too_few_or_too_noisy_prompts_leave_it_undecided_and_say_what_they_could_have_found() -> None:
+    row = told(
+        verdicts(
+            finished(
+                {("t", "mlp_neurons"): curve(0.6, noise=2, seed=1), ("t", "mlp_outputs"): curve(0.55, noise=2, seed=2)}
+            )
+        )
+    )
+    assert row["verdict"] == "undecided"
+    assert row["minimum_detectable"] > abs(row["difference"])
+    # Five prompts have 32 sign patterns: no p below 2 / 32, however clear it is.
+    row = told(
+        verdicts(finished({("t", "mlp_neurons"): curve(0.9, prompts=5), ("t", "mlp_outputs"): curve(0.1, prompts=5)}))
+    )
+    assert row["p"] == 2 / 32
+    assert row["verdict"] == "undecided"
+
+
+def test_the_areas_over_nodes_are_those_of_the_table_per_curve() -> None:
+    found = finished({("t", "mlp_neurons"): curve(0.8, seed=1), ("t", "mlp_outputs"): curve(0.4, seed=2, total=15)})
+    areas = per_curve(found).set_index("basis")
+    for score in ("faithfulness", "completeness"):
+        row = told(verdicts(found), score)
+        assert row["a"] == pytest.approx(areas[f"area_{score}"]["mlp_neurons"], rel=1e-12)
+        assert row["b"] == pytest.approx(areas[f"area_{score}"]["mlp_outputs"], rel=1e-12)
+        assert (row["range_low"], row["range_high"]) == (1, 15)
+        low, high = (areas[f"area_{score}_{end}"]["mlp_neurons"] for end in ("low", "high"))
+        assert low < row["a"] < high
+
+
+def test_p_values_are_adjusted_for_all_comparisons_by_one_measure_and_score() -> None:
+    bases = ("mlp_neurons", "mlp_outputs", "residual")
+    table = verdicts(
+        finished(
+            {
+                (task, basis): curve(0.6, noise=1, seed=i + 3 * j)
+                for i, task in enumerate("tu")
+                for j, basis in enumerate(bases)
+            }
+        )
+    )
+    family = table[(table["size_measure"] == "bits") & (table["score"] == "completeness")]
+    assert len(family) == 2 * 2
+    assert family["p_holm"].tolist() == holm(family["p"].to_numpy()).tolist()
+    assert family["p_bh"].tolist() == benjamini_hochberg(family["p"].to_numpy()).tolist()
+
+
+def test_what_is_significant_alone_but_not_by_holm_is_undecided() -> None:
+    """Differences of about 2.5 standard errors: fifteen other comparisons forgive one false finding in twenty, Holm does not."""
+    curves: Named = {
+        ("t0", "mlp_neurons"): curve(0.75, noise=1, seed=1),
+        ("t0", "mlp_outputs"): curve(0.6, noise=1, seed=2),
+    }
+    for i in range(1, 16):
+        curves |= {
+            (f"t{i}", basis): curve(0.6, noise=1, seed=40 + 2 * i + j)
+            for j, basis in enumerate(("mlp_neurons", "mlp_outputs"))
+        }
+    table = verdicts(finished(curves, margin=0.001))
+    held_back = (table["p"] < 0.05) & (table["p_holm"] >= 0.05) & ((table["low"] > 0) | (table["high"] < 0))
+    assert held_back.any()
+    assert set(table[held_back]["verdict"]) == {"undecided"}
+
+
+def test_every_other_basis_is_compared_with_neurons_or_with_the_one_asked_for() -> None:
+    found = finished(
+        {("t", basis): curve(0.6, seed=i) for i, basis in enumerate(("residual", "mlp_neurons", "attention"))}
+    )
+    assert set(verdicts(found)["basis_a"]) == {"mlp_neurons"}
+    assert list(dict.fromkeys(verdicts(found)["basis_b"])) == ["residual", "attention"]
+    assert set(verdicts(found, against="attention")["basis_a"]) == {"attention"}
+    with pytest.raises(InputError, match="no basis 'sae' in this study; there are: residual, mlp_neurons, attention"):
+        verdicts(found, against="sae")
+
+
+def test_clusters_are_counted_and_make_intervals_wider_where_their_prompts_agree() -> None:
+    """Every prompt twice: as clusters of two nothing is gained over having it once."""
+
+    def twice(one: Curve) -> Curve:
+        names = ("whole", "empty", "circuit", "complement", "change")
+        return Curve(**{**vars(one), **{name: torch.cat([getattr(one, name)] * 2, -1) for name in names}})
+
+    single: Named = {
+        ("t", "mlp_neurons"): curve(0.6, noise=1, seed=1),
+        ("t", "mlp_outputs"): curve(0.5, noise=1, seed=2),
+    }
+    double = {key: twice(each) for key, each in single.items()}
+    groups = Groups(np.arange(2 * N) % N, np.zeros(2 * N, dtype=np.int64))
+    once, clustered, naive = (
+        told(verdicts(finished(*given))) for given in ((single,), (double, Path(), groups), (double,))
+    )
+    assert (clustered["n"], clustered["n_clusters"], naive["n_clusters"]) == (2 * N, N, 2 * N)
+    for column in ("difference", "low", "high", "p", "p_equivalence", "minimum_detectable"):
+        assert clustered[column] == pytest.approx(once[column], rel=1e-9)
+    assert naive["high"] - naive["low"] < 0.8 * (once["high"] - once["low"])
+
+
+@pytest.mark.parametrize(
+    "curves",
+    [
+        {("t", "mlp_neurons"): curve(0.6)},
+        {("t", basis): curve(0.6, prompts=1) for basis in ("mlp_neurons", "mlp_outputs")},
+    ],
+    ids=["one basis", "one prompt"],
+)
+def test_where_there_is_nothing_to_compare_there_are_columns_and_no_rows(curves: Named, tmp_path: Path) -> None:
+    found = finished(curves, tmp_path)
+    write_verdicts(found)
+    for file, columns in (("verdicts.csv", COLUMNS), ("verdicts_across_tasks.csv", ACROSS)):
+        table = pd.read_csv(tmp_path / file)
+        assert list(table.columns) == columns
+        assert len(table) == 0
+
+
+def test_two_writings_are_the_same_bytes(tmp_path: Path) -> None:
+    found = finished(
+        {
+            (t, b): curve(0.6, seed=i)
+            for i, (t, b) in enumerate([(t, b) for t in "tu" for b in ("mlp_neurons", "residual")])
+        },
+        tmp_path,
+    )
+    files = [tmp_path / "verdicts.csv", tmp_path / "verdicts_across_tasks.csv"]
+    write_verdicts(found)
+    first = [file.read_bytes() for file in files]
+    write_verdicts(found)
+    assert [file.read_bytes() for file in files] == first
+    pd.testing.assert_frame_equal(pd.read_csv(files[0]), verdicts(found), check_dtype=False)
+
+
+# Over tasks and seeds.
+
+
+def rows(verdict: Callable[[str, str], str], difference: dict[tuple[str, int], float]) -> pd.DataFrame:
+    """A table of verdicts: one pair, two measures, the tasks and seeds of `difference`."""
+    return pd.DataFrame(
+        [
+            {
+                "task": task, "seed": seed, "method": "relp", "ablation": "mean", "errors": "nodes", "basis_a": "n", "basis_b": "s",
+                "size_measure": measure, "score": "faithfulness", "difference": value, "verdict": verdict(task, measure),
+            }
+            for (task, seed), value in difference.items()
+            for measure in ("nodes", "bits")
+        ]
+    )  # fmt: skip
+
+
+def test_tasks_are_counted_averaged_and_their_dependence_on_the_measure_is_told() -> None:
+    def verdict(task: str, measure: str) -> str:
+        return {"t": "a better", "u": "equivalent" if measure == "nodes" else "undecided"}.get(
+            task, "b better" if measure == "nodes" else "a better"
+        )
+
+    table = across_tasks(rows(verdict, {("t", 0): 2.0, ("u", 0): 4.0, ("v", 0): 9.0}))
+    assert list(table.columns) == ACROSS
+    nodes, bits = table.to_dict("records")
+    assert [nodes[c] for c in ("a_better", "b_better", "equivalent", "undecided")] == [1, 1, 1, 0]
+    assert [bits[c] for c in ("a_better", "b_better", "equivalent", "undecided")] == [2, 0, 0, 1]
+    for row in (nodes, bits):
+        assert (row["mean"], row["n_tasks"], row["n_seeds"]) == (5, 3, 1)
+        assert row["high"] - row["mean"] == pytest.approx(
+            4.3027 * (13 / 3) ** 0.5, rel=1e-4
+        )  # t with 2 degrees of freedom
+        assert row["depends_on_size"]
+        assert (row["n_depending"], row["n_reversed"]) == (2, 1)
+    agreed = across_tasks(rows(lambda task, measure: "a better", {("t", 0): 1.0, ("u", 0): 1.0}))
+    assert not agreed["depends_on_size"].any()
+
+
+def test_a_task_without_every_seed_is_counted_and_not_averaged() -> None:
+    table = across_tasks(
+        rows(lambda *_: "undecided", {("t", 0): 1.0, ("t", 1): 3.0, ("u", 0): 5.0, ("u", 1): 5.0, ("v", 0): 100.0})
+    )
+    row = table.to_dict("records")[0]
+    assert (row["n_tasks"], row["n_seeds"], row["undecided"], row["mean"]) == (3, 2, 5, 3.5)
+    nowhere = across_tasks(rows(lambda *_: "undecided", {("t", 0): 1.0, ("u", 1): 3.0})).to_dict("records")[0]
+    assert nowhere["note"] == "no task has every seed"
+    assert np.isnan(nowhere["mean"])
+
+
+def test_seeds_have_verdicts_of_their_own() -> None:
+    curves: Named = {("t", "mlp_neurons"): curve(0.8, seed=1), ("t", "mlp_outputs"): curve(0.4, seed=2)}
+    first, second = finished(curves), finished({key: curve(0.5, seed=i) for i, key in enumerate(curves)}, seed=1)
+    both = result.Result(
+        Path(), first.record, pd.concat([first.curves, second.curves], ignore_index=True), first.summary
+    )
+    table = verdicts(both)
+    assert table.groupby("seed").size().to_dict() == {0: 2 * len(MEASURES), 1: 2 * len(MEASURES)}
+    assert set(across_tasks(table)["n_seeds"]) == {2}
+
+
+# What chance reaches.
+
+
+def test_the_null_band_is_over_the_random_curves_alone() -> None:
+    settings = {"method": ["random"]}
+    found = finished({("t", "mlp_neurons"): curve(0.2, noise=0)}, **settings)
+    levels = [0.0, 0.1, 0.2, 0.3, 0.4]
+    tables = [
+        finished({("t", "mlp_neurons"): curve(level, noise=0)}, seed=i, **settings).summary
+        for i, level in enumerate(levels)
+    ]
+    other = tables[0].assign(method="relp", faithfulness=0.99)
+    several = result.Result(Path(), found.record, found.curves, pd.concat([*tables, other], ignore_index=True))
+    band = null_band(several)
+    (row,) = band[(band["score"] == "faithfulness") & (band["size"] == 5)].to_dict("records")
+    assert (row["mean"], row["n_curves"]) == (pytest.approx(0.2), 5)
+    assert (row["low"], row["high"]) == pytest.approx((0.01, 0.39))  # a tenth of a step from the ends
+    one = null_band(found)
+    assert (one["low"] == one["high"]).all()
+    assert len(null_band(finished({("t", "mlp_neurons"): curve(0.2)}))) == 0

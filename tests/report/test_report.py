@@ -15,9 +15,9 @@ from chromium import PROGRAM, REASON, Page, browser
 from conftest import HOSTILE
 from verdicts import verdicts
 
-from neuron_vs_sae.report import page
 from neuron_vs_sae.report.again import config
 from neuron_vs_sae.report.escaping import in_html, visible
+from neuron_vs_sae.report.page import page
 from neuron_vs_sae.report.words import verdict
 from neuron_vs_sae.studies.evidence import Evidence, evidence
 from neuron_vs_sae.studies.per_curve import per_curve

@@ -335,7 +335,7 @@ def test_a_killed_process_leaves_what_the_next_one_goes_on_from(
     script = textwrap.dedent("""
         import json, os, signal, sys
         from pathlib import Path
-        from neuron_vs_sae.studies import result
+        from neuron_vs_sae.core import files
         from neuron_vs_sae.running.comparison import compare
         from neuron_vs_sae.studies.study import make_study
 
@@ -483,7 +483,7 @@ def test_a_full_disk_leaves_nothing_half_written_and_says_what_to_do(
         write(file, half if failing and is_cell == name.startswith("cell.") else put)
 
     with monkeypatch.context() as patch:
-        patch.setattr(result, "write", full)
+        patch.setattr(files, "write", full)
         with pytest.raises(FolderError) as caught:
             compare(a_small_study(), out, model=tiny)
     message = str(caught.value)

@@ -22,7 +22,6 @@ from neuron_vs_sae.models.loading import load_model
 from neuron_vs_sae.running import comparison
 from neuron_vs_sae.running.comparison import compare
 from neuron_vs_sae.statistics.overlap import by_chance, in_common, jaccard
-from neuron_vs_sae.studies import result
 from neuron_vs_sae.studies.study import Study, make_study
 
 # Two orders and their first k.
@@ -344,7 +343,7 @@ def test_an_interrupted_study_ends_with_the_same_files(
         write(file, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(result, "write_tensors", once)
+        patch.setattr(files, "write_tensors", once)
         with pytest.raises(KeyboardInterrupt):
             compare(a_study(), tmp_path / "out", model=tiny)
     again = compare(a_study(), tmp_path / "out", model=tiny)
@@ -399,7 +398,7 @@ def test_a_killed_cell_is_not_taken_for_a_finished_one(a_study: Any, tiny: Any, 
     written: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         write = files.write
-        patch.setattr(result, "write", lambda file, put: (written.append(file.name), write(file, put))[1])
+        patch.setattr(files, "write", lambda file, put: (written.append(file.name), write(file, put))[1])
         compare(a_study(basis="mlp_neurons", method="relp"), tmp_path / "out", model=tiny)
     cell = next(name for name in written if name.endswith(".safetensors"))
     first = [written.index(cell.replace(".safetensors", end)) for end in (comparison._STABILITY, comparison._CIRCUITS)]

@@ -15,12 +15,13 @@ from tables import make, random_scores, refused
 import neuron_vs_sae as nvs
 from neuron_vs_sae.analyses.circuits.evaluation import engine_for
 from neuron_vs_sae.core.basis import Affine, apart, together
+from neuron_vs_sae.core.conventions import ErrorPolicy
 from neuron_vs_sae.execution import memory, passes
 from neuron_vs_sae.execution.engine import bytes_per_token, runs_at_once
 
 PAIRS = toys.pairs()
 EXACT = 1e-9  # float64; sums of thousands of terms
-POLICIES = get_args(Errors)
+POLICIES = get_args(ErrorPolicy)
 
 # Every basis on every architecture, with the other choices taken in turn; and more of them where it matters most.
 TURNS = zip(

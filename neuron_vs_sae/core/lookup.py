@@ -47,7 +47,7 @@ def check(folder: str, name: str) -> str:
 
 
 def find(folder: str, name: str) -> Callable[..., Any]:
-    """The function of that name: `catalog/folder/name.py`, with `_` for `-`."""
+    """The function of that name: `catalog/FOLDER/NAME.py`, with `_` for `-`."""
     stem = check(folder, name).replace("-", "_")
     return getattr(import_module(f"neuron_vs_sae.catalog.{folder}.{stem}"), stem)
 

@@ -1,6 +1,6 @@
 """Run circuits at the cost of the circuit: the numbers of `splice.edit`, up to rounding, with less work.
 
-What is not done: only flipped units (`cells.py`) are encoded and decoded; an MLP is not run where all it writes is at its
+What is not done: only flipped units (`slots.py`) are encoded and decoded; an MLP is not run where all it writes is at its
 reference, and of MLP neurons only the kept ones are; positions and layers before the first flipped cell are taken from the
 run they are equal to, keys and values included; the last block and the unembedding see the answer's position alone, and only
 the tokens that the metric reads. Runs that begin at the same cells go through the model together. Where an error node is

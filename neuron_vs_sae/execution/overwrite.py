@@ -1,4 +1,4 @@
-"""One site's cells, written over an activation: what a run keeps and what it ablates there (`cells.py`)."""
+"""One site's cells, written over an activation: what a run keeps and what it ablates there (`slots.py`)."""
 
 from dataclasses import dataclass
 

@@ -32,7 +32,7 @@ FEW, MORE = 4, 12
 
 
 def seconds(study: Study, model: Any, cells: Sequence[Cell], machine: Machine) -> float:
-    """What running the cells will take here and now, after loading: within a factor of two (`benchmarks/foretold.py`)."""
+    """What running the cells will take here and now, after loading: within a factor of two (`benchmarks/studies.py`)."""
     total, timed = 0.0, _Timed(study, model, machine)
     with sharing(model):
         for task in dict.fromkeys(cell.task for cell in cells):

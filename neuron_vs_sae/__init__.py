@@ -13,33 +13,84 @@
 Names are imported when they are first used, so that `import neuron_vs_sae` and `nvs --help` are quick.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from neuron_vs_sae.core.lazy import lazily
 
 if TYPE_CHECKING:
-    from neuron_vs_sae.analyses.circuits.evaluation import evaluate
-    from neuron_vs_sae.catalog import ablation, attribution, bases, metrics, tasks
-    from neuron_vs_sae.catalog.dictionaries.streaming import Shelf
-    from neuron_vs_sae.core.basis import Basis, Dictionary, Features, Site
-    from neuron_vs_sae.core.curve import Curve
-    from neuron_vs_sae.core.errors import FolderError, InputError, NothingToExplainError
-    from neuron_vs_sae.core.nodes import Circuit, NodeIndex, NodeScores, bits, log_sizes, mib_sizes
-    from neuron_vs_sae.core.pairs import PromptPairs
-    from neuron_vs_sae.models.loading import load_model, prepare
-    from neuron_vs_sae.report import plots, tables
-    from neuron_vs_sae.running.checks import check
-    from neuron_vs_sae.running.comparison import compare
-    from neuron_vs_sae.running.machine import Machine
-    from neuron_vs_sae.studies.chance import null_band
-    from neuron_vs_sae.studies.result import Result, load
-    from neuron_vs_sae.studies.study import Study
-    from neuron_vs_sae.studies.verdict import across_tasks, verdicts
+    from neuron_vs_sae.analyses.circuits.evaluation import evaluate as evaluate
+    from neuron_vs_sae.catalog import (
+        ablation as ablation,
+    )
+    from neuron_vs_sae.catalog import (
+        attribution as attribution,
+    )
+    from neuron_vs_sae.catalog import (
+        bases as bases,
+    )
+    from neuron_vs_sae.catalog import (
+        metrics as metrics,
+    )
+    from neuron_vs_sae.catalog import (
+        tasks as tasks,
+    )
+    from neuron_vs_sae.catalog.dictionaries.selection import Selection as Selection
+    from neuron_vs_sae.catalog.dictionaries.streaming import Shelf as Shelf
+    from neuron_vs_sae.catalog.rows.columns import Columns as Columns
+    from neuron_vs_sae.core.basis import Basis as Basis
+    from neuron_vs_sae.core.basis import Features as Features
+    from neuron_vs_sae.core.basis import Site as Site
+    from neuron_vs_sae.core.building import pairs as pairs
+    from neuron_vs_sae.core.curve import Curve as Curve
+    from neuron_vs_sae.core.dictionary import Dictionary as Dictionary
+    from neuron_vs_sae.core.errors import (
+        FolderError as FolderError,
+    )
+    from neuron_vs_sae.core.errors import (
+        InputError as InputError,
+    )
+    from neuron_vs_sae.core.errors import (
+        NothingToExplainError as NothingToExplainError,
+    )
+    from neuron_vs_sae.core.nodes import (
+        Circuit as Circuit,
+    )
+    from neuron_vs_sae.core.nodes import (
+        NodeIndex as NodeIndex,
+    )
+    from neuron_vs_sae.core.nodes import (
+        NodeScores as NodeScores,
+    )
+    from neuron_vs_sae.core.nodes import (
+        bits as bits,
+    )
+    from neuron_vs_sae.core.nodes import (
+        log_sizes as log_sizes,
+    )
+    from neuron_vs_sae.core.nodes import (
+        mib_sizes as mib_sizes,
+    )
+    from neuron_vs_sae.core.pairs import PromptPairs as PromptPairs
+    from neuron_vs_sae.models.loading import load_model as load_model
+    from neuron_vs_sae.models.loading import prepare as prepare
+    from neuron_vs_sae.report import plots as plots
+    from neuron_vs_sae.report import tables as tables
+    from neuron_vs_sae.running.checks import check as check
+    from neuron_vs_sae.running.comparison import compare as compare
+    from neuron_vs_sae.running.machine import Machine as Machine
+    from neuron_vs_sae.studies.chance import null_band as null_band
+    from neuron_vs_sae.studies.result import Result as Result
+    from neuron_vs_sae.studies.result import load as load
+    from neuron_vs_sae.studies.study import Study as Study
+    from neuron_vs_sae.studies.verdict import across_tasks as across_tasks
+    from neuron_vs_sae.studies.verdict import verdicts as verdicts
 
-_HOME = {
+_HOMES = {
     "Basis": "core.basis",
     "Circuit": "core.nodes",
+    "Columns": "catalog.rows.columns",
     "Curve": "core.curve",
-    "Dictionary": "core.basis",
+    "Dictionary": "core.dictionary",
     "Features": "core.basis",
     "FolderError": "core.errors",
     "InputError": "core.errors",
@@ -49,10 +100,14 @@ _HOME = {
     "NothingToExplainError": "core.errors",
     "PromptPairs": "core.pairs",
     "Result": "studies.result",
+    "Selection": "catalog.dictionaries.selection",
     "Shelf": "catalog.dictionaries.streaming",
     "Site": "core.basis",
     "Study": "studies.study",
+    "ablation": "catalog.ablation",
     "across_tasks": "studies.verdict",
+    "attribution": "catalog.attribution",
+    "bases": "catalog.bases",
     "bits": "core.nodes",
     "check": "running.checks",
     "compare": "running.comparison",
@@ -60,24 +115,21 @@ _HOME = {
     "load": "studies.result",
     "load_model": "models.loading",
     "log_sizes": "core.nodes",
+    "metrics": "catalog.metrics",
     "mib_sizes": "core.nodes",
     "null_band": "studies.chance",
-    "prepare": "models.loading",
-    "verdicts": "studies.verdict",
-}
-_MODULES = {
-    "ablation": "catalog.ablation",
-    "attribution": "catalog.attribution",
-    "bases": "catalog.bases",
-    "metrics": "catalog.metrics",
+    "pairs": "core.building",
     "plots": "report.plots",
+    "prepare": "models.loading",
     "tables": "report.tables",
     "tasks": "catalog.tasks",
+    "verdicts": "studies.verdict",
 }
 
 __all__ = [
     "Basis",
     "Circuit",
+    "Columns",
     "Curve",
     "Dictionary",
     "Features",
@@ -89,6 +141,7 @@ __all__ = [
     "NothingToExplainError",
     "PromptPairs",
     "Result",
+    "Selection",
     "Shelf",
     "Site",
     "Study",
@@ -106,6 +159,7 @@ __all__ = [
     "metrics",
     "mib_sizes",
     "null_band",
+    "pairs",
     "plots",
     "prepare",
     "tables",
@@ -113,13 +167,8 @@ __all__ = [
     "verdicts",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(f"neuron_vs_sae.{_MODULES[name]}")
-    if name in _HOME:
-        return getattr(import_module(f"neuron_vs_sae.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'neuron_vs_sae' has no attribute {name!r}")
+if not TYPE_CHECKING:  # or every name would be one to a type checker
+    __getattr__ = lazily(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -1,181 +1,24 @@
 """What a basis is: at each site, a dictionary that writes the activation as `decode(units) + error`.
 
-The error is computed here and nowhere else, so no basis can define its own; and `decode` is affine, so one gradient at
-a site serves every basis there. Nothing outside a basis's own file asks which basis it is.
+`decode` is affine, so one gradient at a site serves every basis there. Nothing outside a basis's own file asks which basis
+it is.
 """
 
 import hashlib
 import json
-import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, final
 
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
+from neuron_vs_sae.core.dictionary import Dictionary, split
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.core.nodes import NodeIndex, NodeScores
 
-
-class Dictionary(ABC):
-    """Writes the activation `x` at one site as `decode(encode(y)) + error`.
-
-    `y` is the activation at `site.reads`, `x` the one at `site.writes`; for an autoencoder the two are one.
-    `decode` is affine and a function of `units` alone: nothing is remembered between calls. Tensors come in the
-    precision that scores are computed in (float32, or float64 for a float64 model) and leave in it.
-    """
-
-    width: int
-    d: int
-    lossless: bool = False
-    """`decode(encode(x))` is x up to rounding: what is left over is never a node."""
-
-    @abstractmethod
-    def encode(self, y: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch {self.width}"]: ...
-
-    def encode_some(self, y: Float[Tensor, "*batch d_in"], units: Int[Tensor, " k"]) -> Float[Tensor, "*batch k"]:
-        """`encode(y)` at `units`: at their cost where units do not look at each other, else at the cost of all."""
-        return self.encode(y)[..., units]
-
-    @abstractmethod
-    def decode(self, units: Float[Tensor, "*batch {self.width}"]) -> Float[Tensor, "*batch {self.d}"]: ...
-
-    def at_zero(self, like: Tensor) -> Float[Tensor, " {self.d}"]:
-        """`decode(0)`, what is written when every unit is zero, on the device of `like` and in its dtype."""
-        return self.decode(torch.zeros(self.width).to(like))
-
-    @abstractmethod
-    def directions(self, units: Int[Tensor, " k"]) -> Float[Tensor, "k {self.d}"]:
-        """What one more of each unit adds to the activation: rows of the decoder."""
-
-    def written(self, values: Float[Tensor, "*batch k"], units: Int[Tensor, " k"]) -> Float[Tensor, "*batch {self.d}"]:
-        """What these units at these values add to the activation: `values @ directions(units)`."""
-        return values @ self.directions(units)
-
-    @abstractmethod
-    def pull_back(self, gradient: Float[Tensor, "*batch {self.d}"]) -> Float[Tensor, "*batch {self.width}"]:
-        """The gradient with respect to the units, given the one at the site: `gradient @ decoder.T`."""
-
-    def pull_back_some(
-        self, gradient: Float[Tensor, "n {self.d}"], row: Int[Tensor, " m"], unit: Int[Tensor, " m"]
-    ) -> Float[Tensor, " m"]:
-        """`pull_back(gradient)[row, unit]`: at the cost of those entries where there is a decoder."""
-        return self.pull_back(gradient)[row, unit]
-
-
-class Coordinates(Dictionary):
-    """The activation's own coordinates: unit i is x[i]. The error is bitwise zero."""
-
-    lossless = True
-
-    def __init__(self, d: int, dtype: torch.dtype = torch.float32):
-        self.width = self.d = d
-        self.dtype = dtype
-
-    def encode(self, y: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch {self.width}"]:
-        return y
-
-    def encode_some(self, y: Float[Tensor, "*batch d_in"], units: Int[Tensor, " k"]) -> Float[Tensor, "*batch k"]:
-        return y[..., units]
-
-    def decode(self, units: Float[Tensor, "*batch {self.width}"]) -> Float[Tensor, "*batch {self.d}"]:
-        return units
-
-    def directions(self, units: Int[Tensor, " k"]) -> Float[Tensor, "k {self.d}"]:
-        return torch.nn.functional.one_hot(units, self.d).to(self.dtype)
-
-    def written(self, values: Float[Tensor, "*batch k"], units: Int[Tensor, " k"]) -> Float[Tensor, "*batch {self.d}"]:
-        return values.new_zeros(*values.shape[:-1], self.d).index_add_(-1, units, values)
-
-    def pull_back(self, gradient: Float[Tensor, "*batch {self.d}"]) -> Float[Tensor, "*batch {self.width}"]:
-        return gradient
-
-
-class Affine(Dictionary):
-    """Any encoder with a matrix for a decoder: `decode(units) = units @ decoder + offset`.
-
-    `some(y, units)` encodes those units alone, for encoders in which units do not look at each other.
-    """
-
-    def __init__(
-        self,
-        encoder: Callable[[Tensor], Tensor],
-        decoder: Float[Tensor, "width d"],
-        offset: Float[Tensor, " d"],
-        *,
-        some: Callable[[Tensor, Tensor], Tensor] | None = None,
-        lossless: bool = False,
-    ):
-        self.encoder = encoder
-        self.some = some
-        self.decoder = decoder
-        self.offset = offset
-        self.lossless = lossless
-        self.width, self.d = decoder.shape
-
-    def encode(self, y: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch {self.width}"]:
-        return self.encoder(y)
-
-    def encode_some(self, y: Float[Tensor, "*batch d_in"], units: Int[Tensor, " k"]) -> Float[Tensor, "*batch k"]:
-        return super().encode_some(y, units) if self.some is None else self.some(y, units)
-
-    def decode(self, units: Float[Tensor, "*batch {self.width}"]) -> Float[Tensor, "*batch {self.d}"]:
-        return units @ self.decoder + self.offset
-
-    def at_zero(self, like: Tensor) -> Float[Tensor, " {self.d}"]:
-        return self.offset.to(like)
-
-    def directions(self, units: Int[Tensor, " k"]) -> Float[Tensor, "k {self.d}"]:
-        return self.decoder[units]
-
-    def pull_back(self, gradient: Float[Tensor, "*batch {self.d}"]) -> Float[Tensor, "*batch {self.width}"]:
-        return gradient @ self.decoder.T
-
-    def pull_back_some(
-        self, gradient: Float[Tensor, "n {self.d}"], row: Int[Tensor, " m"], unit: Int[Tensor, " m"]
-    ) -> Float[Tensor, " m"]:
-        # Unit by unit, so that each decoder row is read once, and the gradients stay in the processor's cache.
-        order = unit.argsort()
-        starts = torch.cat([unit.new_zeros(1), unit.bincount(minlength=self.width).cumsum(0)])
-        found, size = gradient.new_zeros(len(unit)), (self.width, len(gradient))
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
-            asked = torch.sparse_csr_tensor(starts, row[order], torch.zeros_like(found), size, check_invariants=False)
-        found[order] = torch.sparse.sampled_addmm(asked, self.decoder, gradient.T, beta=0.0).values()
-        return found
-
-
-class Some(Dictionary):
-    """Some units of a dictionary: what all its others write is error, so its mean (or value) is never taken apart."""
-
-    def __init__(self, whole: Dictionary, units: Int[Tensor, " k"], like: Tensor):
-        self.whole, self.units = whole, units
-        self.rows = whole.directions(units)
-        self.offset = whole.at_zero(like)
-        self.width, self.d = self.rows.shape
-
-    def encode(self, y: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch {self.width}"]:
-        return self.whole.encode_some(y, self.units)
-
-    def decode(self, units: Float[Tensor, "*batch {self.width}"]) -> Float[Tensor, "*batch {self.d}"]:
-        return units @ self.rows + self.offset
-
-    def directions(self, units: Int[Tensor, " k"]) -> Float[Tensor, "k {self.d}"]:
-        return self.rows[units]
-
-    def pull_back(self, gradient: Float[Tensor, "*batch {self.d}"]) -> Float[Tensor, "*batch {self.width}"]:
-        return gradient @ self.rows.T
-
-
-def split(
-    dictionary: Dictionary, y: Float[Tensor, "batch pos d_in"], x: Float[Tensor, "batch pos d"]
-) -> tuple[Float[Tensor, "batch pos width"], Float[Tensor, "batch pos d"]]:
-    """(units, error) of the activation `x`, read from `y`. The only place where an error is computed."""
-    units = dictionary.encode(y)
-    return units, x - dictionary.decode(units)
+# Sites that a basis shows in its `repr`.
+_SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -219,7 +62,8 @@ class Features:
     units: tuple[Float[Tensor, "_ _ _"], ...]
     errors: tuple[Float[Tensor, "_ _ _"], ...]
 
-    def map(self, f: Any) -> "Features":
+    def map(self, f: Callable[[Tensor], Tensor]) -> "Features":
+        """`f` of every tensor."""
         return Features(tuple(f(u) for u in self.units), tuple(f(e) for e in self.errors))
 
     def __sub__(self, other: "Features") -> "Features":
@@ -229,17 +73,21 @@ class Features:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@final
+@dataclass(frozen=True, eq=False, repr=False)
 class Basis:
     """A dictionary at each of some sites, in the order in which the model reaches them.
 
-    `provenance` says what it was made of (release, files, hashes, seeds); it goes into every result.
+    `provenance` says what it was made of (release, files, hashes, seeds); it goes into every result. `members` are the
+    bases that `together` joined: they may share sites, so that a joint basis is for discovery alone. Raises `InputError`
+    where there is no site, or where a basis that joins no others has two dictionaries at one.
     """
 
     name: str
     sites: tuple[Site, ...]
     dictionaries: tuple[Dictionary, ...]
     provenance: dict[str, Any] = field(default_factory=dict)
+    members: "tuple[Basis, ...]" = ()
 
     def __post_init__(self) -> None:
         if not self.sites:
@@ -250,16 +98,27 @@ class Basis:
             )
         names = [site.name for site in self.sites]
         twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
+        if twice and not self.members:
             raise InputError(
                 f"basis '{self.name}' has more than one dictionary at {', '.join(twice)}: "
                 "name one SAE per site (sae:DIR/SUBFOLDER or sae:RELEASE/ID)"
             )
 
+    def __repr__(self) -> str:
+        units = sum(dictionary.width for dictionary in self.dictionaries)
+        lines = [f"Basis '{self.name}': {units:,} units at {len(self.sites)} sites"]
+        for site, dictionary in list(zip(self.sites, self.dictionaries, strict=True))[:_SHOWN]:
+            reads = "" if site.reads == site.writes else f", read from {site.reads}"
+            error = "lossless" if dictionary.lossless else "with an error"
+            lines.append(f"  {site.name}: {dictionary.width:,} units of {dictionary.d} dimensions{reads}, {error}")
+        if len(self.sites) > _SHOWN:
+            lines.append(f"  and {len(self.sites) - _SHOWN} more sites")
+        return "\n".join(lines)
+
     @property
     def parts(self) -> "tuple[Basis, ...]":
-        """The bases that it is made of: itself alone, but for `together`."""
-        return (self,)
+        """The bases that it joins, or itself alone."""
+        return self.members or (self,)
 
     @property
     def hooks(self) -> tuple[str, ...]:
@@ -294,21 +153,9 @@ class Basis:
         return tuple(d.at_zero(like) for d in self.dictionaries)
 
 
-@dataclass(frozen=True, eq=False)
-class _Together(Basis):
-    members: tuple[Basis, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Two bases may share a site: nothing is written here."""
-
-    @property
-    def parts(self) -> tuple[Basis, ...]:
-        return self.members
-
-
 def together(bases: Sequence[Basis]) -> Basis:
     """The sites of several bases one after another, to be discovered on in the same passes; not to be written to."""
-    return _Together(
+    return Basis(
         name="+".join(basis.name for basis in bases),
         sites=tuple(site for basis in bases for site in basis.sites),
         dictionaries=tuple(d for basis in bases for d in basis.dictionaries),

@@ -1,55 +1,94 @@
-"""A name to the function of that name: the file is the registration."""
+"""A name to the function of that name: the file is the registration.
+
+The folders of the catalog are `bases`, `attribution`, `ablation`, `metrics` and `tasks`. The `__init__` of each says what its
+files are (`NOUN`), which arguments a run passes to all of them alike (`COMMON`), and which hold several functions
+(`SEVERAL`); everything else is read from the files and from their signatures.
+"""
 
 import inspect
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from neuron_vs_sae.core.errors import InputError
 
-_NOUNS = {
-    "bases": "basis",
-    "attribution": "attribution method",
-    "tasks": "task",
-    "metrics": "metric",
-    "ablation": "ablation",
-}
+_CATALOG = "neuron_vs_sae.catalog"
 
-# Keywords that a run gives to all alike: they are fields of the study, or no choice at all.
-_COMMON = {"batch_size", "pairing", "positions", "prepend_bos", "prompts", "shelf"}
-_OF_TASKS = {"seed", "part", "n"}
+
+class Folder(ModuleType):
+    """A folder of the catalog as a module: its functions are attributes, imported when they are first used."""
+
+    NOUN: str
+    """What one of its functions makes or is, for messages: `basis`."""
+    COMMON: frozenset[str]
+    """Arguments that a run passes to all of them alike: settings of the study, or no choice at all, so never options."""
+    SEVERAL: Mapping[str, tuple[str, ...]]
+    """The names in each file that holds more than the one of its own name."""
+
+    def __getattr__(self, name: str) -> Any:
+        folder = self.__name__.rpartition(".")[2]
+        if name.replace("_", "-") not in {known_name.replace("_", "-") for known_name in known(folder)}:
+            raise AttributeError(
+                f"module {self.__name__!r} has no attribute {name!r}; there are: {', '.join(known(folder))}"
+            )
+        return find(folder, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Python leaves a submodule that has been imported under its name, which here is its function's.
+        function = getattr(value, name, None) if isinstance(value, ModuleType) else None
+        super().__setattr__(name, value if function is None else function)
+
+    def __dir__(self) -> list[str]:
+        return [name.replace("-", "_") for name in known(self.__name__.rpartition(".")[2])]
+
+
+def open_folder(module: str) -> None:
+    """Make the module of that name, which is being imported, a `Folder`."""
+    sys.modules[module].__class__ = Folder
+
+
+def _opened(folder: str) -> Folder:
+    module = import_module(f"{_CATALOG}.{folder}")
+    assert isinstance(module, Folder)
+    return module
+
+
+@cache
+def _homes(folder: str) -> dict[str, str]:
+    """The name of every function of a folder, and the file that it is in; none of these files is imported."""
+    several = _opened(folder).SEVERAL
+    files = (Path(__file__).parents[1] / "catalog" / folder).glob("*.py")
+    stems = sorted(file.stem for file in files if not file.stem.startswith("_"))
+    return {name: stem for stem in stems for name in several.get(stem, (stem,))}
 
 
 @cache
 def known(folder: str) -> tuple[str, ...]:
-    """Names found in a folder of the package (`bases`, `attribution`, ...), sorted, in their one spelling.
-
-    A name is its file's. RelP's presets alone are written with hyphens (`relp-ah`), as in the literature.
-    """
-    stems = sorted(
-        f.stem for f in (Path(__file__).parents[1] / "catalog" / folder).glob("*.py") if not f.stem.startswith("_")
-    )
-    return tuple(stem.replace("_", "-") if stem.startswith("relp_") else stem for stem in stems)
+    """Names in a folder of the catalog (`bases`, `attribution`, ...), sorted, in their one spelling."""
+    return tuple(sorted(_homes(folder), key=lambda name: name.replace("-", "_")))
 
 
 def check(folder: str, name: str) -> str:
     """The name in its one spelling (`-` and `_` are alike). Raises `InputError`, listing what there is, for no such name."""
-    found = {one.replace("-", "_"): one for one in known(folder)}.get(name.replace("-", "_"))
-    if found is None:
-        raise InputError(f"no {_NOUNS[folder]} {name!r}; there are: {', '.join(known(folder))}")
-    return found
+    spelling = {spelled.replace("-", "_"): spelled for spelled in known(folder)}.get(name.replace("-", "_"))
+    if spelling is None:
+        raise InputError(f"no {_opened(folder).NOUN} {name!r}; there are: {', '.join(known(folder))}")
+    return spelling
 
 
 def find(folder: str, name: str) -> Callable[..., Any]:
-    """The function of that name: `catalog/FOLDER/NAME.py`, with `_` for `-`."""
-    stem = check(folder, name).replace("-", "_")
-    return getattr(import_module(f"neuron_vs_sae.catalog.{folder}.{stem}"), stem)
+    """The function of that name, with `_` for `-`. Raises `InputError` for no such name."""
+    spelling = check(folder, name)
+    module = import_module(f"{_CATALOG}.{folder}.{_homes(folder)[spelling]}")
+    return getattr(module, spelling.replace("-", "_"))
 
 
 def summary(folder: str, name: str) -> str:
@@ -81,7 +120,9 @@ def parse(folder: str, text: str) -> Spec:
     """Take `sae:DIR@hook_mlp_out,any_model=true` apart; the name must be known."""
     match = _SPEC.fullmatch(text)
     if match is None:
-        raise InputError(f"cannot read {_NOUNS[folder]} {text!r}; it is written NAME[:SOURCE][@SITE][,option=value]")
+        raise InputError(
+            f"cannot read {_opened(folder).NOUN} {text!r}; it is written NAME[:SOURCE][@SITE][,option=value]"
+        )
     name = check(folder, match["name"])
     given = [(key, match[key]) for key in ("source", "site") if match[key] is not None]
     for part in match["options"].split(",")[1:]:
@@ -99,6 +140,27 @@ def takes(folder: str, text: str, option: str) -> bool:
     return option in inspect.signature(find(folder, parse(folder, text).name)).parameters
 
 
+@dataclass(frozen=True)
+class _Option:
+    """An option of a text: its type, and the parameter that holds it where that is an object of several options."""
+
+    type: Any
+    inside: str | None = None
+
+
+def _options(folder: str, function: Callable[..., Any]) -> dict[str, _Option]:
+    """What a text may set: the parameters that are not common, an options object being its fields."""
+    options: dict[str, _Option] = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name in _opened(folder).COMMON:
+            continue
+        if is_dataclass(parameter.default):
+            options |= {field.name: _Option(field.type, name) for field in fields(parameter.default)}
+        else:
+            options[name] = _Option(parameter.annotation)
+    return options
+
+
 def bound(folder: str, text: str, **given: Any) -> Callable[..., Any]:
     """The function that `text` names, with its options converted to their types and bound.
 
@@ -107,27 +169,41 @@ def bound(folder: str, text: str, **given: Any) -> Callable[..., Any]:
     """
     spec = parse(folder, text)
     function = find(folder, spec.name)
-    parameters = {
-        k: p for k, p in inspect.signature(function).parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY
-    }
-    options: dict[str, Any] = {k: v for k, v in given.items() if k in parameters}
-    own = [k for k in parameters if k not in _COMMON and not (folder == "tasks" and k in _OF_TASKS)]
+    noun, parameters = _opened(folder).NOUN, inspect.signature(function).parameters
+    known_options = _options(folder, function)
+    arguments: dict[str, Any] = {name: value for name, value in given.items() if name in parameters}
+    within: dict[str, dict[str, Any]] = {}
     for key, value in spec.options.items():
-        if key == "source" and "path" in own:
-            key = "path"
-        if key not in own:
+        name = "path" if key == "source" and "path" in known_options else key
+        if name not in known_options:
             raise InputError(
-                f"{_NOUNS[folder]} {spec.name!r} has no option {key!r} of its own (in {text!r}); it takes: {', '.join(own) or 'none'}"
+                f"{noun} {spec.name!r} has no option {key!r} of its own (in {text!r}); it takes: "
+                f"{', '.join(known_options) or 'none'}"
             )
-        try:
-            options[key] = TypeAdapter(
-                parameters[key].annotation, config={"arbitrary_types_allowed": True}
-            ).validate_python(value)
-        except ValidationError as error:
-            raise InputError(f"{text!r}: {key}={value!r} is wrong: {error.errors()[0]['msg']}") from None
-    lacking = [k for k, p in parameters.items() if p.default is inspect.Parameter.empty and k not in options]
+        option = known_options[name]
+        converted = _converted(option.type, name, value, text)
+        (arguments if option.inside is None else within.setdefault(option.inside, {}))[name] = converted
+    for name, values in within.items():
+        arguments[name] = type(parameters[name].default)(**values)
+    lacking = [
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is inspect.Parameter.empty and name not in arguments and not _is_leading(folder, parameter)
+    ]
     if lacking:
         kinds = {"source": "NAME", "path": "FILE"}
         hint = f" (write {spec.name}:{kinds[lacking[0]]}; `nvs list {folder}`)" if lacking[0] in kinds else ""
-        raise InputError(f"{_NOUNS[folder]} {spec.name!r} needs {', '.join(lacking)}{hint}")
-    return lambda *args, **kwargs: function(*args, **{**options, **kwargs})
+        raise InputError(f"{noun} {spec.name!r} needs {', '.join(lacking)}{hint}")
+    return lambda *args, **kwargs: function(*args, **{**arguments, **kwargs})
+
+
+def _is_leading(folder: str, parameter: inspect.Parameter) -> bool:
+    """An argument that the caller passes by its place when the bound function is called: `model`, `basis`, `pairs`."""
+    return parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD and parameter.name in _opened(folder).COMMON
+
+
+def _converted(kind: Any, name: str, value: str, text: str) -> Any:
+    try:
+        return TypeAdapter(kind, config={"arbitrary_types_allowed": True}).validate_python(value)
+    except ValidationError as error:
+        raise InputError(f"{text!r}: {name}={value!r} is wrong: {error.errors()[0]['msg']}") from None

@@ -101,7 +101,7 @@ class Circuit:
         return [self.index.name(node) for node in self.nodes.tolist()]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class NodeScores:
     """The estimated drop in the metric if a node alone were ablated: metric units, mean over prompts; > 0: it helps.
 
@@ -124,6 +124,19 @@ class NodeScores:
                 f"{self.index.name(int(bad[0]))}: look for NaN in the model's or the SAE's weights (`nvs check`), "
                 "or use a wider dtype"
             )
+
+    def __repr__(self) -> str:
+        where = "pooled positions" if self.index.positions is None else f"{self.index.positions} positions"
+        best = self.top(min(3, len(self.index)))
+        return "\n".join(
+            [
+                f"NodeScores of basis '{self.index.basis}': {len(self.index):,} nodes at {len(self.index.sites)} sites, {where}",
+                *(
+                    f"  {name}: {self.values[node]:.4g}"
+                    for name, node in zip(best.names, best.nodes.tolist(), strict=True)
+                ),
+            ]
+        )
 
     def top(self, k: int, *, rank_by: RankBy = "absolute", among: Bool[Tensor, " nodes"] | None = None) -> Circuit:
         """The `k` nodes of largest |score| (`absolute`) or score (`signed`); ties go to the earlier node.

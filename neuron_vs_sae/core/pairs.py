@@ -15,7 +15,7 @@ from neuron_vs_sae.core.errors import InputError
 _OF_ALL = {"name", "bos", "dropped"}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PromptPairs:
     """Token-aligned (clean, corrupt) prompts with the next token of each.
 
@@ -67,6 +67,19 @@ class PromptPairs:
 
     def __len__(self) -> int:
         return self.clean.shape[0]
+
+    def __repr__(self) -> str:
+        lengths = sorted(set(self.length.tolist()))
+        tokens = str(lengths[0]) if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}"
+        tags = sorted({key for tags in self.tags for key in tags})
+        return "\n".join(
+            [
+                f"PromptPairs '{self.name}': {len(self)} pairs of {tokens} tokens, {'BOS included' if self.bos else 'without BOS'}",
+                f"  clean:   {self.clean_text[0]!r} -> {self.answer_text[0]!r}",
+                f"  corrupt: {self.corrupt_text[0]!r} -> {self.foil_text[0]!r}",
+                f"  tags: {', '.join(tags) or 'none'}; dropped: {sum(count for _, count in self.dropped)}",
+            ]
+        )
 
     @property
     def positions(self) -> int:

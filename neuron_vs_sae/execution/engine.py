@@ -20,7 +20,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from neuron_vs_sae.core.basis import Basis, Coordinates, Dictionary, Site, Some
+from neuron_vs_sae.core.basis import Basis, Site
+from neuron_vs_sae.core.dictionary import Coordinates, Dictionary, Some
 from neuron_vs_sae.core.metric import Metric, Target, reads_targets_only
 from neuron_vs_sae.core.nodes import NodeIndex
 from neuron_vs_sae.core.pairs import PromptPairs

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import gelu
 
-from neuron_vs_sae.core.basis import Dictionary
+from neuron_vs_sae.core.dictionary import Dictionary
 
 # transformer-lens writes GPT-2's GELU out in five passes over memory.
 _ACTIVATIONS: dict[Any, Callable[[Tensor], Tensor]] = {
@@ -18,6 +18,7 @@ _ACTIVATIONS: dict[Any, Callable[[Tensor], Tensor]] = {
 }
 
 
+@final
 class Neurons(Dictionary):
     """Read an MLP's input, write `post @ W_out + b_out`, with no error."""
 
@@ -45,11 +46,44 @@ class Neurons(Dictionary):
     def decode(self, units: Float[Tensor, "*batch {self.width}"]) -> Float[Tensor, "*batch {self.d}"]:
         return (units.to(self.mlp.W_out.dtype) @ self.mlp.W_out + self.mlp.b_out).to(self.dtype)
 
+    def at_zero(self, like: Tensor) -> Float[Tensor, " {self.d}"]:
+        return self.mlp.b_out.to(self.dtype).to(like)
+
     def directions(self, units: Int[Tensor, " k"]) -> Float[Tensor, "k {self.d}"]:
         return self.mlp.W_out[units].to(self.dtype)
 
+    def written(self, values: Float[Tensor, "*batch k"], units: Int[Tensor, " k"]) -> Float[Tensor, "*batch {self.d}"]:
+        return values @ self.directions(units)
+
     def pull_back(self, gradient: Float[Tensor, "*batch {self.d}"]) -> Float[Tensor, "*batch {self.width}"]:
         return gradient @ self.mlp.W_out.T.to(self.dtype)
+
+    def pull_back_some(
+        self, gradient: Float[Tensor, "n {self.d}"], row: Int[Tensor, " m"], unit: Int[Tensor, " m"]
+    ) -> Float[Tensor, " m"]:
+        return (gradient[row] * self.directions(unit)).sum(1)
+
+    def reading(
+        self, y: Float[Tensor, " d_in"], units: Int[Tensor, " k"]
+    ) -> tuple[Float[Tensor, "k d_in"], Float[Tensor, " k"]]:
+        """The activation counts as its chord `act(pre) / pre`, and each branch of a gated MLP gets half of the product."""
+        mlp = self.mlp
+        at = y.to(mlp.W_in.dtype)
+        entering, bias = mlp.W_in[:, units].T, mlp.b_in[units]
+        if self.gated:
+            gating = mlp.W_gate[:, units].T
+            pre, up = gating @ at, entering @ at
+            chord = self._chord(pre)
+            rows, offset = 0.5 * ((chord * up)[:, None] * gating + (chord * pre)[:, None] * entering), bias
+        else:
+            chord = self._chord(entering @ at + bias)
+            rows, offset = chord[:, None] * entering, chord * bias
+        return rows.to(self.dtype), offset.to(self.dtype)
+
+    def _chord(self, pre: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
+        """`act(pre) / pre`, and its limit at 0."""
+        near = torch.where(pre == 0, torch.full_like(pre, 1e-6), pre)
+        return self.act(near) / near
 
 
 def activation(mlp: Any) -> Callable[[Tensor], Tensor]:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from neuron_vs_sae.core.basis import Dictionary, split
+from neuron_vs_sae.core.dictionary import Dictionary, split
 from neuron_vs_sae.execution.slots import REFERENCE, Cells
 
 # Elements of a table of cells x prompts x units that are held at a time, 64 MiB in float32: memory does not grow with width.

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from neuron_vs_sae.core.basis import Dictionary, Site
+from neuron_vs_sae.core.basis import Site
+from neuron_vs_sae.core.dictionary import Dictionary
 from neuron_vs_sae.execution.neurons import Neurons, is_known, post
 from neuron_vs_sae.execution.overwrite import SiteReference, overwrite
 from neuron_vs_sae.execution.slots import REFERENCE, Cells

@@ -18,7 +18,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from neuron_vs_sae.core.basis import Basis, Features, split
+from neuron_vs_sae.core.basis import Basis, Features
+from neuron_vs_sae.core.dictionary import split
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.execution.cache import shared_each
 

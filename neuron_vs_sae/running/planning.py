@@ -134,9 +134,7 @@ def _pairs(study: Study, model: Any, text: str, part: Literal["discovery", "eval
 def plan(study: Study, model: Any, tasks: list[Task], machine: Machine) -> Iterator[Cell]:
     """Every discovery of the study, with bases built and sizes, methods and lengths checked: nothing long has run."""
     built: dict[tuple[str, Task | None], Basis] = {}
-    given: dict[str, Any] = {"batch_size": machine.batch_size}
-    if machine.max_memory is not None:
-        given["shelf"] = Shelf(machine.max_memory)
+    given: dict[str, Any] = {"batch_size": machine.batch_size, "shelf": Shelf(machine.max_memory)}
     for task in tasks:
         _check_prompts(study, task, model)
         draw_groups(study, task)

@@ -27,7 +27,7 @@ FILES = (
 UNFINISHED = ".unfinished"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """A finished study: its record (`study.json`), per-prompt values (`curves.parquet`) and one row per size.
 
@@ -39,6 +39,18 @@ class Result:
     record: dict[str, Any]
     curves: pd.DataFrame
     summary: pd.DataFrame
+
+    def __repr__(self) -> str:
+        study = self.study
+        return "\n".join(
+            [
+                f"Result of study {study.key} in {self.folder}",
+                f"  model: {study.model}",
+                f"  tasks: {', '.join(study.task)}",
+                f"  bases: {', '.join(study.basis)}",
+                f"  methods: {', '.join(study.method)}",
+            ]
+        )
 
     @property
     def study(self) -> Study:

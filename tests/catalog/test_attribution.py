@@ -11,7 +11,7 @@ import toys
 
 import neuron_vs_sae as nvs
 from neuron_vs_sae.catalog.attribution._path import points
-from neuron_vs_sae.core.basis import Affine
+from neuron_vs_sae.core.dictionary import Affine
 from neuron_vs_sae.execution import splice
 from neuron_vs_sae.execution.splice import Kept, Reference, edit, read, run
 
@@ -92,7 +92,7 @@ def test_integrated_gradients_sum_to_the_sites_effect_at_the_claimed_rate(
 ) -> None:
     """I11: one layer's scores sum to metric(clean) - metric(with that site at its corrupt value, or at decode(0))."""
     model, pairs = toys.model(kind), PAIRS.take([0, 1, 2])
-    basis = nvs.bases.sae(model, source=toys.saes(), layers="0")
+    basis = nvs.bases.sae(model, source=toys.saes(), select=nvs.Selection(layers="0"))
     (site,) = basis.sites
     end = read(model, pairs.corrupt, pairs.length, [site.writes])[site.writes]
     if pairing == "unpaired":

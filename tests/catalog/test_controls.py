@@ -9,7 +9,7 @@ import torch
 import toys
 
 import neuron_vs_sae as nvs
-from neuron_vs_sae.core.basis import Affine, split
+from neuron_vs_sae.core.dictionary import Affine, split
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.core.lookup import bound
 from neuron_vs_sae.execution.splice import read
@@ -165,8 +165,8 @@ def test_a_random_sae_of_a_real_one_has_its_l0_and_explains_less(stories: Any, a
     pairs = nvs.tasks.from_file(stories, path=assets / "tasks" / "stories260K" / "gender_pronoun_train.jsonl")
     pairs, source = pairs.take(range(100)), assets / "saes" / "stories260K" / "jumprelu"
     bases = [
-        nvs.bases.sae(stories, source=source, site="hook_mlp_out"),
-        nvs.bases.random_sae(stories, source=source, site="hook_mlp_out", prompts=pairs),
+        nvs.bases.sae(stories, source=source, select=nvs.Selection(site="hook_mlp_out")),
+        nvs.bases.random_sae(stories, source=source, select=nvs.Selection(site="hook_mlp_out"), prompts=pairs),
     ]
     for hook, *both in zip(bases[0].hooks, *(affine(basis) for basis in bases), strict=True):
         x = activations(stories, pairs, hook, bos=False)[None]

@@ -20,7 +20,7 @@ from transformer_lens.components import LayerNormPre
 import neuron_vs_sae as nvs
 from neuron_vs_sae.catalog.dictionaries.diagnosis import explained_variance
 from neuron_vs_sae.catalog.dictionaries.sources import known_releases
-from neuron_vs_sae.core.basis import Affine, split
+from neuron_vs_sae.core.dictionary import Affine, split
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.core.lookup import bound
 from neuron_vs_sae.execution.splice import read
@@ -338,11 +338,12 @@ def test_only_the_weights_that_a_site_and_layers_ask_for_are_read(
         return registry[sae_id]
 
     monkeypatch.setattr(SAE, "from_pretrained", staticmethod(load))
-    one = nvs.bases.sae(llama, source="toy-llama-mlp", site="hook_mlp_out", layers="1")
+    shelf = nvs.Shelf()
+    one = nvs.bases.sae(llama, "toy-llama-mlp", select=nvs.Selection(site="hook_mlp_out", layers="1"), shelf=shelf)
     assert read_ids == ["layer_1/width_10"]
-    with pytest.raises(InputError, match="no autoencoders at hook_attn_out among the 2 there"):
-        nvs.bases.sae(llama, source="toy-llama-mlp", site="hook_attn_out")
-    both = nvs.bases.sae(llama, source="toy-llama-mlp")
+    with pytest.raises(InputError, match="no autoencoders at hook_attn_out among the 2 SAEs of the source"):
+        nvs.bases.sae(llama, source="toy-llama-mlp", select=nvs.Selection(site="hook_attn_out"))
+    both = nvs.bases.sae(llama, source="toy-llama-mlp", shelf=shelf)
     assert read_ids == ["layer_1/width_10", "layer_0/width_10"]  # the other is in use
     assert both.dictionaries[1] is one.dictionaries[0]
     assert both.provenance["saes"][1] == one.provenance["saes"][0]
@@ -355,10 +356,11 @@ def test_an_sae_of_a_folder_is_loaded_once_while_it_is_in_use_and_again_when_its
     load = SAE.load_from_disk
     monkeypatch.setattr(SAE, "load_from_disk", lambda folder: loaded.append(folder) or load(folder))
     folder = save(make("standard"), tmp_path / "sae")
-    bases = [bound("bases", text, prompts=toys.pairs())(llama) for text in (f"sae:{folder}", f"random_sae:{tmp_path}")]
+    given = {"prompts": toys.pairs(), "shelf": nvs.Shelf()}
+    bases = [bound("bases", text, **given)(llama) for text in (f"sae:{folder}", f"random_sae:{tmp_path}")]
     assert loaded == [folder]
     save(make("standard", seed=1), folder)
-    again = nvs.bases.sae(llama, source=folder)
+    again = nvs.bases.sae(llama, source=folder, shelf=given["shelf"])
     assert loaded == [folder, folder]
     assert again.provenance["saes"][0]["sha256"] != bases[0].provenance["saes"][0]["sha256"]
 
@@ -483,10 +485,10 @@ def test_a_hook_that_the_model_does_not_run_is_refused_until_it_does(llama: Any)
 
 def test_a_transcoder_is_no_autoencoder_and_the_other_way_round(llama: Any) -> None:
     with pytest.raises(
-        InputError, match="no autoencoders among the 2 there; for what is there the basis is 'transcoder'"
+        InputError, match="no autoencoders among the 2 SAEs of the source; these make the basis 'transcoder'"
     ):
         nvs.bases.sae(llama, source=toys.transcoders())
-    with pytest.raises(InputError, match="no transcoders among the 2 there; for what is there the basis is 'sae'"):
+    with pytest.raises(InputError, match="no transcoders among the 2 SAEs of the source; these make the basis 'sae'"):
         nvs.bases.transcoder(llama, source=toys.saes())
 
 
@@ -542,7 +544,7 @@ def test_an_sae_of_another_model_is_refused_unless_it_is_meant(llama: Any) -> No
         InputError, match="was trained on model 'gemma-2-2b', not on 'toy-llama': use that model's SAEs"
     ):
         nvs.bases.sae(llama, source=toys.saes(model_name="gemma-2-2b"))
-    assert nvs.bases.sae(llama, source=toys.saes(model_name="gemma-2-2b"), any_model=True)
+    assert nvs.bases.sae(llama, source=toys.saes(model_name="gemma-2-2b"), select=nvs.Selection(any_model=True))
 
 
 @pytest.mark.parametrize("normalisation", ["expected_average_only_in", "covariance_whitening"])

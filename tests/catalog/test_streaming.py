@@ -10,6 +10,7 @@ from sae_lens import SAE
 
 import neuron_vs_sae as nvs
 from neuron_vs_sae.catalog.dictionaries.streaming import Shelf
+from neuron_vs_sae.core.dictionary import Affine
 from neuron_vs_sae.core.errors import InputError
 
 ONE = 10 * (toys.D_MODEL + toys.D_MODEL) * 8 / 2**30
@@ -52,6 +53,20 @@ def test_scores_and_curves_are_the_same_with_and_without_a_shelf(
         )
         assert torch.equal(one.circuit, other.circuit)
         assert torch.equal(one.complement, other.complement)
+
+
+def test_few_changing_units_take_few_entries_of_the_gradient_with_a_shelf_too(
+    llama: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for layer, made in enumerate(toys.saes(model_name="toy-llama", width=300, architecture="topk", k=3)):
+        made.save_model(tmp_path / "wide" / str(layer))
+    basis = nvs.bases.sae(llama, tmp_path / "wide", shelf=Shelf(100 * ONE))
+
+    def whole(*args: Any) -> Any:
+        raise AssertionError("the gradient of all units was taken")
+
+    monkeypatch.setattr(Affine, "pull_back", whole)
+    assert bool(nvs.attribution.relp(llama, basis, toys.pairs()).values.any())
 
 
 def test_what_fits_is_read_once_and_what_does_not_when_it_is_used(llama: Any, folder: Path, read: list[str]) -> None:

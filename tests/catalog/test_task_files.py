@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+import neuron_vs_sae as nvs
 from neuron_vs_sae.catalog.tasks import from_dataset, from_file
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.core.lookup import bound
@@ -91,13 +92,13 @@ def test_columns_of_any_name_are_mapped_and_values_inside_others_reached(reader:
     ]
     file = lines(tmp_path / "mine.jsonl", rows)
     chosen = {"clean": "q", "corrupt": "other.q", "answer": "a", "foil": "other.a"}
-    pairs = from_file(reader, path=file, **chosen, space=True)
+    pairs = from_file(reader, path=file, columns=nvs.Columns(**chosen, space=True))
     assert texts(pairs) == ROWS
     assert pairs.tags == ({"n": "1"}, {"n": "1"})
     options = "".join(f",{key}={value}" for key, value in chosen.items())
     assert texts(bound("tasks", f"from_file:{file},space=true{options}", prepend_bos=True)(reader)) == ROWS
     assert "row 1: the column 'other.b' is missing; it has other.q, other.a" in refused(
-        reader, file, **{**chosen, "foil": "other.b"}
+        reader, file, columns=nvs.Columns(**{**chosen, "foil": "other.b"})
     )
 
 
@@ -123,7 +124,7 @@ def test_feature_circuits_lines(reader: Any, tmp_path: Path) -> None:
     names = {"clean": "clean_prefix", "corrupt": "patch_prefix", "answer": "clean_answer", "foil": "patch_answer"}
     rows = [{names[key]: text for key, text in row.items()} | {"case": "singular"} for row in ROWS]
     for format_ in ("auto", "feature-circuits"):
-        pairs = from_file(reader, path=lines(tmp_path / "simple_train.json", rows), format=format_)
+        pairs = from_file(reader, path=lines(tmp_path / "simple_train.json", rows), columns=nvs.Columns(format=format_))
         assert texts(pairs) == ROWS
         assert pairs.tags == ({"case": "singular"},) * 2
     del rows[1]["patch_answer"]
@@ -156,7 +157,7 @@ def test_auto_circuits_document(reader: Any, tmp_path: Path) -> None:
         assert pairs.tags == ({"other_wrong_answers": '[" bob"]'}, {})
     other = tmp_path / "prompts.txt"
     other.write_text(file.read_text())
-    assert texts(from_file(reader, path=other, format="auto-circuit")) == ROWS
+    assert texts(from_file(reader, path=other, columns=nvs.Columns(format="auto-circuit"))) == ROWS
 
 
 @pytest.mark.parametrize(
@@ -187,7 +188,9 @@ def test_an_auto_circuit_document_that_is_wrong_is_refused(
 def test_an_auto_circuit_document_that_is_not_json_says_where(reader: Any, tmp_path: Path) -> None:
     file = tmp_path / "prompts.json"
     file.write_text('{"prompts": [}')
-    assert "is not JSON (Expecting value: line 1 column 14" in refused(reader, file, format="auto-circuit")
+    assert "is not JSON (Expecting value: line 1 column 14" in refused(
+        reader, file, columns=nvs.Columns(format="auto-circuit")
+    )
 
 
 def eap_rows(tokenizer: Any) -> list[dict[str, Any]]:
@@ -228,15 +231,17 @@ def test_eap_ig_tables_name_the_tokenizer_of_their_ids(
 ) -> None:
     file = table(tmp_path / "ioi.csv", eap_rows(tokenizer))
     assert "row 2: this format's answers are token ids" in refused(spaced_reader, file)
-    pairs = from_file(spaced_reader, path=file, ids_from="model")
+    pairs = from_file(spaced_reader, path=file, columns=nvs.Columns(ids_from="model"))
     assert texts(pairs) == ROWS
     assert pairs.answer.tolist() == [row["correct_idx"] for row in eap_rows(tokenizer)]
-    hard = from_file(spaced_reader, path=file, ids_from="model", corrupt="corrupted_hard", drop=True)
+    hard = from_file(
+        spaced_reader, path=file, columns=nvs.Columns(ids_from="model", corrupt="corrupted_hard"), drop=True
+    )
     assert hard.corrupt_text == ("ann met a cat", "max met a hen")
     # Another tokenizer's ids are that tokenizer's words.
-    monkeypatch.setattr("neuron_vs_sae.catalog.tasks._formats._tokenizer", lambda name: _Two())
+    monkeypatch.setattr("neuron_vs_sae.catalog.rows.formats._tokenizer", lambda name: _Two())
     rows = [{**row, "correct_idx": 1 - i, "incorrect_idx": f"[{i}]"} for i, row in enumerate(eap_rows(tokenizer))]
-    found = from_file(spaced_reader, path=table(tmp_path / "their.csv", rows), ids_from="theirs")
+    found = from_file(spaced_reader, path=table(tmp_path / "their.csv", rows), columns=nvs.Columns(ids_from="theirs"))
     assert texts(found) == ROWS
 
 
@@ -253,12 +258,16 @@ def test_an_id_of_a_sentencepiece_tokenizer_keeps_the_space_that_it_begins_with(
         }
     ]
     file = table(tmp_path / "pronouns.csv", rows)
-    found = from_file(stories, path=file, ids_from="model")
+    found = from_file(stories, path=file, columns=nvs.Columns(ids_from="model"))
     assert (found.answer.tolist(), found.foil.tolist()) == ([ids["▁he"]], [ids["▁she"]])
     renamed = [
         {"clean": row["clean"], "corrupted": row["corrupted"], "a": ids["▁he"], "b": ids["▁she"]} for row in rows
     ]
-    again = from_file(stories, path=table(tmp_path / "other.csv", renamed), ids_from="model", answer="a", foil="b")
+    again = from_file(
+        stories,
+        path=table(tmp_path / "other.csv", renamed),
+        columns=nvs.Columns(ids_from="model", answer="a", foil="b"),
+    )
     assert again.answer.tolist() == found.answer.tolist()
 
 
@@ -299,21 +308,21 @@ def test_a_token_id_that_cannot_be_is_refused(
 ) -> None:
     rows = eap_rows(tokenizer)
     rows[1]["correct_idx"] = value
-    message = refused(spaced_reader, table(tmp_path / "ioi.csv", rows), ids_from="model")
+    message = refused(spaced_reader, table(tmp_path / "ioi.csv", rows), columns=nvs.Columns(ids_from="model"))
     assert f"row 3: {part}" in message  # the header is row 1
 
 
 def test_the_tokenizer_of_ids_that_is_not_there_is_named(reader: Any, tokenizer: Any, tmp_path: Path) -> None:
     file = table(tmp_path / "ioi.csv", eap_rows(tokenizer))
-    assert "the tokenizer '" in refused(reader, file, ids_from=str(tmp_path / "none"))
+    assert "the tokenizer '" in refused(reader, file, columns=nvs.Columns(ids_from=str(tmp_path / "none")))
 
 
 def test_eap_igs_greater_than_takes_years_on_either_side() -> None:
-    from neuron_vs_sae.catalog.tasks._formats import Reading, to_rows
+    from neuron_vs_sae.catalog.rows.formats import to_rows
 
     def row(label: Any) -> Any:
         record = {"clean": "from 1745 to 17", "corrupted": "from 1701 to 17", "label": label}
-        return to_rows("gt.csv", [("row 2", record)], Reading(), None)[0]
+        return to_rows("gt.csv", [("row 2", record)], nvs.Columns(), None)[0]
 
     assert (row("45")["answer"], row("45")["foil"]) == ("55", "35")
     assert (row(95)["answer"], row(5)["foil"]) == ("99", "02")
@@ -343,9 +352,9 @@ def test_mibs_columns(ending: str, write: Callable[..., Path], reader: Any, tmp_
     pairs = from_file(reader, path=file)
     assert texts(pairs) == ROWS
     assert pairs.tags[0] == {"template": "{name} saw", "answerKey": "1", "counterfactual": "s2_io_flip"}
-    other = from_file(reader, path=file, counterfactual="abc")
+    other = from_file(reader, path=file, columns=nvs.Columns(counterfactual="abc"))
     assert other.foil_text == (" cat", " cat")
-    message = refused(reader, file, counterfactual="none")
+    message = refused(reader, file, columns=nvs.Columns(counterfactual="none"))
     assert "row 1: there is no counterfactual none: pass counterfactual=, one of s2_io_flip, abc" in message
 
 
@@ -511,12 +520,12 @@ def test_a_folder_of_data_files_is_a_dataset(reader: Any, tmp_path: Path, monkey
     folder = tmp_path / "ioi"
     folder.mkdir()
     lines(folder / "train.jsonl", mib_rows())
-    pairs = from_dataset(reader, source=str(folder), counterfactual="s2_io_flip")
+    pairs = from_dataset(reader, source=str(folder), columns=nvs.Columns(counterfactual="s2_io_flip"))
     assert texts(pairs) == ROWS
     with pytest.raises(InputError, match=r"ioi, row 1: clean= names no column in the format 'mib'; pass format=pairs"):
-        from_dataset(reader, source=str(folder), clean="prompt")
+        from_dataset(reader, source=str(folder), columns=nvs.Columns(clean="prompt"))
     with pytest.raises(InputError, match=r"ioi, row 1: the column 'prefix' is missing; it has template"):
-        from_dataset(reader, source=str(folder), clean="prefix", format="pairs")
+        from_dataset(reader, source=str(folder), columns=nvs.Columns(clean="prefix", format="pairs"))
 
 
 def test_a_dataset_that_cannot_be_had_says_so(reader: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

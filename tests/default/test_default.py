@@ -151,7 +151,7 @@ def test_every_set_is_a_basis(name: str) -> None:
         assert nvs.bases.sae(model(name), source=f"{name}/{one}").sites
     assert [site.layer for site in nvs.bases.transcoder(model(name)).sites] == [0, 1, 2, 3]
     for site in presets()[name].saes:
-        basis = nvs.bases.sae(model(name), site=site)
+        basis = nvs.bases.sae(model(name), select=nvs.Selection(site=site))
         assert [s.writes for s in basis.sites] == [f"blocks.{layer}.{site}" for layer in range(4)]
 
 
@@ -162,7 +162,7 @@ def test_without_a_preset_a_source_is_asked_for(llama: Any) -> None:
         ):
             getattr(nvs.bases, name)(llama)
     with pytest.raises(InputError, match="has no saes at hook_resid_mid; it has: hook_mlp_out, hook_resid_post"):
-        nvs.bases.sae(model("default"), site="hook_resid_mid")
+        nvs.bases.sae(model("default"), select=nvs.Selection(site="hook_resid_mid"))
 
 
 # The package: its size, its tasks, its study; offline and from a wheel.

@@ -14,8 +14,9 @@ from tables import make, random_scores, refused
 
 import neuron_vs_sae as nvs
 from neuron_vs_sae.analyses.circuits.evaluation import engine_for
-from neuron_vs_sae.core.basis import Affine, apart, together
+from neuron_vs_sae.core.basis import apart, together
 from neuron_vs_sae.core.conventions import ErrorPolicy
+from neuron_vs_sae.core.dictionary import Affine
 from neuron_vs_sae.execution import memory, passes
 from neuron_vs_sae.execution.engine import bytes_per_token, runs_at_once
 

@@ -105,17 +105,19 @@ def test_a_releases_revision_is_the_one_that_is_loaded_and_recorded(cache: Path,
     newest = in_hub_cache(cache, REPO, saes(tmp_path / "new"))
     in_hub_cache(cache, REPO, saes(tmp_path / "old", seed=7), commit=OLDER, main=False)
     model, source = load_model("gpt2"), f"{RELEASE}/blocks.[01].hook_mlp_out"
-    new, old = (nvs.bases.sae(model, source=source, revision=revision) for revision in (None, OLDER))
+    new, old = (
+        nvs.bases.sae(model, source=source, select=nvs.Selection(revision=revision)) for revision in (None, OLDER)
+    )
     assert [where["commit"] for where in new.provenance["saes"]] == [newest.name] * 2
     assert [where["commit"] for where in old.provenance["saes"]] == [OLDER] * 2
     units = torch.arange(3)
     assert not torch.equal(new.dictionaries[0].directions(units), old.dictionaries[0].directions(units))
     with pytest.raises(InputError, match=f"SAE {RELEASE}/blocks.0.hook_mlp_out cannot be loaded: "):
-        nvs.bases.sae(model, source=source, revision="f00d" * 10)
+        nvs.bases.sae(model, source=source, select=nvs.Selection(revision="f00d" * 10))
     with pytest.raises(
         InputError, match="is a folder, which has no revision 'main': only releases of the registry have"
     ):
-        nvs.bases.sae(model, source=tmp_path / "new", revision="main")
+        nvs.bases.sae(model, source=tmp_path / "new", select=nvs.Selection(revision="main"))
 
 
 def test_an_unfinished_study_does_not_go_on_with_another_commit(

@@ -84,7 +84,9 @@ def test_a_wrong_model_is_named(stories: Any, assets: Path, prompts: nvs.PromptP
     for p in other.parameters():
         if p.ndim > 1:
             p.data = torch.randn(p.shape, generator=generator) * p.std()
-    basis = nvs.bases.sae(other, source=assets / "saes" / "stories260K" / "jumprelu", site="hook_mlp_out")
+    basis = nvs.bases.sae(
+        other, source=assets / "saes" / "stories260K" / "jumprelu", select=nvs.Selection(site="hook_mlp_out")
+    )
     with pytest.raises(InputError, match="it is an SAE of another model, or of other weights of this one"):
         reconstruction(other, basis, prompts)
     poor = reconstruction(other, basis, prompts, strict=False)  # or a poor one: a study says how poor
@@ -108,7 +110,11 @@ def test_a_study_refuses_a_shifted_layer_before_it_writes_anything(assets: Path,
 @pytest.mark.assets
 def test_controls_may_explain_what_they_like(stories: Any, assets: Path, prompts: nvs.PromptPairs) -> None:
     folder = assets / "saes" / "stories260K" / "jumprelu"
-    reconstruction(stories, nvs.bases.random_sae(stories, source=folder, site="hook_mlp_out", prompts=prompts), prompts)
+    reconstruction(
+        stories,
+        nvs.bases.random_sae(stories, source=folder, select=nvs.Selection(site="hook_mlp_out"), prompts=prompts),
+        prompts,
+    )
 
 
 def test_a_prompt_with_bos_in_its_text_is_refused(tokenizer: Any) -> None:

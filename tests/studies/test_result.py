@@ -745,7 +745,8 @@ def test_names_are_text_in_tables_and_figures_whatever_they_hold(fresh: nvs.Resu
 
 
 def test_bases_have_short_names_that_tell_them_apart() -> None:
-    from neuron_vs_sae.report.plots import colours_of, labels
+    from neuron_vs_sae.report.labels import labels
+    from neuron_vs_sae.report.plots import colours_of
 
     assert labels(["mlp_neurons", "sae:/a/b/c@hook_mlp_out,layers=1"]) == {
         "mlp_neurons": "mlp_neurons", "sae:/a/b/c@hook_mlp_out,layers=1": "sae:c@hook_mlp_out,layers=1"

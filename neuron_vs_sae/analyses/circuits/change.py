@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neuron_vs_sae.catalog.references import Ablation
-from neuron_vs_sae.core.basis import Basis, Dictionary, split
+from neuron_vs_sae.core.basis import Basis
+from neuron_vs_sae.core.dictionary import Dictionary, split
 from neuron_vs_sae.core.nodes import NodeIndex
 from neuron_vs_sae.core.pairs import PromptPairs
 from neuron_vs_sae.execution.splice import read

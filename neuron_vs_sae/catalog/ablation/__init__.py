@@ -5,14 +5,20 @@ whose corrupt prompts give the values, and `rows` picks the evaluated pairs of a
 model, so under every ablation but `zero_units` the metric with everything ablated is the same in all bases of a site.
 """
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
-from neuron_vs_sae.core.lookup import find, known
+from neuron_vs_sae.core.lookup import open_folder
 
-# Set here, all at once: importing `ablation.x` by itself would leave the module, not its function, under that name.
-globals().update({name.replace("-", "_"): find("ablation", name) for name in known("ablation")})
+if TYPE_CHECKING:
+    from neuron_vs_sae.catalog.ablation.counterfactual import counterfactual as counterfactual
+    from neuron_vs_sae.catalog.ablation.mean import mean as mean
+    from neuron_vs_sae.catalog.ablation.mean_global import mean_global as mean_global
+    from neuron_vs_sae.catalog.ablation.resample import resample as resample
+    from neuron_vs_sae.catalog.ablation.zero_site import zero_site as zero_site
+    from neuron_vs_sae.catalog.ablation.zero_units import zero_units as zero_units
 
+NOUN = "ablation"
+COMMON = frozenset({"basis", "batch_size", "model", "pairs", "seed", "source"})
+SEVERAL: dict[str, tuple[str, ...]] = {}
 
-def __getattr__(name: str) -> Callable[..., Any]:
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; there are: {', '.join(known('ablation'))}")
+open_folder(__name__)

@@ -10,9 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from neuron_vs_sae.core.basis import Basis, Dictionary, Site
+from neuron_vs_sae.core.basis import Basis, Site
 from neuron_vs_sae.core.building import check_positions
 from neuron_vs_sae.core.conventions import Pairing, Positions
+from neuron_vs_sae.core.dictionary import Dictionary
 from neuron_vs_sae.core.errors import check_choice
 from neuron_vs_sae.core.metric import Metric, Target, for_attribution, resolve
 from neuron_vs_sae.core.nodes import NodeIndex, NodeScores

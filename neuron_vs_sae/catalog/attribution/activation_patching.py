@@ -8,9 +8,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from neuron_vs_sae.catalog.attribution._contraction import Sums, added, as_scores, at_sites, members, objective
-from neuron_vs_sae.core.basis import Basis, Dictionary
+from neuron_vs_sae.core.basis import Basis
 from neuron_vs_sae.core.building import check_positions
 from neuron_vs_sae.core.conventions import Pairing, Positions
+from neuron_vs_sae.core.dictionary import Dictionary
 from neuron_vs_sae.core.errors import InputError, check_choice
 from neuron_vs_sae.core.metric import Metric
 from neuron_vs_sae.core.nodes import NodeScores

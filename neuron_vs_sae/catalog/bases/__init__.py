@@ -4,14 +4,23 @@ Options that several take: `source` (where SAEs come from), `site` (a kind of ho
 `prompts` (pairs to fit or calibrate on; a study passes its discovery pairs).
 """
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
-from neuron_vs_sae.core.lookup import find, known
+from neuron_vs_sae.core.lookup import open_folder
 
-# Set here, all at once: importing `bases.x` by itself would leave the module, not its function, under that name.
-globals().update({name.replace("-", "_"): find("bases", name) for name in known("bases")})
+if TYPE_CHECKING:
+    from neuron_vs_sae.catalog.bases.attention import attention as attention
+    from neuron_vs_sae.catalog.bases.mlp_neurons import mlp_neurons as mlp_neurons
+    from neuron_vs_sae.catalog.bases.mlp_outputs import mlp_outputs as mlp_outputs
+    from neuron_vs_sae.catalog.bases.pca import pca as pca
+    from neuron_vs_sae.catalog.bases.random_sae import random_sae as random_sae
+    from neuron_vs_sae.catalog.bases.residual import residual as residual
+    from neuron_vs_sae.catalog.bases.rotation import rotation as rotation
+    from neuron_vs_sae.catalog.bases.sae import sae as sae
+    from neuron_vs_sae.catalog.bases.transcoder import transcoder as transcoder
 
+NOUN = "basis"
+COMMON = frozenset({"batch_size", "model", "prompts", "shelf"})
+SEVERAL: dict[str, tuple[str, ...]] = {}
 
-def __getattr__(name: str) -> Callable[..., Any]:
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; there are: {', '.join(known('bases'))}")
+open_folder(__name__)

@@ -9,22 +9,21 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neuron_vs_sae.catalog.bases.sae import sae
+from neuron_vs_sae.catalog.dictionaries.selection import Selection
 from neuron_vs_sae.catalog.dictionaries.sources import Source
-from neuron_vs_sae.catalog.dictionaries.streaming import Shelf, Streamed
-from neuron_vs_sae.core.basis import Affine, Basis, Dictionary
+from neuron_vs_sae.catalog.dictionaries.streaming import Shelf
+from neuron_vs_sae.core.basis import Basis
+from neuron_vs_sae.core.dictionary import Affine, Dictionary
 from neuron_vs_sae.core.pairs import PromptPairs
 from neuron_vs_sae.execution.splice import precision, read
 
 
 def random_sae(
     model: Any,
+    source: Source | None = None,
     *,
     prompts: PromptPairs,
-    source: Source | None = None,
-    site: str | None = None,
-    layers: str | None = None,
-    any_model: bool = False,
-    revision: str | None = None,
+    select: Selection = Selection(),
     shelf: Shelf | None = None,
     seed: int = 0,
     batch_size: int = 64,
@@ -35,33 +34,40 @@ def random_sae(
     SAE's mean L0 on the clean and corrupt `prompts` (BOS apart), and one scale per site makes the reconstruction as good there as its
     directions allow (least squares). Claims about trained SAEs must beat it (arXiv 2501.17727, 2602.14111).
     """
-    trained = sae(model, source=source, site=site, layers=layers, any_model=any_model, revision=revision, shelf=shelf)
-    samples: dict[str, list[Tensor]] = {s.name: [] for s in trained.sites}
-    for batch in prompts.batches(batch_size):
-        real = batch.real
-        if prompts.bos:
-            real[:, 0] = False  # its norm can be many times the others', and it would take all the active units
-        for tokens in (batch.clean, batch.corrupt):
-            values = read(model, tokens, batch.length, trained.hooks)
-            for s in trained.sites:
-                samples[s.name].append(s.view(values[s.reads])[real])
+    shelf = Shelf() if shelf is None else shelf
+    trained = sae(model, source, select=select, shelf=shelf)
+    samples = _read_by(model, trained, prompts, batch_size)
     dictionaries: list[Dictionary] = []
     targets = []
-    for i, (s, like) in enumerate(zip(trained.sites, trained.dictionaries, strict=True)):
-        x = torch.cat(samples[s.name])
+    for i, (site, like) in enumerate(zip(trained.sites, trained.dictionaries, strict=True)):
+        x = torch.cat(samples[site.name])
         l0 = float((like.encode(x[None]) != 0).sum(-1).double().mean())
-        make = partial(_directions, like.width, like.d, 1000 * seed + i, precision(model), x.device)
-        control = _calibrated(make, x, l0)
+        draw = partial(_directions, like.width, like.d, 1000 * seed + i, precision(model), x.device)
+        make = _calibrated(draw, x, l0)
         size = like.width * like.d * 2 * x.element_size()
-        dictionaries.append(control() if shelf is None else Streamed(shelf, object(), size, control))
+        dictionaries.append(shelf.take(object(), size, lambda make=make: (make(), {}))[0])
         targets.append(l0)
     provenance = {"like": trained.provenance["saes"], "seed": seed, "l0": targets, "calibrated_on": prompts.name}
     return Basis("random_sae", trained.sites, tuple(dictionaries), provenance)
 
 
+def _read_by(model: Any, basis: Basis, prompts: PromptPairs, batch_size: int) -> dict[str, list[Float[Tensor, "n d"]]]:
+    """By site, what is read there at the real tokens but BOS of clean and corrupt prompts."""
+    samples: dict[str, list[Tensor]] = {site.name: [] for site in basis.sites}
+    for batch in prompts.batches(batch_size):
+        real = batch.real
+        if prompts.bos:
+            real[:, 0] = False  # its norm can be many times the others', and it would take all the active units
+        for tokens in (batch.clean, batch.corrupt):
+            values = read(model, tokens, batch.length, basis.hooks)
+            for site in basis.sites:
+                samples[site.name].append(site.view(values[site.reads])[real])
+    return samples
+
+
 def _directions(width: int, d: int, seed: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "width d"]:
-    found = torch.randn(width, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return (found / found.norm(dim=1, keepdim=True)).to(device, dtype)
+    drawn = torch.randn(width, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return (drawn / drawn.norm(dim=1, keepdim=True)).to(device, dtype)
 
 
 def _calibrated(
@@ -78,8 +84,8 @@ def _calibrated(
         pre = (y - mean) @ rows.T
         return pre * (pre > threshold)
 
-    made = along(x, rows) @ rows
-    scale = (made * (x - mean)).sum() / (made * made).sum().clamp(min=1e-12)
+    written = along(x, rows) @ rows
+    scale = (written * (x - mean)).sum() / (written * written).sum().clamp(min=1e-12)
 
     def make() -> Affine:
         rows = directions()

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 
 from neuron_vs_sae.catalog.dictionaries.sites import site_hooks, widths
-from neuron_vs_sae.core.basis import Affine, Basis, Dictionary, Site
+from neuron_vs_sae.core.basis import Basis, Site
+from neuron_vs_sae.core.dictionary import Affine, Dictionary
 from neuron_vs_sae.execution.splice import precision
 
 

@@ -2,79 +2,82 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
-from weakref import WeakKeyDictionary, WeakValueDictionary, ref
+from weakref import ref
 
 import torch
 
 from neuron_vs_sae.catalog.dictionaries.autoencoder import dictionary, is_transcoder
 from neuron_vs_sae.catalog.dictionaries.fit import check_configuration, check_weights, is_centred
+from neuron_vs_sae.catalog.dictionaries.selection import Selection
 from neuron_vs_sae.catalog.dictionaries.sites import layer_numbers, widths
 from neuron_vs_sae.catalog.dictionaries.sources import Candidate, Source, candidates
-from neuron_vs_sae.catalog.dictionaries.streaming import Shelf, Streamed
-from neuron_vs_sae.core.basis import Affine, Basis, Dictionary, Site
+from neuron_vs_sae.catalog.dictionaries.streaming import Shelf
+from neuron_vs_sae.core.basis import Basis, Site
+from neuron_vs_sae.core.dictionary import Affine, Dictionary
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.execution.splice import precision
 from neuron_vs_sae.models.presets import source_for
 
-# Every SAE in use, and where it came from: bases that share one (`sae:DIR` and `random_sae:DIR`) load it once.
-_IN_USE: WeakValueDictionary[Any, Affine] = WeakValueDictionary()
-
-
-_FROM: WeakKeyDictionary[Dictionary, dict[str, Any]] = WeakKeyDictionary()
-
 
 def from_saes(
-    model: Any,
-    name: str,
-    source: Source | None,
-    site: str | None,
-    layers: str | None,
-    any_model: bool,
-    revision: str | None,
-    shelf: Shelf | None,
-    *,
-    transcoders: bool,
+    model: Any, name: str, source: Source | None, select: Selection, shelf: Shelf | None, *, transcoders: bool
 ) -> Basis:
-    """The basis of the SAEs (or transcoders) that `source` names, in the order in which the model runs."""
+    """The basis of the SAEs (or transcoders) that `source` names and `select` keeps, in the order in which the model runs.
+
+    Raises `InputError` where none is kept, two are at one site, or one does not fit the model.
+    """
     if source is None:
-        source, site, others = source_for(model.cfg.model_name, "transcoders" if transcoders else "saes", site)
-        any_model = any_model or others
-    found = candidates(source, revision)
-    of_type = [one for one in found if is_transcoder(one.cfg) == transcoders]
-    wanted = layer_numbers(model, layers)
+        kind = "transcoders" if transcoders else "saes"
+        source, site, others = source_for(model.cfg.model_name, kind, select.site)
+        select = replace(select, site=site, any_model=select.any_model or others)
+    chosen = _chosen(model, candidates(source, select.revision), select, transcoders)
+    _check_one_per_site(name, chosen)
+    width = widths(model, (hook for site, _ in chosen for hook in (site.reads, site.writes)))
+    centred = is_centred(model)
+    for site, candidate in chosen:
+        check_configuration(candidate, site, width, model, select.any_model, centred)
+    order = list(width)
+    chosen.sort(key=lambda pair: (order.index(pair[0].writes), pair[0].head or 0))
+    shelf = Shelf() if shelf is None else shelf
+    loaded = [_load(candidate, site, model, shelf) for site, candidate in chosen]
+    return Basis(
+        name=name,
+        sites=tuple(site for site, _ in chosen),
+        dictionaries=tuple(dictionary for dictionary, _ in loaded),
+        provenance={"saes": [came_from for _, came_from in loaded]},
+    )
+
+
+def _chosen(
+    model: Any, there: Sequence[Candidate], select: Selection, transcoders: bool
+) -> list[tuple[Site, Candidate]]:
+    """Those of the right type that are selected, with their sites. Raises `InputError` where there is none."""
+    of_type = [candidate for candidate in there if is_transcoder(candidate.cfg) == transcoders]
+    layers = layer_numbers(model, select.layers)
     chosen = [
-        (_site(one, model), one)
-        for one in of_type
-        if site in (None, _kind(one.cfg)) and (layers is None or _layer(_writes(one.cfg)) in wanted)
+        (_site(candidate, model), candidate)
+        for candidate in of_type
+        if select.site in (None, _kind(candidate.cfg))
+        and (select.layers is None or _layer(_writes(candidate.cfg)) in layers)
     ]
     if not chosen:
         what, other = ("transcoders", "sae") if transcoders else ("autoencoders", "transcoder")
-        kinds = ", ".join(sorted({_kind(one.cfg) for one in of_type}))
+        wanted = f" at {select.site}" if select.site else ""
+        wanted += f" in layers {select.layers}" if select.layers else ""
+        kinds = ", ".join(sorted({_kind(candidate.cfg) for candidate in of_type}))
         raise InputError(
-            f"no {what}{f' at {site}' if site else ''}{f' in layers {layers}' if layers else ''} among the {len(found)} there; "
-            + (f"kinds of site: {kinds}" if kinds else f"for what is there the basis is '{other}'")
+            f"no {what}{wanted} among the {len(there)} SAEs of the source; "
+            + (f"kinds of site: {kinds}" if kinds else f"these make the basis '{other}'")
         )
-    _check_one_per_site(name, chosen)
-    width = widths(model, (hook for at, _ in chosen for hook in (at.reads, at.writes)))
-    centred = is_centred(model)
-    for at, one in chosen:
-        check_configuration(one, at, width, model, any_model, centred)
-    reached = list(width)
-    chosen.sort(key=lambda found: (reached.index(found[0].writes), found[0].head or 0))
-    loaded = [_load(one, at, model, shelf) for at, one in chosen]
-    return Basis(
-        name=name,
-        sites=tuple(at for at, _ in chosen),
-        dictionaries=tuple(made for made, _ in loaded),
-        provenance={"saes": [where for _, where in loaded]},
-    )
+    return chosen
 
 
 def _check_one_per_site(basis: str, chosen: Sequence[tuple[Site, Candidate]]) -> None:
     by_site = defaultdict(list)
-    for at, one in chosen:
-        by_site[at.name].append(one.name)
+    for site, candidate in chosen:
+        by_site[site.name].append(candidate.name)
     for name, several in by_site.items():
         if len(several) > 1:
             raise InputError(
@@ -84,45 +87,18 @@ def _check_one_per_site(basis: str, chosen: Sequence[tuple[Site, Candidate]]) ->
             )
 
 
-def _load(one: Candidate, at: Site, model: Any, shelf: Shelf | None) -> tuple[Dictionary, dict[str, Any]]:
-    """(its `Dictionary`, where it came from): the one in use, if there is one."""
-    if shelf is not None:
-        return _streamed(one, at, model, shelf)
-    key = one.key and (one.key, precision(model), next(model.parameters()).device)
-    made = _IN_USE.get(key)
-    if made is None:
-        made = _read(one, model)
-        if key is not None:
-            _IN_USE[key] = made
-    return _reading(made, at, one.cfg, model), _FROM[made]
+def _load(candidate: Candidate, site: Site, model: Any, shelf: Shelf) -> tuple[Dictionary, dict[str, Any]]:
+    """(its `Dictionary`, where it came from), by way of the shelf."""
 
+    def read() -> tuple[Dictionary, dict[str, Any]]:
+        sae, came_from = candidate.load()
+        check_weights(sae, candidate.name)
+        return _before_norm(dictionary(sae, model), site, candidate.cfg, model), came_from
 
-def _read(one: Candidate, model: Any) -> Affine:
-    theirs, where = one.load()
-    check_weights(theirs, one.name)
-    made = dictionary(theirs, model)
-    _FROM[made] = where
-    return made
-
-
-def _streamed(one: Candidate, at: Site, model: Any, shelf: Shelf) -> tuple[Dictionary, dict[str, Any]]:
-    first: dict[str, Any] = {}
-
-    def read() -> Affine:
-        made = _read(one, model)
-        where = _FROM[made]
-        if first.setdefault("where", where) != where:
-            raise InputError(f"SAE {one.name} has changed while it was in use: its files are not those it began with")
-        reading = _reading(made, at, one.cfg, model)
-        _FROM[reading] = where
-        return reading
-
-    values = one.cfg.d_sae * (one.cfg.d_in + getattr(one.cfg, "d_out", one.cfg.d_in))
+    values = candidate.cfg.d_sae * (candidate.cfg.d_in + getattr(candidate.cfg, "d_out", candidate.cfg.d_in))
     size = values * torch.empty(0, dtype=precision(model)).element_size()
-    place = (one.key or id(one), at, ref(model))
-    made = shelf.get(place, size, read)
-    first["where"] = _FROM[made]
-    return Streamed(shelf, place, size, read), _FROM[made]
+    # An SAE that the caller holds as an object has no key, and is shared with no other basis.
+    return shelf.take((candidate.key or object(), site, ref(model)), size, read)
 
 
 def _writes(cfg: Any) -> str | None:
@@ -138,12 +114,13 @@ def _kind(cfg: Any) -> str:
     return Site(_layer(hook), hook, hook).kind if hook else "unknown"
 
 
-def _site(one: Candidate, model: Any) -> Site:
-    metadata, transcoder, known = one.cfg.metadata, is_transcoder(one.cfg), model.hook_dict
-    reads, writes = _reads(one.cfg), _writes(one.cfg)
+def _site(candidate: Candidate, model: Any) -> Site:
+    cfg, known = candidate.cfg, model.hook_dict
+    metadata, transcoder = cfg.metadata, is_transcoder(cfg)
+    reads, writes = _reads(cfg), _writes(cfg)
     if not reads or not writes:
         raise InputError(
-            f"the configuration of SAE {one.name} has no metadata.{'hook_name_out' if reads else 'hook_name'}, so its site "
+            f"the configuration of SAE {candidate.name} has no metadata.{'hook_name_out' if reads else 'hook_name'}, so its site "
             "is unknown; add it to its cfg.json"
         )
     if reads.endswith(_MLP_INPUT) and reads not in known:
@@ -151,7 +128,7 @@ def _site(one: Candidate, model: Any) -> Site:
     for hook in (reads, writes):
         if hook not in known:
             raise InputError(
-                f"SAE {one.name} is for hook {hook!r}, which model '{model.cfg.model_name}' ({model.cfg.n_layers} layers) "
+                f"SAE {candidate.name} is for hook {hook!r}, which model '{model.cfg.model_name}' ({model.cfg.n_layers} layers) "
                 f"does not have: it is for {metadata.model_name or 'another model'}"
             )
     return Site(_layer(writes), reads, writes, metadata.hook_head_index_out if transcoder else metadata.hook_head_index)
@@ -169,17 +146,22 @@ def _reads(cfg: Any) -> str | None:
     return metadata.hook_name
 
 
-def _reading(made: Affine, site: Site, cfg: Any, model: Any) -> Affine:
+def _before_norm(dictionary: Affine, site: Site, cfg: Any, model: Any) -> Affine:
     """The dictionary, of what is read at the site: a norm's weights are put on first where the hook is before them."""
     reads = _reads(cfg)
     if reads == site.reads:
-        return made
+        return dictionary
     norm = model.blocks[site.layer].ln2
     if not hasattr(norm, "w"):
         raise InputError(
             f"a transcoder at {reads} needs the weights of the norm before the MLP, which process_weights folded away: load "
             "the model without it"
         )
-    weight = norm.w.detach().to(made.decoder.dtype)
-    bias = norm.b.detach().to(made.decoder.dtype) if hasattr(norm, "b") else torch.zeros_like(weight)
-    return Affine(lambda y: made.encode(y * weight + bias), made.decoder, made.offset)
+    weight = norm.w.detach().to(dictionary.decoder.dtype)
+    bias = norm.b.detach().to(dictionary.decoder.dtype) if hasattr(norm, "b") else torch.zeros_like(weight)
+    return Affine(
+        lambda y: dictionary.encode(y * weight + bias),
+        dictionary.decoder,
+        dictionary.offset,
+        rows=lambda y, units: dictionary.reading(y * weight + bias, units)[0] * weight,
+    )

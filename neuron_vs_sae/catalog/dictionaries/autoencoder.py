@@ -7,36 +7,27 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from neuron_vs_sae.catalog.dictionaries.sources import quiet
-from neuron_vs_sae.core.basis import Affine
+from neuron_vs_sae.core.dictionary import Affine, slopes
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.execution.splice import precision
 
 # The scale that these put on each token is folded into the units; the shift and the scaled bias go to the error.
 PER_TOKEN = ("layer_norm", "constant_norm_rescale")
+_LAYER_NORM_EPS = 1e-5  # sae-lens'
 
-
-# Architectures whose units do not look at each other, and the encoder's parameters that have a column per unit.
+# Architectures whose units do not depend on each other, and the encoder's parameters that have a column per unit.
 _UNIT_WISE = ("standard", "jumprelu", "gated", "transcoder", "skip_transcoder", "jumprelu_transcoder")
-
-
 _PER_UNIT = ("W_enc", "b_enc", "threshold", "b_gate", "b_mag", "r_mag")
 
 
 def dictionary(sae: Any, model: Any) -> Affine:
-    """A `Dictionary` of one sae-lens SAE or transcoder, in the precision of the model's scores."""
+    """A `Dictionary` of one sae-lens SAE or transcoder, in the precision of the model's scores.
+
+    Raises `InputError` where its decoder is not affine in the units.
+    """
     dtype, device = precision(model), next(model.parameters()).device
     module = _own(sae, dtype, device)
-    decoder = module.W_dec.detach()
-    if getattr(module.cfg, "rescale_acts_by_decoder_norm", False):
-        decoder = decoder / decoder.norm(dim=-1, keepdim=True)
-    with torch.no_grad():
-        bias = module.decode(torch.zeros(1, 1, module.cfg.d_sae, dtype=dtype, device=device))[0, 0]
-        some = _probe(module.cfg.d_sae, dtype, device)
-        if not torch.allclose(module.decode(some), some @ decoder + bias, atol=1e-4, rtol=1e-3):
-            raise InputError(
-                f"the decoder of {type(sae).__name__} is not units @ W_dec + b_dec, so a unit has no fixed direction: "
-                "this kind of SAE cannot be a basis"
-            )
+    decoder, bias = _decoder(module, type(sae).__name__, dtype, device)
     normalised = module.cfg.normalize_activations in PER_TOKEN and not is_transcoder(sae.cfg)
 
     def scaled(encoder: Any, y: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch k"]:
@@ -52,11 +43,62 @@ def dictionary(sae: Any, model: Any) -> Affine:
     def encode_some(y: Float[Tensor, "*batch d_in"], units: Int[Tensor, " k"]) -> Float[Tensor, "*batch k"]:
         return scaled(_UnitsOf(module, units), y)
 
+    def rows(y: Float[Tensor, " d_in"], units: Int[Tensor, " k"]) -> Float[Tensor, "k d_in"]:
+        with torch.no_grad():
+            values = made.encode_some(y, units)
+            return (values != 0)[:, None] * _slopes(module, y, units, normalised)
+
     unit_wise = module.cfg.architecture() in _UNIT_WISE
-    offset = torch.zeros_like(bias) if normalised else bias
-    made = Affine(encode, decoder, offset, some=encode_some if unit_wise else None)
+    has_matrix = hasattr(module, "W_enc") and module.cfg.architecture() != "matching_pursuit"
+    made = Affine(
+        encode,
+        decoder,
+        torch.zeros_like(bias) if normalised else bias,
+        some=encode_some if unit_wise else None,
+        rows=rows if has_matrix else lambda y, units: slopes(lambda y: type(module).encode(module, y)[units], y),
+    )
     made.lossless = not is_transcoder(sae.cfg) and _gives_back(made, dtype, device)
     return made
+
+
+def _decoder(
+    module: Any, kind: str, dtype: torch.dtype, device: torch.device
+) -> tuple[Float[Tensor, "width d"], Float[Tensor, " d"]]:
+    """(matrix, bias) of a decoder. Raises `InputError` where it is no such thing."""
+    matrix = module.W_dec.detach()
+    if getattr(module.cfg, "rescale_acts_by_decoder_norm", False):
+        matrix = matrix / matrix.norm(dim=-1, keepdim=True)
+    with torch.no_grad():
+        bias = module.decode(torch.zeros(1, 1, module.cfg.d_sae, dtype=dtype, device=device))[0, 0]
+        units = _probe(module.cfg.d_sae, dtype, device)
+        if not torch.allclose(module.decode(units), units @ matrix + bias, atol=1e-4, rtol=1e-3):
+            raise InputError(
+                f"the decoder of {kind} is not units @ W_dec + b_dec, so a unit has no fixed direction: "
+                "this kind of SAE cannot be a basis"
+            )
+    return matrix, bias
+
+
+def _slopes(
+    module: Any, y: Float[Tensor, " d_in"], units: Int[Tensor, " k"], normalised: bool
+) -> Float[Tensor, "k d_in"]:
+    """The slope in `y` that each unit has where it is active, the scale that a normalisation gives this token held constant."""
+    rows = module.W_enc[:, units].T
+    if module.cfg.architecture() == "gated":
+        rows = rows * module.r_mag[units, None].exp()
+    if getattr(module.cfg, "rescale_acts_by_decoder_norm", False):
+        rows = rows * module.W_dec[units].norm(dim=-1, keepdim=True)
+    kind = module.cfg.normalize_activations
+    if kind not in PER_TOKEN:
+        return rows
+    module.run_time_activation_norm_fn_in(y)
+    scale = _take_scale(module)
+    assert scale is not None
+    if kind == "layer_norm":
+        rows, divisor = rows - rows.mean(1, keepdim=True), scale + _LAYER_NORM_EPS
+    else:
+        divisor = scale
+    return rows * (scale / divisor if normalised else 1 / divisor)
 
 
 class _UnitsOf:
@@ -80,10 +122,10 @@ def _own(sae: Any, dtype: torch.dtype, device: torch.device) -> Any:
     """
     cfg = type(sae.cfg).from_dict({**sae.cfg.to_dict(), "device": "meta", "reshape_activations": "none"})
     with quiet():
-        made = type(sae)(cfg)
-    made.load_state_dict(sae.state_dict(), assign=True)
-    made.run_time_activation_norm_fn_out = lambda x: x
-    return made.to(dtype=dtype, device=device).eval().requires_grad_(False)
+        module = type(sae)(cfg)
+    module.load_state_dict(sae.state_dict(), assign=True)
+    module.run_time_activation_norm_fn_out = lambda x: x
+    return module.to(dtype=dtype, device=device).eval().requires_grad_(False)
 
 
 def _take_scale(module: Any) -> Tensor | None:

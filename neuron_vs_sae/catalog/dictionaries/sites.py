@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from neuron_vs_sae.core.basis import Basis, Coordinates, Site
+from neuron_vs_sae.core.basis import Basis, Site
+from neuron_vs_sae.core.dictionary import Coordinates
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.execution.splice import precision, read
 

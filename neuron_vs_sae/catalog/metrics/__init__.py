@@ -1,13 +1,18 @@
 """One metric per file, found by its name."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
-from neuron_vs_sae.core.lookup import find, known
+from neuron_vs_sae.core.lookup import open_folder
 
-# Set here, all at once: importing `metrics.x` by itself would leave the module, not its function, under that name.
-globals().update({name.replace("-", "_"): find("metrics", name) for name in known("metrics")})
+if TYPE_CHECKING:
+    from neuron_vs_sae.catalog.metrics.answer_logit import answer_logit as answer_logit
+    from neuron_vs_sae.catalog.metrics.kl import kl as kl
+    from neuron_vs_sae.catalog.metrics.log_probability import log_probability as log_probability
+    from neuron_vs_sae.catalog.metrics.logit_difference import logit_difference as logit_difference
+    from neuron_vs_sae.catalog.metrics.probability import probability as probability
 
+NOUN = "metric"
+COMMON = frozenset({"logits", "target"})
+SEVERAL: dict[str, tuple[str, ...]] = {}
 
-def __getattr__(name: str) -> Callable[..., Any]:
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; there are: {', '.join(known('metrics'))}")
+open_folder(__name__)

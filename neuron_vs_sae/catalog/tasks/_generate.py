@@ -8,9 +8,10 @@ from math import prod
 from random import Random
 from typing import Any, Literal, TypeVar
 
-from neuron_vs_sae.core.building import Tokens, build, layouts, listed, tokenize
+from neuron_vs_sae.core.building import build, layouts, listed
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.core.pairs import PromptPairs
+from neuron_vs_sae.core.tokenizing import Tokens, tokenize
 
 Part = Literal["discovery", "evaluation"]
 PARTS: tuple[Part, ...] = ("discovery", "evaluation")

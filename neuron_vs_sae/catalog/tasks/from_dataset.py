@@ -3,27 +3,20 @@
 from pathlib import Path
 from typing import Any
 
-from neuron_vs_sae.catalog.tasks._formats import Format, Reading, to_rows
-from neuron_vs_sae.core.building import build
+from neuron_vs_sae.catalog.rows.columns import Columns
+from neuron_vs_sae.catalog.rows.pairs import to_pairs
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.core.pairs import PromptPairs
 
 
 def from_dataset(
     model: Any,
-    *,
     source: str,
+    *,
     split: str = "train",
     config: str | None = None,
     revision: str | None = None,
-    format: Format = "auto",
-    clean: str | None = None,
-    corrupt: str | None = None,
-    answer: str | None = None,
-    foil: str | None = None,
-    space: bool = False,
-    counterfactual: str | None = None,
-    ids_from: str | None = None,
+    columns: Columns = Columns(),
     drop: bool = False,
     one_length: bool = False,
     prepend_bos: bool = True,
@@ -31,23 +24,14 @@ def from_dataset(
     """The pairs of a dataset: `from_dataset:mib-bench/ioi,split=validation`, `from_dataset:FOLDER,clean=text,...`.
 
     `source` is a name on the Hugging Face hub or a local folder (of data files, or as `save_to_disk` writes it);
-    `split`, `config` and `revision` choose among what it has. Columns and the other options are those of `from_file`.
+    `split`, `config` and `revision` choose among what it has. `columns`, `drop` and `one_length` are as for `from_file`.
     Raises `InputError` for a dataset or split that cannot be had, and as `from_file` does, naming the row, counted from 1.
     """
-    given = {"clean": clean, "corrupt": corrupt, "answer": answer, "foil": foil}
-    reading = Reading(format, {k: v for k, v in given.items() if v is not None}, counterfactual, ids_from, space)
-    records = [(f"row {i}", record) for i, record in enumerate(_load(source, split, config, revision).to_list(), 1)]
-    if not records:
+    labelled = [(f"row {i}", record) for i, record in enumerate(_load(source, split, config, revision).to_list(), 1)]
+    if not labelled:
         raise InputError(f"split '{split}' of dataset {source} has no rows")
-    rows = to_rows(source, records, reading, model.tokenizer)
-    try:
-        pairs = build(
-            Path(source).name, model.tokenizer, rows, prepend_bos=prepend_bos, labels=[label for label, _ in records],
-            drop=drop, one_length=one_length,
-        )  # fmt: skip
-    except InputError as error:
-        raise InputError(f"{source}: {error}") from None
-    return pairs.to(next(model.parameters()).device)
+    name = Path(source).name
+    return to_pairs(model, name, source, labelled, columns, drop=drop, one_length=one_length, prepend_bos=prepend_bos)
 
 
 def _load(source: str, split: str, config: str | None, revision: str | None) -> Any:
@@ -60,9 +44,9 @@ def _load(source: str, split: str, config: str | None, revision: str | None) -> 
     datasets.disable_progress_bars()
     try:
         if any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
-            found = datasets.load_from_disk(source)
+            dataset = datasets.load_from_disk(source)
         else:
-            found = datasets.load_dataset(source, config, revision=revision)
+            dataset = datasets.load_dataset(source, config, revision=revision)
     except Exception as error:  # the library and the hub's client raise of every kind
         raise InputError(
             f"dataset {source!r} cannot be loaded: {(str(error).strip() or type(error).__name__).splitlines()[0]}. "
@@ -72,8 +56,8 @@ def _load(source: str, split: str, config: str | None, revision: str | None) -> 
     finally:
         if not quiet:
             datasets.enable_progress_bars()
-    if not isinstance(found, dict):
-        return found  # saved as a single split
-    if split not in found:
-        raise InputError(f"dataset {source} has no split '{split}'; pass split=, one of {', '.join(map(str, found))}")
-    return found[split]
+    if not isinstance(dataset, dict):
+        return dataset  # saved as a single split
+    if split not in dataset:
+        raise InputError(f"dataset {source} has no split '{split}'; pass split=, one of {', '.join(map(str, dataset))}")
+    return dataset[split]

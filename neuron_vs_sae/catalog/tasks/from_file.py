@@ -1,151 +1,35 @@
 """Prompt pairs from a file: this project's columns, feature-circuits', auto-circuit's, EAP-IG's or MIB's."""
 
-import csv
-import io
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from neuron_vs_sae.catalog.tasks._formats import Format, Reading, to_rows
-from neuron_vs_sae.core.building import build
-from neuron_vs_sae.core.errors import InputError, check_choice
+from neuron_vs_sae.catalog.rows.columns import Columns
+from neuron_vs_sae.catalog.rows.pairs import to_pairs
+from neuron_vs_sae.catalog.rows.records import records
+from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.core.pairs import PromptPairs
 
 
 def from_file(
     model: Any,
-    *,
     path: str | Path,
-    format: Format = "auto",
-    clean: str | None = None,
-    corrupt: str | None = None,
-    answer: str | None = None,
-    foil: str | None = None,
-    space: bool = False,
-    counterfactual: str | None = None,
-    ids_from: str | None = None,
+    *,
+    columns: Columns = Columns(),
     drop: bool = False,
     one_length: bool = False,
     prepend_bos: bool = True,
 ) -> PromptPairs:
     """The pairs of a file: `.csv`, `.parquet`, or one JSON object per line, `{clean, corrupt, answer, foil, **tags}`.
 
-    By their columns are known, or named by `format`: `feature-circuits` (`clean_prefix, patch_prefix, clean_answer,
-    patch_answer`), `auto-circuit` (one JSON document of `prompts`; of several answers the first), `eap-ig` (`clean,
-    corrupted` and token ids of the tokenizer `ids_from`, or greater-than's `label`), `mib` (`counterfactual` chooses
-    what to corrupt with). `clean=`, `corrupt=`, `answer=` and `foil=` name other columns, `a.b` being b inside a.
-    Answers are written as they follow the prompt, usually with a leading space, which `space` puts there.
+    `columns` says how its rows are to be read (`Columns(clean="text", space=True)`); without it, the formats of other
+    projects are known by their columns. Any column that is not one of the four is a tag.
     `drop` leaves out, and counts, pairs that do not fit the tokenizer; `one_length` those of another length than most.
     Raises `InputError` naming file and row: the line, or in Parquet and auto-circuit's form the number of the row.
     """
-    check_choice("format", format, Format)
     file = Path(path)
-    given = {"clean": clean, "corrupt": corrupt, "answer": answer, "foil": foil}
-    reading = Reading(format, {k: v for k, v in given.items() if v is not None}, counterfactual, ids_from, space)
-    records = list(_records(file, format))
-    if not records:
+    labelled = list(records(file, columns.format))
+    if not labelled:
         raise InputError(f"{file} has no rows: each is a pair, with clean, corrupt, answer, foil")
-    rows = to_rows(str(file), records, reading, model.tokenizer)
-    try:
-        pairs = build(
-            file.stem, model.tokenizer, rows, prepend_bos=prepend_bos, labels=[label for label, _ in records], drop=drop,
-            one_length=one_length,
-        )  # fmt: skip
-    except InputError as error:
-        raise InputError(f"{file}: {error}") from None
-    return pairs.to(next(model.parameters()).device)
-
-
-def _records(file: Path, format_: Format) -> Iterator[tuple[str, Any]]:
-    """The file's records, each with what to call it (`row 7`)."""
-    ending = file.suffix.lower()
-    if ending in (".tsv", ".gz", ".zip", ".xlsx"):
-        raise InputError(f"{file}: files of pairs are .jsonl, .json, .csv or .parquet; save it as one of these")
-    if ending == ".parquet":
-        return _parquet(file)
-    text = _text(file)
-    if ending == ".csv":
-        return _csv(file, text)
-    if format_ == "auto-circuit" or (format_ == "auto" and ending == ".json"):
-        prompts = _document(file, text, required=format_ == "auto-circuit")
-        if prompts is not None:
-            return ((f"row {i}", prompt) for i, prompt in enumerate(prompts, 1))
-    return _lines(file, text)
-
-
-def _text(file: Path) -> str:
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}") from error
-    try:
-        return data.decode("utf-8-sig")  # some editors begin a file with a byte-order mark
-    except UnicodeDecodeError as error:
-        row = error.object.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{file}, row {row}: this is not UTF-8 text: {error.reason}; save the file as UTF-8"
-        ) from error
-
-
-def _lines(file: Path, text: str) -> Iterator[tuple[str, Any]]:
-    # Not `splitlines`, which also breaks at characters that JSON strings may hold.
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                yield f"row {number}", json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
-                raise InputError(
-                    f"{file}, row {number}: not JSON ({error}); one object per line is expected"
-                ) from error
-
-
-def _document(file: Path, text: str, *, required: bool) -> list[Any] | None:
-    """The prompts of auto-circuit's single document; None where it is something else that need not be one."""
-    try:
-        found = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        if required:
-            raise InputError(
-                f"{file} is not JSON ({error}); one document with a list of 'prompts' is expected"
-            ) from error
-        return None
-    prompts = found.get("prompts") if isinstance(found, dict) else None
-    if not isinstance(prompts, list):
-        if required or prompts is not None:
-            raise InputError(f"{file} has no list of 'prompts', which auto-circuit's form has")
-        return None
-    return prompts
-
-
-def _csv(file: Path, text: str) -> Iterator[tuple[str, Any]]:
-    table = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header: list[str] | None = None
-    number = 1  # of the line on which the next row begins
-    try:
-        for cells in table:
-            if header is None:
-                header = cells
-                twice = sorted({name for name in header if header.count(name) > 1})
-                if twice:
-                    raise InputError(f"{file}, row 1: the column {twice[0]!r} is there twice")
-            elif cells and len(cells) != len(header):
-                raise InputError(
-                    f"{file}, row {number}: it has {len(cells)} cells, and the header {len(header)}; quote text with commas"
-                )
-            elif cells:
-                yield f"row {number}", dict(zip(header, cells, strict=True))
-            number = table.line_num + 1
-    except csv.Error as error:
-        raise InputError(f"{file}, row {number}: not CSV ({error})") from error
-
-
-def _parquet(file: Path) -> Iterator[tuple[str, Any]]:
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        table = parquet.read_table(file)
-    except (OSError, pyarrow.ArrowException) as error:
-        raise InputError(f"{file} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
-    return ((f"row {i}", record) for i, record in enumerate(table.to_pylist(), 1))
+    return to_pairs(
+        model, file.stem, str(file), labelled, columns, drop=drop, one_length=one_length, prepend_bos=prepend_bos
+    )

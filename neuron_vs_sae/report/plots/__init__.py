@@ -1,13 +1,39 @@
 """Figures for notebooks and HTML, from results alone: pure functions of a `Result`, each returning a plotly figure."""
 
-from neuron_vs_sae.report.labels import labels
-from neuron_vs_sae.report.plots.against_size import curves, sizes
-from neuron_vs_sae.report.plots.circuits import overlap_of_methods, overlap_of_positions
-from neuron_vs_sae.report.plots.estimates import against_exact
-from neuron_vs_sae.report.plots.pages import write_curves_html
-from neuron_vs_sae.report.plots.prompts import differences
-from neuron_vs_sae.report.plots.scores import concentration, distributions, shares
-from neuron_vs_sae.report.plots.style import colours_of, markers_of, themed
+from typing import TYPE_CHECKING
+
+from neuron_vs_sae.core.lazy import lazily
+
+if TYPE_CHECKING:
+    from neuron_vs_sae.report.plots.against_size import curves as curves
+    from neuron_vs_sae.report.plots.against_size import sizes as sizes
+    from neuron_vs_sae.report.plots.circuits import overlap_of_methods as overlap_of_methods
+    from neuron_vs_sae.report.plots.circuits import overlap_of_positions as overlap_of_positions
+    from neuron_vs_sae.report.plots.estimates import against_exact as against_exact
+    from neuron_vs_sae.report.plots.pages import write_curves_html as write_curves_html
+    from neuron_vs_sae.report.plots.prompts import differences as differences
+    from neuron_vs_sae.report.plots.scores import concentration as concentration
+    from neuron_vs_sae.report.plots.scores import distributions as distributions
+    from neuron_vs_sae.report.plots.scores import shares as shares
+    from neuron_vs_sae.report.plots.style import colours_of as colours_of
+    from neuron_vs_sae.report.plots.style import markers_of as markers_of
+    from neuron_vs_sae.report.plots.style import themed as themed
+
+_HOMES = {
+    "against_exact": "estimates",
+    "colours_of": "style",
+    "concentration": "scores",
+    "curves": "against_size",
+    "differences": "prompts",
+    "distributions": "scores",
+    "markers_of": "style",
+    "overlap_of_methods": "circuits",
+    "overlap_of_positions": "circuits",
+    "shares": "scores",
+    "sizes": "against_size",
+    "themed": "style",
+    "write_curves_html": "pages",
+}
 
 __all__ = [
     "against_exact",
@@ -16,7 +42,6 @@ __all__ = [
     "curves",
     "differences",
     "distributions",
-    "labels",
     "markers_of",
     "overlap_of_methods",
     "overlap_of_positions",
@@ -25,3 +50,10 @@ __all__ = [
     "themed",
     "write_curves_html",
 ]
+
+if not TYPE_CHECKING:  # or every name would be one to a type checker
+    __getattr__ = lazily(__name__, _HOMES)
+
+
+def __dir__() -> list[str]:
+    return __all__

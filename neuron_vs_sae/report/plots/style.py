@@ -130,14 +130,15 @@ def themed(figure: go.Figure, theme: Literal["light", "dark"]) -> go.Figure:
 def narrow(figure: go.Figure) -> dict[str, dict[str, Any]]:
     """Layout changes for a `wide` and a `narrow` page, as `Plotly.relayout` takes them: the same panels side by side, or one
     below the other, with a legend row for every entry."""
-    shared = figure.layout.meta
+    layout: Any = figure.layout  # plotly's own annotations know none of its attributes
+    shared = layout.meta
     count = shared["panels"]
-    legend = 20 * shared["legend"] if figure.layout.showlegend else 0
+    legend = 20 * shared["legend"] if layout.showlegend else 0
     top, bottom, gap = 40, 60 + legend, 90
     inner = count * shared["panel_height"] + (count - 1) * gap
     wide: dict[str, Any] = {
-        "height": figure.layout.height,
-        "margin.b": figure.layout.margin.b,
+        "height": layout.height,
+        "margin.b": layout.margin.b,
         "margin.t": 60,
         "margin.l": 60,
     }
@@ -152,8 +153,8 @@ def narrow(figure: go.Figure) -> dict[str, dict[str, Any]]:
         domains = {f"{x}.domain": [0, 1], f"{y}.domain": [max(0.0, high - shared["panel_height"] / inner), high]}
         note = {f"annotations[{i}].x": 0.5, f"annotations[{i}].y": high}
         stacked |= domains | note
-        wide |= {f"{x}.domain": list(figure.layout[x].domain), f"{y}.domain": list(figure.layout[y].domain)}
-        wide |= {f"annotations[{i}].{at}": figure.layout.annotations[i][at] for at in "xy"}
+        wide |= {f"{x}.domain": list(layout[x].domain), f"{y}.domain": list(layout[y].domain)}
+        wide |= {f"annotations[{i}].{at}": layout.annotations[i][at] for at in "xy"}
     return {"wide": wide, "narrow": stacked}
 
 

@@ -10,7 +10,8 @@ from tables import BASES, BasisCase
 import neuron_vs_sae as nvs
 from neuron_vs_sae.analyses.circuits.evaluation import roles
 from neuron_vs_sae.catalog.references import constants
-from neuron_vs_sae.core.basis import Affine, Basis, Coordinates, Dictionary, Site
+from neuron_vs_sae.core.basis import Basis, Site
+from neuron_vs_sae.core.dictionary import Affine, Coordinates, Dictionary
 from neuron_vs_sae.core.lookup import find
 from neuron_vs_sae.execution.splice import read
 

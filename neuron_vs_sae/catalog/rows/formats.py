@@ -2,17 +2,17 @@
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
+from neuron_vs_sae.catalog.rows.columns import Columns
+from neuron_vs_sae.core.building import NEEDED
 from neuron_vs_sae.core.errors import InputError
 
-Format = Literal["auto", "pairs", "feature-circuits", "auto-circuit", "eap-ig", "mib"]
 Record = dict[str, Any]
 Row = dict[str, Any]
 
-_NEEDED = ("clean", "corrupt", "answer", "foil")
 # Marks et al. 2024.
 _FEATURE_CIRCUITS = {
     "clean": "clean_prefix", "corrupt": "patch_prefix", "answer": "clean_answer", "foil": "patch_answer"
@@ -21,47 +21,35 @@ _FEATURE_CIRCUITS = {
 _MIB_DEFAULTS = ("s2_io_flip_counterfactual", "symbol_counterfactual", "random_counterfactual")
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How records are to be read: the format, or which column (`a`, or `a.b` inside it) holds which of the four.
+def to_rows(source: str, records: Iterable[tuple[str, Any]], columns: Columns, tokenizer: Any) -> list[Row]:
+    """A row `{clean, corrupt, answer, foil, **tags}` for each record; records come with labels (`row 7`).
 
-    `counterfactual` names MIB's column to corrupt with; `ids_from` the tokenizer of EAP-IG's token ids, `model` for the
-    model's own; `space` puts a space before answer and foil.
+    Raises `InputError` naming the source and the record's label.
     """
-
-    format: Format = "auto"
-    columns: dict[str, str] = field(default_factory=dict)
-    counterfactual: str | None = None
-    ids_from: str | None = None
-    space: bool = False
-
-
-def to_rows(source: str, records: Iterable[tuple[str, Any]], reading: Reading, tokenizer: Any) -> list[Row]:
-    """Rows from records with their labels (`row 7`). Raises `InputError` naming the source and the record's label."""
     rows = []
     for label, record in records:
         try:
             if not isinstance(record, dict):
                 raise InputError(f"a JSON object is expected, this is {type(record).__name__}")
-            format_ = _format_of(record, reading)
-            fixed = [key for key in reading.columns if key not in _MAPPED[format_]]
+            format_ = _format_of(record, columns)
+            fixed = [key for key in columns.named if key not in _MAPPED[format_]]
             if fixed:
                 raise InputError(
                     f"{fixed[0]}= names no column in the format '{format_}'; pass format=pairs, and the other columns' names"
                 )
-            row = _READERS[format_](record, reading, tokenizer)
+            row = _READERS[format_](record, columns, tokenizer)
             if format_ == "mib":  # one counterfactual for all
-                reading = replace(reading, counterfactual=row["counterfactual"])
-            rows.append(_checked(row, reading))
+                columns = replace(columns, counterfactual=row["counterfactual"])
+            rows.append(_checked(row, columns))
         except InputError as error:
             raise InputError(f"{source}, {label}: {error}") from error.__cause__
     return rows
 
 
-def _format_of(record: Record, reading: Reading) -> str:
-    if reading.format != "auto":
-        return reading.format
-    if len(reading.columns) == len(_NEEDED):
+def _format_of(record: Record, columns: Columns) -> str:
+    if columns.format != "auto":
+        return columns.format
+    if len(columns.named) == len(NEEDED):
         return "pairs"
     if "clean_prefix" in record or "patch_prefix" in record:
         return "feature-circuits"
@@ -74,16 +62,16 @@ def _format_of(record: Record, reading: Reading) -> str:
     return "pairs"
 
 
-def _checked(row: Row, reading: Reading) -> Row:
-    for key in _NEEDED:
+def _checked(row: Row, columns: Columns) -> Row:
+    for key in NEEDED:
         text = row[key]
         if not isinstance(text, str):
-            raise InputError(f"'{reading.columns.get(key, key)}' must be text, this is {text!r}")
+            raise InputError(f"'{columns.named.get(key, key)}' must be text, this is {text!r}")
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise InputError(f"'{key}' holds half a character ({error.reason})") from error
-    if reading.space:
+    if columns.space:
         row = row | {key: f" {row[key]}" for key in ("answer", "foil")}
     return row
 
@@ -101,25 +89,25 @@ def _at(record: Record, column: str) -> Any:
     raise InputError(f"the column '{column}' is missing; it has {', '.join(map(str, record)) or 'none'}")
 
 
-def _named(record: Record, columns: dict[str, str], reading: Reading) -> Row:
+def _named(record: Record, of_format: dict[str, str], columns: Columns) -> Row:
     """The four by their columns (the caller's choice before the format's), and every other column as a tag."""
-    of = {key: columns.get(key, key) for key in _NEEDED} | reading.columns
-    row = {key: _at(record, of[key]) for key in _NEEDED}
+    of = {key: of_format.get(key, key) for key in NEEDED} | columns.named
+    row = {key: _at(record, of[key]) for key in NEEDED}
     taken = {*row, *of.values(), *(column.partition(".")[0] for column in of.values())}
     return row | {str(k): v for k, v in record.items() if k not in taken and v is not None}
 
 
-def _pairs(record: Record, reading: Reading, tokenizer: Any) -> Row:
-    return _named(record, {}, reading)
+def _pairs(record: Record, columns: Columns, tokenizer: Any) -> Row:
+    return _named(record, {}, columns)
 
 
-def _feature_circuits(record: Record, reading: Reading, tokenizer: Any) -> Row:
-    return _named(record, _FEATURE_CIRCUITS, reading)
+def _feature_circuits(record: Record, columns: Columns, tokenizer: Any) -> Row:
+    return _named(record, _FEATURE_CIRCUITS, columns)
 
 
-def _auto_circuit(record: Record, reading: Reading, tokenizer: Any) -> Row:
+def _auto_circuit(record: Record, columns: Columns, tokenizer: Any) -> Row:
     """`{clean, corrupt, answers, wrong_answers}`. The first of each stands for all; the others become a tag."""
-    texts: Row = {key: _at(record, reading.columns.get(key, key)) for key in ("clean", "corrupt")}
+    texts: Row = {key: _at(record, columns.named.get(key, key)) for key in ("clean", "corrupt")}
     for key, column in (("answer", "answers"), ("foil", "wrong_answers")):
         several = _at(record, column)
         if not isinstance(several, list) or not several:
@@ -131,11 +119,11 @@ def _auto_circuit(record: Record, reading: Reading, tokenizer: Any) -> Row:
     return texts | {str(k): v for k, v in record.items() if k not in taken and v is not None}
 
 
-def _eap_ig(record: Record, reading: Reading, tokenizer: Any) -> Row:
+def _eap_ig(record: Record, columns: Columns, tokenizer: Any) -> Row:
     """`clean, corrupted` with `correct_idx, incorrect_idx`, ids of tokens, or greater-than's `label`, a year of two digits."""
     texts = {
-        "clean": _at(record, reading.columns.get("clean", "clean")),
-        "corrupt": _at(record, reading.columns.get("corrupt", "corrupted")),
+        "clean": _at(record, columns.named.get("clean", "clean")),
+        "corrupt": _at(record, columns.named.get("corrupt", "corrupted")),
     }
     if "label" in record and "correct_idx" not in record:
         year = _integer(record["label"], "label")
@@ -144,11 +132,11 @@ def _eap_ig(record: Record, reading: Reading, tokenizer: Any) -> Row:
         # Of the years on either side, the one ten away; the corrupt prompt's year is 01, so the foil is right after it.
         followed = {"answer": f"{min(year + 10, 99):02d}", "foil": f"{max(year - 10, 2):02d}"}
     else:
-        columns = {"answer": "correct_idx", "foil": "incorrect_idx"} | reading.columns
-        ids = {key: (_at(record, columns[key]), columns[key]) for key in ("answer", "foil")}
-        theirs = _theirs(reading.ids_from, tokenizer)
+        of = {"answer": "correct_idx", "foil": "incorrect_idx"} | columns.named
+        ids = {key: (_at(record, of[key]), of[key]) for key in ("answer", "foil")}
+        theirs = _theirs(columns.ids_from, tokenizer)
         followed = {key: _token(theirs, value, column) for key, (value, column) in ids.items()}
-    taken = {"clean", "corrupted", "corrupted_hard", *reading.columns.values()}
+    taken = {"clean", "corrupted", "corrupted_hard", *columns.named.values()}
     return texts | followed | {str(k): v for k, v in record.items() if k not in taken and v is not None}
 
 
@@ -200,9 +188,9 @@ def _integer(value: Any, column: str) -> int:
         raise InputError(f"'{column}' must be a whole number, this is {value!r}") from None
 
 
-def _mib(record: Record, reading: Reading, tokenizer: Any) -> Row:
+def _mib(record: Record, columns: Columns, tokenizer: Any) -> Row:
     """`prompt` with `choices` and `answerKey`, or `label`; the same inside the column named for the counterfactual."""
-    column = _mib_column(record, reading.counterfactual)
+    column = _mib_column(record, columns.counterfactual)
     other = record[column]
     if not isinstance(other, dict):
         raise InputError(f"'{column}' must be an object with a prompt, this is {other!r}")
@@ -211,7 +199,7 @@ def _mib(record: Record, reading: Reading, tokenizer: Any) -> Row:
         texts[key] = prompt = _at(one, "prompt")
         gap = "" if isinstance(prompt, str) and prompt[-1:].isspace() else " "
         texts[answer] = gap + _mib_answer(one)
-    tags = {str(k): v for k, v in record.items() if isinstance(v, (str, int)) and k not in {"prompt", *_NEEDED}}
+    tags = {str(k): v for k, v in record.items() if isinstance(v, (str, int)) and k not in {"prompt", *NEEDED}}
     return texts | tags | {"counterfactual": column.removesuffix("_counterfactual")}
 
 
@@ -253,13 +241,13 @@ def _first_line(error: Exception) -> str:
 
 # Which of the four a caller may find a column for.
 _MAPPED: dict[str, tuple[str, ...]] = {
-    "pairs": _NEEDED,
-    "feature-circuits": _NEEDED,
+    "pairs": NEEDED,
+    "feature-circuits": NEEDED,
     "auto-circuit": ("clean", "corrupt"),
-    "eap-ig": _NEEDED,  # answer and foil: of columns of token ids
+    "eap-ig": NEEDED,  # answer and foil: of columns of token ids
     "mib": (),
 }
-_READERS: dict[str, Callable[[Record, Reading, Any], Row]] = {
+_READERS: dict[str, Callable[[Record, Columns, Any], Row]] = {
     "pairs": _pairs,
     "feature-circuits": _feature_circuits,
     "auto-circuit": _auto_circuit,

@@ -1,0 +1,105 @@
+"""The records of a file, as they stand there: JSON lines, a JSON document, CSV or Parquet."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from neuron_vs_sae.catalog.rows.columns import Format
+from neuron_vs_sae.core.errors import InputError
+
+
+def records(file: Path, format_: Format) -> Iterator[tuple[str, Any]]:
+    """The file's records, each with its label (`row 7`). Raises `InputError`, naming the row, for what cannot be read."""
+    ending = file.suffix.lower()
+    if ending in (".tsv", ".gz", ".zip", ".xlsx"):
+        raise InputError(f"{file}: files of pairs are .jsonl, .json, .csv or .parquet; save it as one of these")
+    if ending == ".parquet":
+        return _parquet(file)
+    text = _text(file)
+    if ending == ".csv":
+        return _csv(file, text)
+    if format_ == "auto-circuit" or (format_ == "auto" and ending == ".json"):
+        prompts = _document(file, text, required=format_ == "auto-circuit")
+        if prompts is not None:
+            return ((f"row {i}", prompt) for i, prompt in enumerate(prompts, 1))
+    return _lines(file, text)
+
+
+def _text(file: Path) -> str:
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}") from error
+    try:
+        return data.decode("utf-8-sig")  # some editors begin a file with a byte-order mark
+    except UnicodeDecodeError as error:
+        row = error.object.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{file}, row {row}: this is not UTF-8 text: {error.reason}; save the file as UTF-8"
+        ) from error
+
+
+def _lines(file: Path, text: str) -> Iterator[tuple[str, Any]]:
+    # Not `splitlines`, which also breaks at characters that JSON strings may hold.
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                yield f"row {number}", json.loads(line)
+            except (json.JSONDecodeError, RecursionError) as error:
+                raise InputError(
+                    f"{file}, row {number}: not JSON ({error}); one object per line is expected"
+                ) from error
+
+
+def _document(file: Path, text: str, *, required: bool) -> list[Any] | None:
+    """The prompts of auto-circuit's single document; None where it is something else that need not be one."""
+    try:
+        document = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        if required:
+            raise InputError(
+                f"{file} is not JSON ({error}); one document with a list of 'prompts' is expected"
+            ) from error
+        return None
+    prompts = document.get("prompts") if isinstance(document, dict) else None
+    if not isinstance(prompts, list):
+        if required or prompts is not None:
+            raise InputError(f"{file} has no list of 'prompts', which auto-circuit's form has")
+        return None
+    return prompts
+
+
+def _csv(file: Path, text: str) -> Iterator[tuple[str, Any]]:
+    table = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header: list[str] | None = None
+    number = 1  # of the line on which the next row begins
+    try:
+        for cells in table:
+            if header is None:
+                header = cells
+                twice = sorted({name for name in header if header.count(name) > 1})
+                if twice:
+                    raise InputError(f"{file}, row 1: the column {twice[0]!r} is there twice")
+            elif cells and len(cells) != len(header):
+                raise InputError(
+                    f"{file}, row {number}: it has {len(cells)} cells, and the header {len(header)}; quote text with commas"
+                )
+            elif cells:
+                yield f"row {number}", dict(zip(header, cells, strict=True))
+            number = table.line_num + 1
+    except csv.Error as error:
+        raise InputError(f"{file}, row {number}: not CSV ({error})") from error
+
+
+def _parquet(file: Path) -> Iterator[tuple[str, Any]]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        table = parquet.read_table(file)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise InputError(f"{file} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+    return ((f"row {i}", record) for i, record in enumerate(table.to_pylist(), 1))

@@ -222,7 +222,7 @@ def list_(
 
             rows += [(f"world:{name}", family.about) for name, family in FAMILIES.items()]
     elif what == "models":
-        from neuron_vs_sae.models.loading import known_models
+        from neuron_vs_sae.models.names import known_models
 
         rows = [("FOLDER", "any local Hugging Face checkpoint with config, safetensors and tokenizer"), *known_models()]
     elif what == "saes":

@@ -20,12 +20,14 @@ def settings(config: Any, read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     transformer-lens has no means to run.
     """
     family = _FAMILIES.get(config.model_type)
-    found = family(config) if family else read()
-    if found.get("positional_embedding_type") == "rotary":
-        found["n_ctx"] = min(found["n_ctx"], _LONGEST)
+    shape = family(config) if family else read()
+    if shape.get("positional_embedding_type") == "rotary":
+        shape["n_ctx"] = min(shape["n_ctx"], _LONGEST)
     if config.model_type == "llama" and config.head_dim:
-        found["d_head"] = found["rotary_dim"] = config.head_dim
-    return found
+        shape["d_head"] = shape["rotary_dim"] = config.head_dim
+    if config.model_type == "gpt2" and config.n_inner:  # transformer-lens takes four times the model's width
+        shape["d_mlp"] = config.n_inner
+    return shape
 
 
 def _shape(config: Any) -> dict[str, Any]:

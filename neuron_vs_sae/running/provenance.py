@@ -12,7 +12,7 @@ import torch
 
 from neuron_vs_sae.core.errors import FolderError, InputError
 from neuron_vs_sae.core.lookup import parse
-from neuron_vs_sae.models.loading import model_commit
+from neuron_vs_sae.models.names import model_commit
 from neuron_vs_sae.models.presets import located
 from neuron_vs_sae.running.machine import Machine
 from neuron_vs_sae.studies import result

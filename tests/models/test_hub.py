@@ -19,7 +19,8 @@ from transformers import AutoModelForCausalLM
 import neuron_vs_sae as nvs
 from neuron_vs_sae.catalog.dictionaries.sources import candidates
 from neuron_vs_sae.core.errors import InputError
-from neuron_vs_sae.models.loading import load_model, model_commit
+from neuron_vs_sae.models.loading import load_model
+from neuron_vs_sae.models.names import model_commit
 from neuron_vs_sae.running import comparison
 
 TOKENS = torch.tensor([[0, 5, 9, 3, 12]])

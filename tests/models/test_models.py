@@ -21,7 +21,8 @@ from transformers.utils import logging
 
 import neuron_vs_sae as nvs
 from neuron_vs_sae.core.errors import InputError
-from neuron_vs_sae.models.loading import known_models, load_model, prepare
+from neuron_vs_sae.models.loading import load_model, prepare
+from neuron_vs_sae.models.names import known_models
 from neuron_vs_sae.models.presets import presets, same_model
 
 
@@ -414,3 +415,15 @@ def test_stories_logits_are_transformers(stories: Any, assets: Path, tmp_path: P
     elsewhere = shutil.copytree(assets / "models" / "stories260K", tmp_path / "gemma-bert")
     assert torch.equal(load_model(elsewhere)(tokens), stories(tokens))
     assert nvs.bases.mlp_neurons(stories).dictionaries[0].width == 172
+
+
+@pytest.mark.parametrize("backend", ["hooked", "bridge"])
+def test_a_gpt2_of_any_mlp_width_is_loaded(backend: Any, tokenizer: Any, tmp_path: Path) -> None:
+    """transformer-lens' own reading takes four times the model's width."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(vocab_size=len(tokenizer), n_embd=16, n_layer=1, n_head=2, n_positions=32, n_inner=24)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "narrow")
+    tokenizer.save_pretrained(tmp_path / "narrow")
+    model = load_model(tmp_path / "narrow", backend=backend)  # which compares its numbers with transformers'
+    assert nvs.bases.mlp_neurons(model).dictionaries[0].width == 24

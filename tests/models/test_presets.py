@@ -19,7 +19,7 @@ from neuron_vs_sae.catalog.dictionaries.sources import candidates, ids, known_re
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.core.lookup import bound
 from neuron_vs_sae.models import presets
-from neuron_vs_sae.models.loading import known_models
+from neuron_vs_sae.models.names import known_models
 from neuron_vs_sae.models.presets import same_model
 from neuron_vs_sae.studies.study import Study
 

@@ -1,0 +1,73 @@
+"""Every place where transformers or transformer-lens is made to do other than it would: patched for as long as a model loads."""
+
+import contextlib
+import io
+import subprocess
+import warnings
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, cast
+from unittest.mock import patch
+
+import torch
+
+from neuron_vs_sae.models.architectures import settings
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformer-lens' deprecation warning, its line on standard output, and transformers' progress bar."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        try:
+            yield
+        finally:
+            if shown:
+                logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def configured_by(config: Any) -> Iterator[None]:
+    """transformer-lens takes a model's shape from its own configuration, as `architectures.settings` reads it.
+
+    It would guess a folder's family from its path ("llama", "bert", "t5" anywhere in it), and some families' shape from their
+    name. And it would turn remote code on by itself for the names on a list of its own.
+    """
+    from transformer_lens import loading_from_pretrained as loading
+
+    if config.model_type == "gpt2":
+        config.n_ctx = config.n_positions  # transformers 5 no longer saves it, and transformer-lens asks for it
+    read, convert = SimpleNamespace(from_pretrained=lambda *_, **__: config), loading.convert_hf_model_config
+
+    def converted(*given: Any, **options: Any) -> dict[str, Any]:
+        return settings(config, lambda: convert(*given, **options))
+
+    with patch.multiple(loading, AutoConfig=read, convert_hf_model_config=converted, NEED_REMOTE_CODE_MODELS=()):
+        yield
+
+
+@contextlib.contextmanager
+def nothing_installed() -> Iterator[None]:
+    """Where a model also sees and its processor is not there, transformer-lens would run `pip install torchvision`, which brings
+    another torch. What a user has installed is not changed, and no image is needed here."""
+    with patch.object(subprocess, "check_call", side_effect=OSError("nothing is installed")):
+        yield
+
+
+def correct_norms(model: Any) -> None:
+    """Make a bridge's norms compute what transformers' do, with hooks on them and without."""
+    from transformer_lens.model_bridge.generalized_components.normalization import NormalizationBridge
+
+    for norm in model.modules():
+        if isinstance(norm, NormalizationBridge):
+            # Or a norm would be computed in one way with hooks on it and in another without.
+            norm.use_native_layernorm_autograd = False
+            own, config = norm.original_component, cast(Any, norm.config)
+            if type(own).__name__ in ("Qwen3_5RMSNorm", "Qwen3_5MoeRMSNorm"):
+                config.rmsnorm_uses_offset = True  # 1 + weight, which the bridge does not know
+            if own is not None and getattr(own, "weight", None) is None:  # OLMo's; the bridge multiplies by it
+                own.register_buffer("weight", torch.ones(()), persistent=False)

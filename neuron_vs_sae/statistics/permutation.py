@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from neuron_vs_sae.statistics.resampling import Groups
-from neuron_vs_sae.statistics.tails import beyond, exceedances, with_tail
+from neuron_vs_sae.statistics.tails import SEEN, beyond, exceedances, with_tail
 
 _SIGNS = 2**22
 """Signs held at once: 32 MiB."""
@@ -98,13 +98,16 @@ def sign_flip(
 def _flipped(values: Float[np.ndarray, "batch k"], groups: Groups, flips: int, seed: int) -> Float[np.ndarray, " k"]:
     n = groups.n_clusters
     parts = aligned(values, groups)
-    r = np.abs(np.concatenate([signs @ parts for signs in patterns(n, flips, seed)]))
-    observed, largest_possible = np.abs(parts.sum(0)), np.abs(parts).sum(0)
+    r = np.abs(np.concatenate([parts.T @ signs.T for signs in patterns(n, flips, seed)], axis=1))
+    observed, limit = np.abs(parts.sum(0)), np.abs(parts).sum(0)
     # Patterns are summed in another order than the observed values: ties are ties up to rounding.
-    reached = np.count_nonzero(r >= observed - 1e-12 * largest_possible, axis=0)
+    reached = np.count_nonzero(r >= (observed - 1e-12 * limit)[:, None], axis=1).astype(float)
+    count = r.shape[1]
     if all_patterns(n, flips):
-        return reached / len(r)
-    size = exceedances(len(r)) + 1
-    largest = to_t(np.partition(r, len(r) - size, axis=0)[-size:], n)
-    fitted = beyond(to_t(observed, n), largest, to_t(largest_possible, n), len(r))
-    return with_tail(reached, fitted, len(r), resolution(n))
+        return reached / count
+    fitted = np.full(len(r), np.nan)
+    few, size = np.flatnonzero(reached < SEEN), exceedances(count) + 1
+    if len(few):
+        largest = to_t(np.partition(r[few], count - size, axis=1)[:, -size:].T, n)
+        fitted[few] = beyond(to_t(observed[few], n), largest, to_t(limit[few], n), count)
+    return with_tail(reached, fitted, count, resolution(n))

@@ -5,9 +5,10 @@ mean of sizes), completeness likewise. So a resample is a weighting of prompts, 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.special import ndtr, ndtri
 from scipy.stats import t
 
@@ -45,7 +46,38 @@ class Estimate:
 
     def weighted(self, weights: Float[np.ndarray, "k m"]) -> "Estimate":
         """`m` weighted sums of the quantities: areas of a curve."""
-        return Estimate(self.value @ weights, self.replicates @ weights, self.left_out @ weights, self.strata)
+        replicates = (weights.T @ self.replicates.T).T
+        return Estimate(self.value @ weights, replicates, self.left_out @ weights, self.strata)
+
+    def take(self, columns: Int[np.ndarray, " m"]) -> "Estimate":
+        """These quantities alone."""
+        replicates = np.ascontiguousarray(self.replicates.T[columns]).T
+        return Estimate(self.value[columns], replicates, self.left_out[:, columns], self.strata)
+
+    def median(self) -> "Estimate":
+        """The median of all `k` quantities, as one quantity."""
+        medians = np.median(np.ascontiguousarray(self.replicates), axis=1, keepdims=True)
+        left_out = np.median(self.left_out, axis=1, keepdims=True)
+        return Estimate(np.median(self.value, keepdims=True), medians, left_out, self.strata)
+
+    @cached_property
+    def ordered(self) -> Float[np.ndarray, "k resamples"]:
+        """The replicates of each quantity in growing order, NaN last."""
+        return np.sort(np.ascontiguousarray(self.replicates.T), axis=1)
+
+    @property
+    def bounded(self) -> Bool[np.ndarray, " k"]:
+        """Whether every resample has a finite value."""
+        return np.isfinite(self.ordered[:, 0]) & np.isfinite(self.ordered[:, -1])
+
+    def below(self, at: Float[np.ndarray, " k"] | float) -> Float[np.ndarray, " k"]:
+        """How many replicates of each quantity are less than `at`, those equal to it counting half."""
+        places = np.broadcast_to(np.asarray(at, dtype=float), (len(self.value),))
+        sides = [
+            [np.searchsorted(row, place, side) for row, place in zip(self.ordered, places, strict=True)]
+            for side in ("left", "right")
+        ]
+        return np.asarray(sides, dtype=float).mean(0)
 
     @property
     def freedom(self) -> int:
@@ -63,14 +95,23 @@ class Estimate:
         return self.expansion * self.replicates.std(0, ddof=1)
 
 
-def ratio(top: Float[np.ndarray, "batch k"], bottom: Float[np.ndarray, "batch _"], draws: Draws) -> Estimate:
-    """`mean(top) / mean(bottom)`, prompts being drawn with both of their values; one bottom for all, or one for each."""
+def ratio(
+    top: Float[np.ndarray, "batch k"],
+    bottom: Float[np.ndarray, "batch _"],
+    draws: Draws,
+    bottom_of: Int[np.ndarray, " k"] | None = None,
+) -> Estimate:
+    """`mean(top) / mean(bottom)`, prompts being drawn with both of their values; one bottom for all, or one for each, or the
+    column `bottom_of` of `bottom` for each."""
     tops, bottoms = draws.groups.sums(top), draws.groups.sums(bottom)
+    column = slice(None) if bottom_of is None else bottom_of
+    replicates = draws.resampled(tops)
     with np.errstate(divide="ignore", invalid="ignore"):  # a resample of few prompts may have no denominator
+        replicates /= draws.resampled(bottoms)[:, column]
         return Estimate(
-            value=tops.sum(0) / bottoms.sum(0),
-            replicates=draws.resampled(tops) / draws.resampled(bottoms),
-            left_out=draws.left_out(tops) / draws.left_out(bottoms),
+            value=tops.sum(0) / bottoms.sum(0)[column],
+            replicates=replicates,
+            left_out=draws.left_out(tops) / draws.left_out(bottoms)[:, column],
             strata=tuple(draws.groups.strata),
         )
 
@@ -91,13 +132,11 @@ def interval(estimate: Estimate, confidence: float | Float[np.ndarray, " k"] = 0
     expanded = estimate.expansion * t.ppf(half, estimate.freedom)
     bias, acceleration = _corrections(estimate)
     ends = []
-    ordered = np.sort(estimate.replicates, axis=0)
     for z in (expanded, -expanded):
         with np.errstate(invalid="ignore"):
             corrected = ndtr(bias + (bias + z) / (1 - acceleration * (bias + z)))
-        ends.append(_quantile(ordered, np.where(np.isfinite(corrected), corrected, ndtr(z))))
-    unbounded = ~np.isfinite(estimate.replicates).all(0)
-    return Interval(np.where(unbounded, -np.inf, ends[0]), np.where(unbounded, np.inf, ends[1]))
+        ends.append(_quantile(estimate.ordered, np.where(np.isfinite(corrected), corrected, ndtr(z))))
+    return Interval(np.where(estimate.bounded, ends[0], -np.inf), np.where(estimate.bounded, ends[1], np.inf))
 
 
 def band(estimate: Estimate, confidence: float = 0.95) -> Interval:
@@ -111,7 +150,7 @@ def band(estimate: Estimate, confidence: float = 0.95) -> Interval:
     """
     pointwise = interval(estimate, confidence)
     spread = estimate.replicates.std(0, ddof=1)
-    varies = np.isfinite(estimate.replicates).all(0) & (spread > 1e-12)
+    varies = estimate.bounded & (spread > 1e-12)
     if len(estimate.left_out) < 2 or not varies.any():
         return pointwise
     away = np.abs(estimate.replicates[:, varies] - estimate.value[varies]) / spread[varies]
@@ -126,8 +165,7 @@ def tail(estimate: Estimate, at: float) -> Float[np.ndarray, " k"]:
     One minus it is p of "the truth is at least `at`". Never 0 or 1: it cannot be told more finely than resamples allow.
     """
     resamples = len(estimate.replicates)
-    below = (estimate.replicates < at).sum(0) + 0.5 * (estimate.replicates == at).sum(0)
-    place = ndtri((below + 0.5) / (resamples + 1))
+    place = ndtri((estimate.below(at) + 0.5) / (resamples + 1))
     bias, acceleration = _corrections(estimate)
     bias = np.where(np.isfinite(bias), bias, 0.0)
     shifted = (place - bias) / (1 + acceleration * (place - bias))
@@ -144,8 +182,8 @@ def minimum_detectable(estimate: Estimate, alpha: float = 0.05, power: float = 0
 
 def _corrections(estimate: Estimate) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
     """(bias, acceleration). A quantity that does not vary has an acceleration of 0."""
-    replicates, value = estimate.replicates, estimate.value
-    below = 0.5 * ((replicates < value).mean(0) + (replicates <= value).mean(0))
+    value = estimate.value
+    below = estimate.below(value) / len(estimate.replicates)
     cubes, squares = np.zeros_like(value), np.zeros_like(value)
     for members in estimate.strata:
         inside = estimate.left_out[members]
@@ -159,12 +197,13 @@ def _corrections(estimate: Estimate) -> tuple[Float[np.ndarray, " k"], Float[np.
     return ndtri(below), np.where(np.isfinite(acceleration), acceleration, 0.0)
 
 
-def _quantile(ordered: Float[np.ndarray, "resamples k"], at: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
-    """numpy's linear quantile of each sorted column at a level of its own."""
-    place = at * (len(ordered) - 1)
+def _quantile(ordered: Float[np.ndarray, "k resamples"], at: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
+    """numpy's linear quantile of each sorted row at a level of its own."""
+    last = ordered.shape[1] - 1
+    place = at * last
     under = np.floor(place).astype(int)
-    over = np.minimum(under + 1, len(ordered) - 1)
-    columns = np.arange(ordered.shape[1])
-    low, high = ordered[under, columns], ordered[over, columns]
+    over = np.minimum(under + 1, last)
+    rows = np.arange(len(ordered))
+    low, high = ordered[rows, under], ordered[rows, over]
     with np.errstate(invalid="ignore"):
         return low + (high - low) * (place - under)

@@ -46,8 +46,8 @@ class Draws:
     counts: Float[np.ndarray, "resamples clusters"]
 
     def resampled(self, sums: Float[np.ndarray, "clusters k"]) -> Float[np.ndarray, "resamples k"]:
-        """The sum over prompts in every resample."""
-        return self.counts @ sums
+        """The sum over prompts in every resample. In memory the resamples of one quantity lie side by side, to be sorted."""
+        return (sums.T @ self.counts.T).T
 
     def left_out(self, sums: Float[np.ndarray, "clusters k"]) -> Float[np.ndarray, "clusters k"]:
         """The sum over prompts with each cluster left out in turn, the others of its stratum counting for it."""
@@ -110,7 +110,7 @@ def _numbered(tags: Sequence[dict[str, str]], name: str, option: str, task: str)
     return np.array([values.index(tag[name]) for tag in tags], dtype=np.int64)
 
 
-def draw(groups: Groups, resamples: int, seed: int) -> Draws:
+def draw(groups: Groups, resamples: int, seed: int | tuple[int, ...]) -> Draws:
     """`resamples` draws with replacement of each stratum's clusters, by `seed`."""
     rng = np.random.default_rng(seed)
     counts = np.zeros((resamples, groups.n_clusters))

@@ -1,0 +1,93 @@
+"""What was asked beforehand and what is explored, and which basis is whose control: from names and records, as data."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neuron_vs_sae.core.lookup import Spec, parse
+from neuron_vs_sae.statistics.multiplicity import benjamini_hochberg, holm
+from neuron_vs_sae.studies.study import Study
+
+CONFIRMATORY, EXPLORATORY = "confirmatory", "exploratory"
+NEURONS = "mlp_neurons"
+TRAINED = ("sae", "transcoder")
+BASELINES = ("random", "delta")
+"""Methods that rank without a gradient: what they say of a basis is no answer."""
+_PLACES = ("source", "site", "layers")
+"""Options that say which dictionaries a basis is made of."""
+
+
+def is_baseline(method: str) -> bool:
+    return parse("attribution", method).name in BASELINES
+
+
+def is_trained(basis: str) -> bool:
+    return parse("bases", basis).name in TRAINED
+
+
+def neurons(study: Study) -> list[str]:
+    """The study's neuron bases: the first of every pair."""
+    return [basis for basis in study.basis if parse("bases", basis).name == NEURONS]
+
+
+def family(basis_a: str, basis_b: str, method: str | None = None) -> str:
+    """`confirmatory`: neurons against a trained dictionary, by a method that is no baseline. All else is `exploratory`."""
+    names = [parse("bases", basis).name for basis in (basis_a, basis_b)]
+    declared = NEURONS in names and any(name in TRAINED for name in names)
+    return CONFIRMATORY if declared and not (method and is_baseline(method)) else EXPLORATORY
+
+
+def adjusted(table: pd.DataFrame, p: str, by: list[str]) -> pd.DataFrame:
+    """`p_holm` and `p_bh` of the column `p`, adjusted apart within every combination of `by`; NaN is not counted."""
+    columns = pd.DataFrame(np.nan, index=table.index, columns=["p_holm", "p_bh"])
+    for _, rows in table[table[p].notna()].groupby(by, sort=False):
+        values = rows[p].to_numpy(np.float64)
+        columns.loc[rows.index, "p_holm"], columns.loc[rows.index, "p_bh"] = holm(values), benjamini_hochberg(values)
+    return columns
+
+
+def controls_of(study: Study, record: Mapping[str, Any], task: str) -> list[tuple[str, str]]:
+    """(basis, its control) for every basis of the study that has one in it.
+
+    A `random_sae` is the control of the dictionaries that it was made like: those of the same source, site and layers; where it was
+    made like none of the study's, of those with the same sites and widths, by the record. A dictionary of which every SAE's record
+    says `frozen_decoder` is the control of trained ones with the same sites and widths. `rotation` is the control of neurons,
+    which have no other.
+    """
+    specs = {basis: parse("bases", basis) for basis in study.basis}
+    bases: Mapping[str, Mapping[str, Any]] = record.get("bases", {})
+    made = {basis: bases.get(f"{task}/{basis}", {}) for basis in specs}
+    frozen = [basis for basis in specs if _is_frozen(made[basis])]
+    trained = [basis for basis, spec in specs.items() if spec.name in TRAINED and basis not in frozen]
+    found = [(basis, control) for control in frozen for basis in trained if _same_shape(made[basis], made[control])]
+    for control, spec in specs.items():
+        if spec.name == "random_sae":
+            own = [basis for basis in trained if _same_places(specs[basis], spec)]
+            alike = [basis for basis in trained if _same_shape(made[basis], made[control])]
+            # One that was made like this very dictionary is a closer control than one of its shape alone.
+            own += [basis for basis in alike if basis not in own and not _has_own(basis, specs)]
+            found += [(basis, control) for basis in own]
+        if spec.name == "rotation":
+            found += [(basis, control) for basis in neurons(study)]
+    return found
+
+
+def _is_frozen(made: Mapping[str, Any]) -> bool:
+    saes = made.get("saes", [])
+    return bool(saes) and all(sae.get("frozen_decoder") for sae in saes)
+
+
+def _has_own(basis: str, specs: Mapping[str, Spec]) -> bool:
+    return any(spec.name == "random_sae" and _same_places(specs[basis], spec) for spec in specs.values())
+
+
+def _same_places(trained: Spec, control: Spec) -> bool:
+    mine, theirs = ({key: spec.options.get(key) for key in _PLACES} for spec in (trained, control))
+    return trained.name == "sae" and mine == theirs
+
+
+def _same_shape(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    keys = ("sites", "widths")
+    return all(key in one for key in keys) and all(one[key] == other.get(key) for key in keys)

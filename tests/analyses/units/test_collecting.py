@@ -1,6 +1,7 @@
 """What is collected of a corpus is what a plain loop over all of its tokens finds, and shards of it merge exactly."""
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -160,7 +161,7 @@ def test_shards_merge_to_the_whole_bit_for_bit_in_any_order_and_wherever_they_ar
     edges = [0, *cuts, 23]
     shards = [
         collect(gpt2, basis, units, corpus, keeping=KEEPING, ranges=ranges, start=start, stop=stop)
-        for start, stop in zip(edges, edges[1:], strict=False)
+        for start, stop in pairwise(edges)
     ]
     assert same(merged(shards), whole)
     assert same(merged(shards[::-1]), whole)

@@ -8,6 +8,7 @@ import pytest
 import tables
 import torch
 import toys
+from texts import BOS, text
 
 import neuron_vs_sae as nvs
 from neuron_vs_sae.analyses.units import collecting
@@ -16,23 +17,12 @@ from neuron_vs_sae.analyses.units.selection import Units, drawn, named
 from neuron_vs_sae.analyses.units.slots import equal, lottery
 from neuron_vs_sae.catalog.corpora import Corpus, from_tokens
 
-BOS = 0
 KEEPING = Keeping(top=4, per_quantile=2, negatives=3, window=2, silent=0.2, sink=2.5, batch_size=3, seed=5)
 BASES = [
     case
     for case in tables.BASES
     if case.name in {"mlp_neurons", "sae", "sae topk", "transcoder", "rotation", "sae hook_z per head"}
 ]
-
-
-def text(n: int = 23, seed: int = 0) -> Corpus:
-    """Random tokens after a BOS, contexts of five to eleven tokens."""
-    generator = torch.Generator().manual_seed(seed)
-    rows = [
-        [BOS, *torch.randint(1, toys.VOCAB, (int(torch.randint(4, 11, (1,), generator=generator)),), generator=generator).tolist()]
-        for _ in range(n)
-    ]  # fmt: skip
-    return from_tokens("random", rows, special=[BOS], pad=BOS)
 
 
 def by_loop(

@@ -176,8 +176,9 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr(tqdm, "__init__", partialmethod(tqdm.__init__, disable=True))
     monkeypatch.chdir(tmp_path)
     from neuron_vs_sae.cli import commands as cli
+    from neuron_vs_sae.cli.console import ERR, OUT
 
-    for console in (cli._out, cli._err):
+    for console in (OUT, ERR):
         monkeypatch.setattr(console, "width", 80)
 
     def nvs_(*arguments: Any) -> Ended:

@@ -25,7 +25,7 @@ OTHER: dict[str, Any] = {
     "mean_source": "discovery",
     "positions": "pooled",
     "pairing": "unpaired",
-    "metric": "probability",
+    "metric": ["probability", "kl"],
     "attribution_metric": "answer_logit",
     "rank_by": "signed",
     "sizes": [1, 2, "all"],

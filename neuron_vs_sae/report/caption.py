@@ -11,21 +11,20 @@ from neuron_vs_sae.studies import result
 def dictionaries(found: "result.Result") -> dict[str, str]:
     """What a basis that decodes with SAEs or transcoders is made of, by the basis's text:
     `4 gated SAEs, 1024 units each, at hook_mlp_out (default/saes/main)`."""
-    told: dict[str, str] = {}
-    for cell, made in found.record["bases"].items():
-        basis = next((text for text in found.study.basis if cell.endswith(f"/{text}")), None)
-        parts = made.get("saes")
-        if basis is None or not parts or basis in told:
+    captions: dict[str, str] = {}
+    for basis, facts in found.bases.items():
+        parts = facts.get("saes")
+        if not parts:
             continue
         kinds = sorted({str(part["architecture"]) for part in parts})
         widths = sorted({int(part["width"]) for part in parts})
         noun = "dictionary" if len(parts) == 1 else "dictionaries"
         sites = sorted({str(part["hook_out"] or part["hook"]).split(".", 2)[-1] for part in parts})
-        told[basis] = (
+        captions[basis] = (
             f"{len(parts)} {'/'.join(kinds)} {noun}, {' or '.join(map(str, widths))} units each, at {', '.join(sites)} "
             f"({_origin(parts[0])})"
         )
-    return told
+    return captions
 
 
 def _origin(part: dict[str, Any]) -> str:
@@ -57,13 +56,17 @@ def conventions(found: "result.Result", rows: pd.DataFrame, verdicts: pd.DataFra
     clusters = _clusters(rows, verdicts)
     seeds = ", ".join(map(str, seed)) if isinstance(seed := study.seed, (list, tuple)) else str(seed)
     return [
-        f"Model {found.summary['model'].iloc[0]} ({study.dtype}); metric {study.metric}; {', '.join(how)}.",
+        f"Model {found.summary['model'].iloc[0]} ({study.dtype}); {_metrics(study.metric)}; {', '.join(how)}.",
         *(f"{names[text]}: {made_of[text]}." for text in shown),
         f"{found.summary['n_discovery'].iloc[0]} prompt pairs for discovery and {first.get('n_eval', found.summary['n_eval'].iloc[0])} "
         f"others for these numbers per task{clusters}.",
         f"Intervals: {study.confidence:.0%} paired BCa bootstrap over prompts, {study.resamples} resamples.",
         f"Seed {seeds}; study {study.key}.",
     ]
+
+
+def _metrics(names: tuple[str, ...]) -> str:
+    return f"{'metric' if len(names) == 1 else 'metrics'} {', '.join(names)}"
 
 
 def _clusters(rows: pd.DataFrame, verdicts: pd.DataFrame | None) -> str:

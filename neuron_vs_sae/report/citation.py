@@ -13,7 +13,7 @@ from neuron_vs_sae.core.lookup import parse
 from neuron_vs_sae.models.presets import preset_of, presets
 from neuron_vs_sae.report.escaping import in_latex
 from neuron_vs_sae.studies import result
-from neuron_vs_sae.studies.study import looks_like_file
+from neuron_vs_sae.studies.spec import looks_like_file
 
 
 class Reference(BaseModel):
@@ -67,7 +67,9 @@ def used(found: "result.Result") -> set[str]:
     names = {f"attribution/{parse('attribution', text).name}" for text in study.method}
     names |= {f"ablation/{text}" for text in study.ablation}
     names |= {f"bases/{parse('bases', text).name}" for text in study.basis}
-    names |= {f"metrics/{study.metric}"} | {f"sizes/{size}" for size in study.sizes if isinstance(size, str)}
+    names |= {f"metrics/{metric}" for metric in study.metric} | {
+        f"sizes/{size}" for size in study.sizes if isinstance(size, str)
+    }
     for text in study.task:
         if not looks_like_file(text):
             spec = parse("tasks", text)
@@ -138,7 +140,7 @@ def _model(found: "result.Result") -> str:
 
 def _releases(found: "result.Result") -> dict[str, str]:
     """The releases of sae-lens' registry that bases were made of (or calibrated like), and their repositories."""
-    parts = [part for made in found.record["bases"].values() for part in (*made.get("saes", ()), *made.get("like", ()))]
+    parts = [part for facts in found.bases.values() for part in (*facts.get("saes", ()), *facts.get("like", ()))]
     return {part["release"]: part["repo"] for part in parts if part.get("release")}
 
 

@@ -128,11 +128,8 @@ def outputs(found: "result.Result") -> dict[str, EvalOutput]:
     made: dict[str, EvalOutput] = {}
     table = per_curve(found)
     for basis in found.study.basis:
-        parts = next(
-            (m["saes"] for cell, m in found.record["bases"].items() if cell.endswith(f"/{basis}") and m.get("saes")),
-            None,
-        )
-        if parts is None:
+        parts = found.bases.get(basis, {}).get("saes")
+        if not parts:
             continue
         releases = "+".join(dict.fromkeys(str(part.get("release") or "custom") for part in parts))
         ids = "+".join(dict.fromkeys(str(part.get("id") or part["name"]) for part in parts))

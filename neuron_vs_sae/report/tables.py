@@ -146,7 +146,7 @@ def markdown(table: pd.DataFrame, found: "result.Result", verdicts: pd.DataFrame
     lines = [
         f"# Circuits of {in_markdown(first['model'])}",
         "",
-        f"{first['n_discovery']} pairs for discovery, {first['n_eval']} for evaluation; metric {study.metric}; positions "
+        f"{first['n_discovery']} pairs for discovery, {first['n_eval']} for evaluation; metric {', '.join(study.metric)}; positions "
         f"{study.positions}; ranked by {study.rank_by} score; {study.pairing} attribution of {first['attribution_metric']}"
         f"{source}; {study.dtype}; {_seeds(study.seed)}; study {study.key}.",
         "",

@@ -5,16 +5,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from neuron_vs_sae.catalog.dictionaries.diagnosis import reconstruction
+from neuron_vs_sae.core.basis import Basis
 from neuron_vs_sae.core.building import listed
 from neuron_vs_sae.core.metric import Target, resolve
 from neuron_vs_sae.core.pairs import PromptPairs
 from neuron_vs_sae.execution.splice import run
-from neuron_vs_sae.running import cost as foretell
+from neuron_vs_sae.running.analyses import analysis_called
 from neuron_vs_sae.running.machine import Machine
-from neuron_vs_sae.running.planning import Cell, Task, load_model_for, load_tasks, plan
-from neuron_vs_sae.studies.study import Study
+from neuron_vs_sae.running.planning import load_study
+from neuron_vs_sae.studies.loaded import Task
+from neuron_vs_sae.studies.spec import CommonSpec
 
 
 @dataclass(frozen=True)
@@ -32,21 +36,19 @@ class Report:
     peak_gib: float
 
 
-def check(study: Study, machine: Machine | None = None) -> Report:
-    """Load and validate all of the study, measure a miniature of it, and run nothing else.
+def check(study: CommonSpec, machine: Machine | None = None) -> Report:
+    """Load and validate all of a study, of whichever analysis, measure a miniature of it, and run nothing else.
 
     Raises `InputError` for the first thing that is wrong.
     """
     machine = machine or Machine()
-    model = load_model_for(study, machine)
-    tasks = load_tasks(study, model)
-    cells = list(plan(study, model, tasks, machine))
-    seen: dict[tuple[str, str], dict[str, Any]] = {}
-    for cell in cells:
-        if cell.task.seed != study.seed[0]:
-            continue  # costs what the first seed does
-        if (cell.task.name, cell.basis_text) not in seen:
-            seen[cell.task.name, cell.basis_text] = describe_basis(model, cell)
+    analysis = analysis_called(study.analysis)
+    loaded = load_study(analysis, study, machine)
+    model = loaded.model
+    # Another seed costs what the first does.
+    of_first_seed = {
+        key: basis for key, basis in loaded.bases.items() if key[0] is None or key[0].seed == study.seed[0]
+    }
     return Report(
         model={
             "name": model.cfg.model_name,
@@ -55,9 +57,9 @@ def check(study: Study, machine: Machine | None = None) -> Report:
             "device": str(next(model.parameters()).device),
             "dtype": str(model.cfg.dtype).removeprefix("torch."),
         },
-        tasks=[describe_task(model, task, study) for task in tasks if task.seed == study.seed[0]],
-        bases=list(seen.values()),
-        seconds=foretell.seconds(study, model, cells, machine),
+        tasks=[describe_task(model, task, study) for task in loaded.tasks if task.seed == study.seed[0]],
+        bases=[describe_basis(model, task, text, basis) for (task, text), basis in of_first_seed.items()],
+        seconds=analysis.seconds(loaded, analysis.cells(study)),
         peak_gib=peak_gib(next(model.parameters()).device),
     )
 
@@ -69,7 +71,7 @@ def peak_gib(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def describe_task(model: Any, task: Task, study: Study) -> dict[str, Any]:
+def describe_task(model: Any, task: Task, study: CommonSpec) -> dict[str, Any]:
     """Sizes, and how well the model does: the share of pairs whose answer beats its foil on both prompts."""
     pairs = task.evaluation
     clean, corrupt = margins(model, pairs)
@@ -86,26 +88,27 @@ def describe_task(model: Any, task: Task, study: Study) -> dict[str, Any]:
     }
 
 
-def margins(model: Any, pairs: PromptPairs) -> tuple[torch.Tensor, torch.Tensor]:
+def margins(model: Any, pairs: PromptPairs) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
     """The logit difference (answer over foil) of every pair's clean and corrupt prompt."""
-    found: list[list[torch.Tensor]] = [[], []]
+    clean: list[Tensor] = []
+    corrupt: list[Tensor] = []
     for batch in pairs.batches(64):
-        for into, tokens in zip(found, (batch.clean, batch.corrupt), strict=True):
+        for values, tokens in ((clean, batch.clean), (corrupt, batch.corrupt)):
             logits = run(model, tokens, batch.length)
             target = Target(batch.answer, batch.foil, lambda logits=logits: logits)
-            into.append(resolve("logit_difference")(logits, target))
-    return torch.cat(found[0]), torch.cat(found[1])
+            values.append(resolve("logit_difference")(logits, target))
+    return torch.cat(clean), torch.cat(corrupt)
 
 
-def describe_basis(model: Any, cell: Cell) -> dict[str, Any]:
-    """Sites, widths, and on the task's own prompts the active units and the explained variance of every site."""
-    basis = cell.basis
-    found = reconstruction(model, basis, cell.task.discovery)
+def describe_basis(model: Any, task: Task | None, text: str, basis: Basis) -> dict[str, Any]:
+    """Sites, widths, and on the task's own prompts (where there are some) the active units and the explained variance of
+    every site."""
+    seen = None if task is None else reconstruction(model, basis, task.discovery)
     return {
-        "task": cell.task.name,
-        "basis": cell.basis_text,
+        "task": "" if task is None else task.name,
+        "basis": text,
         "sites": [site.name for site in basis.sites],
-        "width": [d.width for d in basis.dictionaries],
-        "active": found.active,
-        "explained_variance": found.explained,
+        "width": [dictionary.width for dictionary in basis.dictionaries],
+        "active": None if seen is None else seen.active,
+        "explained_variance": None if seen is None else seen.explained,
     }

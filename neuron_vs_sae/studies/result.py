@@ -1,7 +1,6 @@
-"""Results on disk: one folder per study, written whole or not at all, that says what made every number."""
+"""The result of a study of circuits: a finished folder, read."""
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,10 @@ import pandas as pd
 from safetensors import safe_open
 
 from neuron_vs_sae.core.curve import Curve
-from neuron_vs_sae.core.errors import FolderError
 from neuron_vs_sae.core.nodes import NodeIndex, NodeScores
+from neuron_vs_sae.studies.record import finished_record, read_table
 from neuron_vs_sae.studies.rows import CURVE, each_curve, rows_with, to_curve
-from neuron_vs_sae.studies.study import Study, make_study
+from neuron_vs_sae.studies.study import Study
 from neuron_vs_sae.studies.summary import summarise
 
 # What a finished folder holds, beside `study.json`.
@@ -22,9 +21,6 @@ FILES = (
     "verdicts.csv", "verdicts_across_tasks.csv", "stability.csv", "circuits.csv", "table.md", "table.tex", "curves.html",
     "curves.pdf", "report.html",
 )  # fmt: skip
-
-
-UNFINISHED = ".unfinished"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -57,9 +53,17 @@ class Result:
         return Study(**self.record["study"])
 
     @property
+    def bases(self) -> dict[str, dict[str, Any]]:
+        """What the record says of each basis, by its text: on the first task, where what it is made of is the same for all."""
+        facts: dict[str, dict[str, Any]] = {}
+        for of_task in self.record["bases"].values():
+            facts = {**of_task, **facts}
+        return {text: facts[text] for text in self.study.basis if text in facts}
+
+    @property
     def stability(self) -> pd.DataFrame:
         """How much circuits agree: a row per comparison and size (`stability.py` says which). Raises `FolderError`."""
-        return _table(self.folder / "stability.parquet")
+        return read_table(self.folder / "stability.parquet")
 
     def scores(self, **values: str | int) -> NodeScores:
         """The scores of the one discovery with these values: `result.scores(task="...", basis="...", method="relp")`.
@@ -69,13 +73,13 @@ class Result:
         values = {"seed": self.study.seed[0], **values}
         with safe_open(self.folder / "scores.safetensors", "pt") as file:
             described: dict[str, Any] = json.loads(file.metadata()["index"])
-            found = [label for label, one in described.items() if values.items() <= one.items()]
-            if len(found) != 1:
+            matching = [label for label, facts in described.items() if values.items() <= facts.items()]
+            if len(matching) != 1:
                 raise KeyError(
-                    f"{len(found)} discoveries match {values}; one is expected. There are: {list(described)}"
+                    f"{len(matching)} discoveries match {values}; one is expected. There are: {list(described)}"
                 )
-            values_of_nodes = file.get_tensor(found[0])
-        order = described[found[0]]["nodes"]
+            values_of_nodes = file.get_tensor(matching[0])
+        order = described[matching[0]]["nodes"]
         index = NodeIndex(tuple(order["sites"]), tuple(order["widths"]), order["positions"], order["basis"])
         return NodeScores(index, values_of_nodes)
 
@@ -86,51 +90,16 @@ class Result:
         """
         values = {"seed": self.study.seed[0], **values}
         rows = rows_with(self.curves, **{column: value for column, value in values.items() if column in CURVE})
-        found = [rows for _, rows in each_curve(rows)] if values.keys() <= set(CURVE) else []
-        if len(found) != 1:
+        matching = [rows for _, rows in each_curve(rows)] if values.keys() <= set(CURVE) else []
+        if len(matching) != 1:
             options = {column: self.curves[column].unique().tolist() for column in CURVE}
-            raise KeyError(f"{len(found)} curves match {values}; one is expected. There are: {options}")
-        return to_curve(found[0])
+            raise KeyError(f"{len(matching)} curves match {values}; one is expected. There are: {options}")
+        return to_curve(matching[0])
 
 
 def load(folder: Path | str) -> Result:
-    """The result in a folder. Raises `FolderError` where there is none, or it is unfinished or damaged."""
+    """The result of a study of circuits. Raises `FolderError` where there is none, or it is unfinished or damaged."""
     folder = Path(folder)
-    record = read_record(folder)
-    if record is None or not record["finished"]:
-        state = "holds no study" if record is None else "holds a study that is not finished"
-        raise FolderError(f"{folder} {state}: run the study's `nvs compare` (again) to the end first")
-    curves = _table(folder / "curves.parquet")
-    return Result(folder, record, curves, summarise(curves, Study(**record["study"])))
-
-
-def _table(file: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(file)
-    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
-        raise FolderError(f"{file} is missing or damaged ({error}): run the study again with --overwrite") from error
-
-
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """`study.json`, or None. Raises `FolderError` where it is no record of a study of this version."""
-    file = folder / "study.json"
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-        if make_study(record["study"], "it").key != record["key"] or not {"inputs", "finished"} <= record.keys():
-            raise ValueError("its settings are not those of its key, or it is incomplete")
-        return record
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise FolderError(
-            f"{file} is damaged or of another version ({type(error).__name__}: {error}): choose another folder (--out), or "
-            "pass --overwrite to replace what is there"
-        ) from error
-
-
-def clear(folder: Path) -> None:
-    """Remove what a study has left in the folder, finished or not, and nothing else."""
-    for name in ("study.json", *FILES):
-        (folder / name).unlink(missing_ok=True)
-    if (folder / UNFINISHED).exists():
-        shutil.rmtree(folder / UNFINISHED)
+    record, study = finished_record(folder, Study)
+    curves = read_table(folder / "curves.parquet")
+    return Result(folder, record, curves, summarise(curves, study))

@@ -15,9 +15,10 @@ from settings import BASE, OTHER
 
 import neuron_vs_sae as nvs
 from neuron_vs_sae.cli import commands as cli
+from neuron_vs_sae.cli import console
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.core.lookup import known
-from neuron_vs_sae.running import comparison
+from neuron_vs_sae.running import runner
 from neuron_vs_sae.studies.study import Study, make_study
 
 
@@ -30,7 +31,7 @@ def studies(monkeypatch: pytest.MonkeyPatch) -> list[Study]:
         found.append(study)
         raise InputError("not run")
 
-    monkeypatch.setattr(comparison, "compare", stand_in)
+    monkeypatch.setattr(runner, "run", stand_in)
     return found
 
 
@@ -196,7 +197,7 @@ def test_a_failure_ends_with_one_and_its_name(run: Run, monkeypatch: pytest.Monk
     def fails(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("boom [bold]at[/bold] /a[0]/b")
 
-    monkeypatch.setattr(comparison, "compare", fails)
+    monkeypatch.setattr(runner, "run", fails)
     ended = run("compare", *as_flags(BASE))
     assert (ended.status, ended.out) == (1, "")
     assert "nvs: RuntimeError: boom [bold]at[/bold] /a[0]/b\n(set NVS_TRACEBACK=1 for the traceback)\n" in ended.err
@@ -211,7 +212,7 @@ def test_an_interruption_ends_with_one_and_says_that_nothing_is_lost(run: Run, m
     def interrupted(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(comparison, "compare", interrupted)
+    monkeypatch.setattr(runner, "run", interrupted)
     ended = run("compare", *as_flags(BASE))
     assert ended.status == 1
     assert "nvs: interrupted; what is finished is kept, and the same command goes on from there" in ended.err
@@ -292,7 +293,7 @@ def test_sizes_that_are_mostly_error_nodes_are_marked_and_what_is_not_reached_is
         }
     ).astype({"size_at_level": "Int64", "error_nodes_at_level": "Int64"})
     table = Table()
-    cli._sizes_by_task(table, rows, {"sae": "sae"})
+    console.sizes_by_task(table, rows, {"sae": "sae"})
     assert [next(iter(column.cells)) for column in table.columns] == ["sae", "10", "10*", "-", "0"]
 
 

@@ -21,7 +21,7 @@ from neuron_vs_sae.catalog.dictionaries.sources import candidates
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.models.loading import load_model
 from neuron_vs_sae.models.names import model_commit
-from neuron_vs_sae.running import comparison
+from neuron_vs_sae.running import runner
 
 TOKENS = torch.tensor([[0, 5, 9, 3, 12]])
 RELEASE, REPO = "gpt2-small-mlp-out-v5-32k", "jbloom/GPT2-Small-OAI-v5-32k-mlp-out-SAEs"
@@ -130,7 +130,7 @@ def test_an_unfinished_study_does_not_go_on_with_another_commit(
         model="gpt2", task=(write_pairs(tmp_path / "pairs.jsonl"),), examples=8, eval_examples=4, sizes=(0, 5), resamples=100,
         basis=(f"sae:{RELEASE}/blocks.[01].hook_mlp_out",),
     )  # fmt: skip
-    monkeypatch.setattr(comparison, "_run", stopped)
+    monkeypatch.setattr(runner, "compute_cells", stopped)
     with pytest.raises(KeyboardInterrupt):
         nvs.compare(study, tmp_path / "results")
     monkeypatch.undo()
@@ -199,5 +199,6 @@ def test_a_whole_study_by_names_of_the_hub_runs_offline(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     record = nvs.load(tmp_path / "results").record
     assert record["provenance"]["model_commit"] == model.name
-    (used,) = [basis for name, basis in record["bases"].items() if "sae:" in name]
+    (bases,) = record["bases"].values()
+    (used,) = [facts for text, facts in bases.items() if text.startswith("sae:")]
     assert [one["commit"] for one in used["saes"]] == [there.name] * 2

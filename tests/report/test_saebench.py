@@ -74,7 +74,10 @@ def test_the_schema_describes_every_field_and_says_what_to_show() -> None:
 
 
 def test_a_study_without_saes_or_a_date_is_refused(evident: Any) -> None:
-    bases = {k: v for k, v in evident.record["bases"].items() if "saes" not in v}
+    bases = {
+        task: {text: facts for text, facts in of_task.items() if "saes" not in facts}
+        for task, of_task in evident.record["bases"].items()
+    }
     study = {**evident.record["study"], "basis": ["mlp_neurons"]}
     with pytest.raises(InputError, match="no basis of SAEs: its bases are mlp_neurons"):
         outputs(

@@ -182,7 +182,8 @@ def test_bfloat16_ranks_as_float32_does(stories: Any, assets: Path, tmp_path: Pa
         tops[dtype] = [set(scores[key].abs().topk(100).indices.tolist()) for key in sorted(scores)]
         record = json.loads((tmp_path / dtype / "study.json").read_text())
         assert record["provenance"]["dtype"] == record["study"]["dtype"] == dtype
-        for basis in record["bases"].values():
+        (bases,) = record["bases"].values()
+        for basis in bases.values():
             assert min(basis["explained_variance"]) > 0.8
         assert set(found.summary["dtype"]) == {dtype}
     for full, half in zip(tops["float32"], tops["bfloat16"], strict=True):

@@ -12,13 +12,16 @@ import torch
 import toys
 
 import neuron_vs_sae as nvs
-from neuron_vs_sae.cli import commands as cli
+from neuron_vs_sae.cli import console
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.models.loading import load_model
-from neuron_vs_sae.running import checks, planning
-from neuron_vs_sae.running import cost as foretell
+from neuron_vs_sae.running import planning
+from neuron_vs_sae.running.checks import check
 from neuron_vs_sae.running.comparison import compare
-from neuron_vs_sae.running.planning import load_tasks
+from neuron_vs_sae.running.tasks import load_tasks
+from neuron_vs_sae.studies.circuits import cost
+from neuron_vs_sae.studies.circuits.analysis import CIRCUITS
+from neuron_vs_sae.studies.circuits.checking import check_layouts
 from neuron_vs_sae.studies.seeds import over_seeds, sizes_told
 from neuron_vs_sae.studies.study import Study, make_study
 
@@ -73,12 +76,13 @@ def test_given_evaluation_files_and_generated_tasks_are_drawn_so_too(
 
 
 def test_a_seed_whose_words_lie_at_other_tokens_is_refused(a_study: Callable[..., Study], tiny: Any) -> None:
-    pairs = load_tasks(a_study(), tiny)[0].discovery
-    longer = replace(pairs, clean_text=tuple(f"{text} a" for text in pairs.clean_text))
-    planning._check_layouts(a_study(seed=[3, 4]), tiny, [pairs, pairs])
-    planning._check_layouts(a_study(seed=[3, 4], positions="pooled"), tiny, [pairs, longer])
+    first, second, _ = load_tasks(a_study(), tiny)
+    texts = tuple(f"{text} a" for text in second.discovery.clean_text)
+    longer = replace(second, discovery=replace(second.discovery, clean_text=texts))
+    check_layouts(a_study(seed=[3, 4]), tiny, [first, second])
+    check_layouts(a_study(seed=[3, 4], positions="pooled"), tiny, [first, longer])
     with pytest.raises(InputError, match=r"under seed 4 the words of task 'saw' lie at other tokens than under seed 3"):
-        planning._check_layouts(a_study(seed=[3, 4]), tiny, [pairs, longer])
+        check_layouts(a_study(seed=[3, 4]), tiny, [first, longer])
 
 
 # What comes of it.
@@ -136,14 +140,14 @@ def test_circuits_of_two_seeds_are_compared(several: nvs.Result) -> None:
 
 def test_fitted_bases_are_fitted_to_each_seeds_prompts(a_study: Callable[..., Study], tiny: Any) -> None:
     study = a_study(basis=["pca,components=8", "mlp_neurons"], method="relp", seed=[3, 4])
-    cells = list(planning.plan(study, tiny, load_tasks(study, tiny), nvs.Machine()))
-    fitted, neurons = cells[::2], cells[1::2]
-    decoders: list[Any] = [cell.basis.dictionaries[0] for cell in fitted]
-    for cell, found in zip(fitted, decoders, strict=True):
-        anew: Any = nvs.bases.pca(tiny, prompts=cell.task.discovery, components=8).dictionaries[0]
-        assert torch.equal(found.decoder, anew.decoder)
+    loaded = planning.load_study(CIRCUITS, study, nvs.Machine(), model=tiny)
+    decoders: list[Any] = [loaded.basis(task, study.basis[0]).dictionaries[0] for task in loaded.tasks]
+    for task, fitted in zip(loaded.tasks, decoders, strict=True):
+        anew: Any = nvs.bases.pca(tiny, prompts=task.discovery, components=8).dictionaries[0]
+        assert torch.equal(fitted.decoder, anew.decoder)
     assert not torch.equal(decoders[0].decoder, decoders[1].decoder)
-    assert neurons[0].basis is neurons[1].basis  # what is not fitted is made once
+    neurons = [loaded.basis(task, "mlp_neurons") for task in loaded.tasks]
+    assert neurons[0] is neurons[1]  # what is not fitted is made once
 
 
 # Over seeds.
@@ -199,10 +203,10 @@ def test_a_figure_draws_one_seed_and_says_which(several: nvs.Result) -> None:
 def test_the_command_line_counts_seeds_and_shows_the_first(
     several: nvs.Result, a_study: Callable[..., Study], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli._size(a_study()) == (
+    assert console.size_of(a_study()) == (
         "6 discoveries (1 task x 1 basis x 2 methods x 3 seeds), 6 curves (x 1 ablation x 1 error policy)"
     )
-    cli._show(several)
+    console.show_circuits(several)
     shown = " ".join(capsys.readouterr().out.split())
     assert shown.count("mlp_neurons relp") == 1
     assert "Seed 3 of 3: table.md has means and spread over seeds." in shown
@@ -212,10 +216,10 @@ def test_the_estimated_cost_counts_every_seed(
     a_study: Callable[..., Study], tiny: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two methods and one basis under three seeds, with what each discovery and curve takes set to a second."""
-    monkeypatch.setattr(checks, "load_model_for", lambda *_: tiny)
-    monkeypatch.setattr(foretell._Timed, "discovery", lambda *_: 1.0)
-    monkeypatch.setattr(foretell._Timed, "curves", lambda *_: 1.0)
-    report = checks.check(a_study())
+    monkeypatch.setattr(planning, "load_model_for", lambda *_: tiny)
+    monkeypatch.setattr(cost._Timed, "discovery", lambda *_: 1.0)
+    monkeypatch.setattr(cost._Timed, "curves", lambda *_: 1.0)
+    report = check(a_study())
     assert report.seconds == 2 * 3 * (1 + 1)
     assert len(report.tasks) == len(report.bases) == 1
 

@@ -19,7 +19,6 @@ from neuron_vs_sae.analyses.circuits.folds import RESAMPLES, Choice, Folds, fold
 from neuron_vs_sae.core import files
 from neuron_vs_sae.core.nodes import NodeIndex, NodeScores
 from neuron_vs_sae.models.loading import load_model
-from neuron_vs_sae.running import comparison
 from neuron_vs_sae.running.comparison import compare
 from neuron_vs_sae.statistics.overlap import by_chance, in_common, jaccard
 from neuron_vs_sae.studies.study import Study, make_study
@@ -333,17 +332,17 @@ STABILITY_FILES = ("stability.parquet", "stability.csv", "circuits.csv", "scores
 def test_an_interrupted_study_ends_with_the_same_files(
     fresh: nvs.Result, a_study: Any, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Interrupted between the scores of two bases that shared their passes."""
-    write, begun = files.write_tensors, []
+    """Interrupted between the scores of a method and the list of files that says they are whole."""
+    write, begun = files.write_json, []
 
     def once(file: Path, *rest: Any) -> None:
-        if begun:
+        if begun:  # the record
             raise KeyboardInterrupt
         begun.append(file)
         write(file, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(files, "write_tensors", once)
+        patch.setattr(files, "write_json", once)
         with pytest.raises(KeyboardInterrupt):
             compare(a_study(), tmp_path / "out", model=tiny)
     again = compare(a_study(), tmp_path / "out", model=tiny)
@@ -391,15 +390,3 @@ def test_every_error_policy_has_its_own_circuits(a_study: Any, tiny: Any, sae_fo
     rows = compare(study, tmp_path / "out", model=tiny).stability
     assert rows.groupby("errors")["n_total"].first().to_dict() == {"nodes": 210, "ablate": 200}
     assert (rows.loc[rows["errors"] == "ablate", ["error_nodes", "core_error_nodes"]] == 0).all(axis=None)
-
-
-def test_a_killed_cell_is_not_taken_for_a_finished_one(a_study: Any, tiny: Any, tmp_path: Path) -> None:
-    """Scores are written after what is said of them, so where there are scores there is all of it."""
-    written: list[str] = []
-    with pytest.MonkeyPatch.context() as patch:
-        write = files.write
-        patch.setattr(files, "write", lambda file, put: (written.append(file.name), write(file, put))[1])
-        compare(a_study(basis="mlp_neurons", method="relp"), tmp_path / "out", model=tiny)
-    cell = next(name for name in written if name.endswith(".safetensors"))
-    first = [written.index(cell.replace(".safetensors", end)) for end in (comparison._STABILITY, comparison._CIRCUITS)]
-    assert max(first) < written.index(cell)

@@ -7,9 +7,10 @@ import pytest
 
 import neuron_vs_sae as nvs
 from neuron_vs_sae.models.loading import load_model
-from neuron_vs_sae.running import cost as foretell
-from neuron_vs_sae.running.cost import batches_seconds, curve_seconds
-from neuron_vs_sae.running.planning import load_tasks, plan
+from neuron_vs_sae.running.planning import load_study
+from neuron_vs_sae.studies.circuits import cost
+from neuron_vs_sae.studies.circuits.analysis import CIRCUITS, cells
+from neuron_vs_sae.studies.circuits.cost import batches_seconds, curve_seconds
 
 
 def test_discovery_is_a_line_through_two_timings_once_for_every_batch() -> None:
@@ -43,19 +44,20 @@ def test_discovery_is_counted_once_for_all_bases_and_curves_once_for_each(
 ) -> None:
     """With a clock that ticks a second for every look: each thing timed takes one."""
     ticks = iter(range(10_000))
-    monkeypatch.setattr(foretell.time, "perf_counter", lambda: float(next(ticks)))
-    found = {}
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: float(next(ticks)))
+    estimated = {}
     for name, settings in {
         "two bases": {}, "one": {"basis": ("mlp_neurons",)}, "more": {"ablation": ("mean", "zero_site", "counterfactual")},
+        "policies": {"errors": ("nodes", "keep", "ablate")},
     }.items():  # fmt: skip
         study, machine = study_of(checkpoint, task_files, **settings), nvs.Machine(engine=engine)
-        model = load_model(study.model)
-        cells = list(plan(study, model, load_tasks(study, model), machine))
-        found[name] = foretell.seconds(study, model, cells, machine)
+        loaded = load_study(CIRCUITS, study, machine, model=load_model(study.model))
+        estimated[name] = cost.seconds(loaded, cells(study))
     # A method's 12 pairs are one batch of a second. A curve is a second for size 0, none more for 3, one to write it.
     methods, curve = 2, 2
-    assert found == {
+    assert estimated == {
         "one": methods * (1 + curve),
         "two bases": methods * (1 + 2 * curve),
         "more": methods * (1 + 2 * 3 * curve),
+        "policies": methods * (1 + 2 * curve),  # neither basis loses anything: all policies' circuits are the same
     }

@@ -1,0 +1,37 @@
+"""The analyses that there are: a line each. Nothing of an analysis is imported before it is used."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from neuron_vs_sae.studies.analysis import Analysis
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where an analysis is described, and the function that writes its tables, figures and page: `module:name`."""
+
+    analysis: str
+    report: str
+
+
+ANALYSES = {
+    "circuits": Entry("neuron_vs_sae.studies.circuits.analysis:CIRCUITS", "neuron_vs_sae.report.circuits:write_report"),
+}
+
+
+def analysis_called(name: str) -> "Analysis[Any]":
+    """The description of the analysis of that name."""
+    return _imported(ANALYSES[name].analysis)
+
+
+def report_of(name: str) -> Callable[[Any], None]:
+    """What writes the tables, figures and page of a result of that analysis."""
+    return _imported(ANALYSES[name].report)
+
+
+def _imported(where: str) -> Any:
+    module, _, name = where.partition(":")
+    return getattr(import_module(module), name)

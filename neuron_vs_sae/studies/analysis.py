@@ -1,0 +1,54 @@
+"""What an analysis brings to the frame that runs every study (`running/runner.py`)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from neuron_vs_sae.core.basis import Basis
+from neuron_vs_sae.studies.cells import Cell, CellFiles, Step
+from neuron_vs_sae.studies.loaded import Loaded, Task
+from neuron_vs_sae.studies.spec import CommonSpec
+
+S = TypeVar("S", bound=CommonSpec)
+
+
+def nothing_to_check(*_: Any) -> None:
+    """Whatever the frame has accepted is accepted."""
+
+
+def no_facts(*_: Any) -> dict[str, Any]:
+    """The record says of a basis what the frame says of it."""
+    return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analysis(Generic[S]):
+    """A question asked of several bases: its settings, its cells, what a cell computes, and what becomes of all of them.
+
+    The frame does the rest: identity, provenance, checks of model, pairs and bases, resuming, locking, atomic writes,
+    progress, loading. What it reports is a function of the report room, in the table `running/analyses.py`.
+    """
+
+    spec: type[S]
+    """Its settings."""
+    files: tuple[str, ...]
+    """What a finished folder holds beside `study.json`."""
+    cells: Callable[[S], tuple[Cell, ...]]
+    """The study's cells, known from its settings alone."""
+    steps: Callable[[Loaded[S], Cell], Sequence[Step]]
+    """What one cell computes, in order."""
+    assemble: Callable[[Loaded[S], Mapping[Cell, CellFiles], Path], None]
+    """Write into the folder what the finished cells hold, in the order of the settings."""
+    load: Callable[[Path], Any]
+    """The result in a finished folder; it has a `folder` and a `record`. Raises `FolderError` where it is damaged."""
+    summarise: Callable[[Any], None]
+    """Write into a result's folder what is derived from its values: summaries and verdicts."""
+    seconds: Callable[[Loaded[S], Sequence[Cell]], float]
+    """How long these cells will take here and now, from a miniature."""
+    check_tasks: Callable[[S, Any, Sequence[Task]], None] = nothing_to_check
+    """Raises `InputError` for pairs (of a model) that the analysis cannot take, before bases are built."""
+    check: Callable[[Loaded[S]], None] = nothing_to_check
+    """Raises `InputError` for anything else that the analysis cannot take, before anything long runs."""
+    facts: Callable[[Loaded[S], Basis], dict[str, Any]] = no_facts
+    """What else the record says of a basis."""

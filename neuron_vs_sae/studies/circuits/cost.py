@@ -1,0 +1,154 @@
+"""How long a study will take: what it does is timed in miniature, and counted.
+
+Discovery is shared by the bases of a task and method, so it is timed so: on a few pairs and on some more, a line through
+the two. Curves are timed at no node, a few, some and the most that the study asks for: a run's cost grows with its circuit
+in the fast engine and does not in the exact one; sizes between are interpolated. Tasks of equal shape are timed once.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from math import log1p
+from typing import Any
+
+import numpy as np
+import torch
+
+from neuron_vs_sae.core.basis import apart, together
+from neuron_vs_sae.core.conventions import ErrorPolicy
+from neuron_vs_sae.core.curve import Curve
+from neuron_vs_sae.core.lookup import bound, find, parse
+from neuron_vs_sae.core.nodes import NodeScores
+from neuron_vs_sae.execution.cache import sharing
+from neuron_vs_sae.execution.splice import run
+from neuron_vs_sae.studies.cells import Cell
+from neuron_vs_sae.studies.circuits.judging import curve_labels, draw_groups, judge
+from neuron_vs_sae.studies.circuits.sizes import alike, choice_of, index_of
+from neuron_vs_sae.studies.loaded import Loaded, Task
+from neuron_vs_sae.studies.rows import to_rows
+from neuron_vs_sae.studies.study import Study
+from neuron_vs_sae.studies.summary import summarise
+
+FEW, MORE = 4, 12
+
+
+def seconds(loaded: Loaded[Study], cells: Sequence[Cell]) -> float:
+    """What running the cells will take here and now, after loading: within a factor of two (`benchmarks/speed.py --only study`)."""
+    timed = _Timed(loaded)
+    with sharing(loaded.model):
+        return sum(timed.cell(loaded.task(str(c["task"]), int(c["seed"])), str(c["method"])) for c in cells)
+
+
+def batches_seconds(pairs: int, batch_size: int, few: tuple[int, float], more: tuple[int, float]) -> float:
+    """Seconds for that many pairs in batches: each costs what a line through two timed (pairs, seconds) says."""
+    each = max(0.0, (more[1] - few[1]) / (more[0] - few[0])) if more[0] > few[0] else few[1] / few[0]
+    once = max(0.0, few[1] - each * few[0])
+    return -(-pairs // batch_size) * once + pairs * each
+
+
+def curve_seconds(sizes: Sequence[int], measured: dict[int, float]) -> float:
+    """Seconds for a curve of these sizes, given those of curves of one size each, size 0 among them.
+
+    What a curve of size 0 takes, every curve takes once; what another takes beside that is its size's, linear in
+    log(1 + size) between those measured.
+    """
+    known = sorted(measured)
+    beside = [max(0.0, measured[k] - measured[0]) for k in known]
+    return measured[0] + float(np.interp([log1p(k) for k in sizes], [log1p(k) for k in known], beside).sum())
+
+
+class _Timed:
+    """What has been timed, by the shape of its task."""
+
+    def __init__(self, loaded: Loaded[Study]):
+        self.loaded = loaded
+        self.known: dict[tuple[Any, ...], float] = {}
+        self.rankings: dict[tuple[Any, ...], NodeScores] = {}
+
+    def cell(self, task: Task, method: str) -> float:
+        """Seconds for a task, seed and method: discovery once, and the curves of every basis."""
+        return self.discovery(task, method) + sum(self.curves(task, text, method) for text in self.loaded.spec.basis)
+
+    def discovery(self, task: Task, method: str) -> float:
+        key = ("discovery", method, _shape(task))
+        if key not in self.known:
+            self.known[key] = self._discovery(task, method)
+        return self.known[key]
+
+    def _discovery(self, task: Task, method: str) -> float:
+        pairs, study, batch_size = task.discovery, self.loaded.spec, self.loaded.batch_size
+        parts = [self.loaded.basis(task, text) for text in study.basis]
+        if parse("attribution", method).name == "activation_patching":
+            # One pair of it is a run per node, too long for a miniature: its runs are counted instead.
+            few = pairs.take([i % len(pairs) for i in range(batch_size)])
+            positions = 1 if study.positions == "pooled" else pairs.positions
+            nodes = sum(d.width + 1 for basis in parts for d in basis.dictionaries) * positions
+            return _seconds(lambda: run(self.loaded.model, few.clean, few.length)) * len(pairs) * nodes / len(few)
+        bases = together(parts)
+
+        def discover(n: int) -> NodeScores:
+            some = pairs.take([i % len(pairs) for i in range(n)])
+            return bound("attribution", method, seed=task.seed)(
+                self.loaded.model, bases, some, study.explained_metric, pairing=study.pairing, positions=study.positions,
+                batch_size=n,
+            )  # fmt: skip
+
+        n = min(MORE, len(pairs), batch_size)
+        for text, scores in zip(study.basis, apart(discover(n), bases), strict=True):  # and everything is warm
+            self.rankings[_ranking(task, text, method)] = scores
+        few, more = _seconds(lambda: discover(min(FEW, n))), _seconds(lambda: discover(n))
+        return batches_seconds(len(pairs), batch_size, (min(FEW, n), few), (n, more))
+
+    def curves(self, task: Task, text: str, method: str) -> float:
+        """Seconds for the curves of a basis: error policies whose circuits are the same are run once."""
+        study, basis = self.loaded.spec, self.loaded.basis(task, text)
+        index = index_of(study, basis, task.evaluation)
+        return sum(
+            self._curve(task, text, method, ablation, policies[0], metric)
+            for ablation in study.ablation
+            for policies in alike(self.loaded, basis, index, ablation)
+            for metric in study.metric
+        )
+
+    def _curve(self, task: Task, text: str, method: str, ablation: str, errors: ErrorPolicy, metric: str) -> float:
+        ranking = _ranking(task, text, method)
+        key = ("curve", ablation, errors, metric, ranking)
+        if key not in self.known:
+            study, basis, held_out = self.loaded.spec, self.loaded.basis(task, text), task.evaluation
+            scores = self.rankings.get(ranking)
+            if scores is None:
+                scores = find("attribution", "random")(self.loaded.model, basis, held_out, positions=study.positions)
+            sizes = choice_of(study, text, basis, index_of(study, basis, held_out), errors).sizes
+
+            def judged(at: Sequence[int]) -> Curve:
+                return judge(
+                    self.loaded, task, text, scores, ablation=ablation, errors=errors, metric=metric, sizes=tuple(at)
+                )
+
+            probes = sorted({0, sizes[len(sizes) // 4], sizes[len(sizes) // 2], sizes[3 * len(sizes) // 4], sizes[-1]})
+            curve = judged(probes)  # and everything is warm
+            measured = {k: _seconds(lambda k=k: judged([k])) for k in probes}
+            labels = curve_labels(self.loaded, task, text, method, ablation=ablation, errors=errors, metric=metric)
+            written = _seconds(lambda: summarise(to_rows(curve, labels, draw_groups(study, task)), study))
+            self.known[key] = curve_seconds(sizes, measured) + written * len(sizes) / len(probes)
+        return self.known[key]
+
+
+def _shape(task: Task) -> tuple[Any, ...]:
+    """What two tasks have in common that cost the same; one of several prompt lengths has it with no other."""
+    pairs = task.discovery, task.evaluation
+    of = tuple((len(p), p.positions) for p in pairs)
+    return (*of, None if all(p.same_length for p in pairs) else task.name)
+
+
+def _ranking(task: Task, text: str, method: str) -> tuple[Any, ...]:
+    """What decides where a circuit's nodes lie: random ones are everywhere, all others where the prompts differ."""
+    name = parse("attribution", method).name
+    return (text, _shape(task), name if name in ("random", "activation_patching") else None)
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started

@@ -1,0 +1,130 @@
+"""The later steps of a cell: the curves of one basis, under every ablation, error policy and metric."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from neuron_vs_sae.analyses.circuits.evaluation import evaluate
+from neuron_vs_sae.core.conventions import ErrorPolicy
+from neuron_vs_sae.core.curve import Curve
+from neuron_vs_sae.core.errors import NothingToExplainError
+from neuron_vs_sae.core.nodes import NodeScores
+from neuron_vs_sae.statistics.resampling import Groups, groups_of
+from neuron_vs_sae.studies.cells import Cell, CellFiles, Outcome, Step
+from neuron_vs_sae.studies.circuits.discovering import discovery_names, label_of, stored_scores
+from neuron_vs_sae.studies.circuits.sizes import alike, index_of, sizes_of
+from neuron_vs_sae.studies.loaded import Loaded, Task
+from neuron_vs_sae.studies.rows import to_rows
+from neuron_vs_sae.studies.study import Study
+
+
+def judging_step(loaded: Loaded[Study], task: Task, cell: Cell, text: str) -> Step:
+    """The curves of that basis: the table `curves`."""
+    method = str(cell["method"])
+
+    def compute(files: CellFiles) -> Outcome:
+        scores = stored_scores(loaded, task, text, files)
+        return Outcome({"curves": pd.concat(curves_of(loaded, task, text, method, scores), ignore_index=True)})
+
+    return Step(judging_name(loaded.spec, text), compute)
+
+
+def judging_name(study: Study, text: str) -> str:
+    """The step of that basis, by its place: its text may hold what a file's name cannot."""
+    return f"curves{study.basis.index(text)}"
+
+
+def curves_of(loaded: Loaded[Study], task: Task, text: str, method: str, scores: NodeScores) -> Iterator[pd.DataFrame]:
+    """The rows of every curve. Error policies whose circuits are the same are run once, and their rows copied.
+
+    Raises `NothingToExplainError` where ablating everything leaves a metric where it was.
+    """
+    study, basis = loaded.spec, loaded.basis(task, text)
+    for ablation in study.ablation:
+        curves: dict[tuple[ErrorPolicy, str], Curve] = {}
+        for policies in alike(loaded, basis, index_of(study, basis, task.evaluation), ablation):
+            for metric in study.metric:
+                curve = judge(loaded, task, text, scores, ablation=ablation, errors=policies[0], metric=metric)
+                try:
+                    _ = curve.denominator  # found out now, not when all the others have run
+                except NothingToExplainError as error:
+                    which = label_of(discovery_names(task, text, method))
+                    raise NothingToExplainError(
+                        f"{which}, ablation {ablation}, errors {policies[0]}: {error}"
+                    ) from None
+                curves |= {(errors, metric): curve for errors in policies}
+        for errors in study.errors:
+            for metric in study.metric:
+                labels = curve_labels(loaded, task, text, method, ablation=ablation, errors=errors, metric=metric)
+                yield to_rows(curves[errors, metric], labels, draw_groups(study, task))
+
+
+def judge(
+    loaded: Loaded[Study],
+    task: Task,
+    text: str,
+    scores: NodeScores,
+    *,
+    ablation: str,
+    errors: ErrorPolicy,
+    metric: str,
+    sizes: tuple[int, ...] | None = None,
+) -> Curve:
+    """One curve as the study judges it; at `sizes` instead of the study's, where they are given."""
+    study, basis = loaded.spec, loaded.basis(task, text)
+    return evaluate(
+        loaded.model,
+        basis,
+        scores,
+        task.evaluation,
+        sizes=sizes or (lambda total: sizes_of(study, total, text)),
+        metric=metric,
+        ablation=ablation,
+        errors=errors,
+        rank_by=study.rank_by,
+        source=task.discovery if study.mean_source == "discovery" else None,
+        seed=task.seed,
+        batch_size=loaded.batch_size,
+        engine=loaded.engine,
+        measure_change=True,
+    )
+
+
+def draw_groups(study: Study, task: Task) -> Groups:
+    """How the task's evaluation prompts are drawn again. Raises `InputError` for a tag that cannot say so."""
+    return groups_of(task.evaluation.tags, study.cluster_by, study.stratify_by, task.name)
+
+
+def curve_labels(
+    loaded: Loaded[Study], task: Task, text: str, method: str, *, ablation: str, errors: str, metric: str
+) -> dict[str, Any]:
+    """Columns of every row of a curve: what it is of, and every convention that made it."""
+    study, basis = loaded.spec, loaded.basis(task, text)
+    return {
+        "model": loaded.model.cfg.model_name,
+        "task": task.name,
+        "basis": text,
+        "site": basis.kind,
+        "method": method,
+        "ablation": ablation,
+        "errors": errors,
+        "positions": study.positions,
+        "rank_by": study.rank_by,
+        "metric": metric,
+        "n_discovery": len(task.discovery),
+        "seed": task.seed,
+        "attribution_metric": study.explained_metric,
+        "pairing": study.pairing,
+        "mean_source": study.mean_source,
+        "dtype": study.dtype,
+        "backend": study.backend,
+        "revision": study.revision or "",
+        "prepend_bos": study.prepend_bos,
+        "process_weights": study.process_weights,
+        "split_by": task.split_by,
+        "cluster_by": study.cluster_by,
+        "stratify_by": study.stratify_by,
+        "n_overlap": task.evaluation.overlap(task.discovery),
+        "key": study.key,
+    }

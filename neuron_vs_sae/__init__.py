@@ -21,69 +21,41 @@ if TYPE_CHECKING:
     from neuron_vs_sae.analyses.circuits.evaluation import evaluate as evaluate
     from neuron_vs_sae.catalog import (
         ablation as ablation,
-    )
-    from neuron_vs_sae.catalog import (
         attribution as attribution,
-    )
-    from neuron_vs_sae.catalog import (
         bases as bases,
-    )
-    from neuron_vs_sae.catalog import (
         metrics as metrics,
-    )
-    from neuron_vs_sae.catalog import (
         tasks as tasks,
     )
     from neuron_vs_sae.catalog.dictionaries.selection import Selection as Selection
     from neuron_vs_sae.catalog.dictionaries.streaming import Shelf as Shelf
     from neuron_vs_sae.catalog.rows.columns import Columns as Columns
-    from neuron_vs_sae.core.basis import Basis as Basis
-    from neuron_vs_sae.core.basis import Features as Features
-    from neuron_vs_sae.core.basis import Site as Site
+    from neuron_vs_sae.core.basis import Basis as Basis, Features as Features, Site as Site
     from neuron_vs_sae.core.building import pairs as pairs
     from neuron_vs_sae.core.curve import Curve as Curve
     from neuron_vs_sae.core.dictionary import Dictionary as Dictionary
     from neuron_vs_sae.core.errors import (
         FolderError as FolderError,
-    )
-    from neuron_vs_sae.core.errors import (
         InputError as InputError,
-    )
-    from neuron_vs_sae.core.errors import (
         NothingToExplainError as NothingToExplainError,
     )
     from neuron_vs_sae.core.nodes import (
         Circuit as Circuit,
-    )
-    from neuron_vs_sae.core.nodes import (
         NodeIndex as NodeIndex,
-    )
-    from neuron_vs_sae.core.nodes import (
         NodeScores as NodeScores,
-    )
-    from neuron_vs_sae.core.nodes import (
         bits as bits,
-    )
-    from neuron_vs_sae.core.nodes import (
         log_sizes as log_sizes,
-    )
-    from neuron_vs_sae.core.nodes import (
         mib_sizes as mib_sizes,
     )
     from neuron_vs_sae.core.pairs import PromptPairs as PromptPairs
-    from neuron_vs_sae.models.loading import load_model as load_model
-    from neuron_vs_sae.models.loading import prepare as prepare
-    from neuron_vs_sae.report import plots as plots
-    from neuron_vs_sae.report import tables as tables
+    from neuron_vs_sae.models.loading import load_model as load_model, prepare as prepare
+    from neuron_vs_sae.report import plots as plots, tables as tables
     from neuron_vs_sae.running.checks import check as check
     from neuron_vs_sae.running.comparison import compare as compare
     from neuron_vs_sae.running.machine import Machine as Machine
     from neuron_vs_sae.studies.chance import null_band as null_band
-    from neuron_vs_sae.studies.result import Result as Result
-    from neuron_vs_sae.studies.result import load as load
+    from neuron_vs_sae.studies.result import Result as Result, load as load
     from neuron_vs_sae.studies.study import Study as Study
-    from neuron_vs_sae.studies.verdict import across_tasks as across_tasks
-    from neuron_vs_sae.studies.verdict import verdicts as verdicts
+    from neuron_vs_sae.studies.verdict import across_tasks as across_tasks, verdicts as verdicts
 
 _HOMES = {
     "Basis": "core.basis",

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from neuron_vs_sae.cli import console
-from neuron_vs_sae.cli import results as cli_results
+from neuron_vs_sae.cli import console, results as cli_results
 from neuron_vs_sae.cli.options import Given, study_command
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.studies.study import Study
@@ -89,7 +88,7 @@ def list_(
 
             rows += [(f"world:{name}", family.about) for name, family in FAMILIES.items()]
     elif what == "models":
-        from neuron_vs_sae.models.loading import known_models
+        from neuron_vs_sae.models.names import known_models
 
         rows = [("FOLDER", "any local Hugging Face checkpoint with config, safetensors and tokenizer"), *known_models()]
     elif what == "saes":

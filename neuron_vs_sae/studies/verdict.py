@@ -11,8 +11,7 @@ from neuron_vs_sae.studies import result
 from neuron_vs_sae.studies.families import adjusted, family
 from neuron_vs_sae.studies.findings import decide, findings
 from neuron_vs_sae.studies.robustness import judged, rows_of
-from neuron_vs_sae.studies.specifications import SUMMARY, joined
-from neuron_vs_sae.studies.specifications import rows_of as specifications_of
+from neuron_vs_sae.studies.specifications import SUMMARY, joined, rows_of as specifications_of
 from neuron_vs_sae.studies.study import Study
 
 QUESTION = "circuits"

@@ -14,8 +14,7 @@ from rich.table import Table
 from settings import BASE, OTHER
 
 import neuron_vs_sae as nvs
-from neuron_vs_sae.cli import commands as cli
-from neuron_vs_sae.cli import console
+from neuron_vs_sae.cli import commands as cli, console
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.core.lookup import known
 from neuron_vs_sae.running import runner

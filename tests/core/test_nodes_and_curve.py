@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from neuron_vs_sae.core.curve import Curve
 from neuron_vs_sae.core.errors import InputError, NothingToExplainError

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from neuron_vs_sae.catalog.tasks import from_file
 from neuron_vs_sae.core.building import build, lengths

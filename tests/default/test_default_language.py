@@ -7,8 +7,7 @@ from random import Random
 
 import pytest
 
-from neuron_vs_sae.default import language, tokenizer
-from neuron_vs_sae.default import words as w
+from neuron_vs_sae.default import language, tokenizer, words as w
 from neuron_vs_sae.default.families import _AGREEMENT, DURATIONS, FAMILIES, HELD_OUT_CITIES, STATE_OF, operands
 from neuron_vs_sae.default.writing import Sentence, write
 

@@ -8,8 +8,7 @@ import pytest
 import tables
 import torch
 import toys
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tables import make, random_scores, refused
 
 import neuron_vs_sae as nvs

@@ -9,8 +9,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from neuron_vs_sae.analyses.circuits.change import changes
-from neuron_vs_sae.catalog.references import Ablation
-from neuron_vs_sae.catalog.references import constants as constants_of
+from neuron_vs_sae.catalog.references import Ablation, constants as constants_of
 from neuron_vs_sae.core.basis import Basis
 from neuron_vs_sae.core.conventions import Engine, ErrorPolicy, RankBy
 from neuron_vs_sae.core.curve import Curve

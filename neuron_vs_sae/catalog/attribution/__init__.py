@@ -18,10 +18,12 @@ if TYPE_CHECKING:
         integrated_gradients_inputs as integrated_gradients_inputs,
     )
     from neuron_vs_sae.catalog.attribution.random import random as random
-    from neuron_vs_sae.catalog.attribution.relp import relp as relp
-    from neuron_vs_sae.catalog.attribution.relp import relp_ah as relp_ah
-    from neuron_vs_sae.catalog.attribution.relp import relp_no_gate as relp_no_gate
-    from neuron_vs_sae.catalog.attribution.relp import relp_no_half as relp_no_half
+    from neuron_vs_sae.catalog.attribution.relp import (
+        relp as relp,
+        relp_ah as relp_ah,
+        relp_no_gate as relp_no_gate,
+        relp_no_half as relp_no_half,
+    )
 
 NOUN = "attribution method"
 COMMON = frozenset({"basis", "batch_size", "metric", "model", "pairing", "pairs", "positions"})

@@ -132,8 +132,7 @@ def _in_registry(source: str, revision: str | None) -> list[Candidate]:
 
 def _registered(release: str, sae_id: str, revision: str | None) -> Candidate:
     from sae_lens import SAE
-    from sae_lens.loading import pretrained_sae_loaders as loaders
-    from sae_lens.loading import pretrained_saes_directory as registry
+    from sae_lens.loading import pretrained_sae_loaders as loaders, pretrained_saes_directory as registry
 
     repo = registry.get_pretrained_saes_directory()[release].repo_id
 

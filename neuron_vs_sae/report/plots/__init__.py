@@ -5,19 +5,20 @@ from typing import TYPE_CHECKING
 from neuron_vs_sae.core.lazy import lazily
 
 if TYPE_CHECKING:
-    from neuron_vs_sae.report.plots.against_size import curves as curves
-    from neuron_vs_sae.report.plots.against_size import sizes as sizes
-    from neuron_vs_sae.report.plots.circuits import overlap_of_methods as overlap_of_methods
-    from neuron_vs_sae.report.plots.circuits import overlap_of_positions as overlap_of_positions
+    from neuron_vs_sae.report.plots.against_size import curves as curves, sizes as sizes
+    from neuron_vs_sae.report.plots.circuits import (
+        overlap_of_methods as overlap_of_methods,
+        overlap_of_positions as overlap_of_positions,
+    )
     from neuron_vs_sae.report.plots.estimates import against_exact as against_exact
     from neuron_vs_sae.report.plots.pages import write_curves_html as write_curves_html
     from neuron_vs_sae.report.plots.prompts import differences as differences
-    from neuron_vs_sae.report.plots.scores import concentration as concentration
-    from neuron_vs_sae.report.plots.scores import distributions as distributions
-    from neuron_vs_sae.report.plots.scores import shares as shares
-    from neuron_vs_sae.report.plots.style import colours_of as colours_of
-    from neuron_vs_sae.report.plots.style import markers_of as markers_of
-    from neuron_vs_sae.report.plots.style import themed as themed
+    from neuron_vs_sae.report.plots.scores import (
+        concentration as concentration,
+        distributions as distributions,
+        shares as shares,
+    )
+    from neuron_vs_sae.report.plots.style import colours_of as colours_of, markers_of as markers_of, themed as themed
 
 _HOMES = {
     "against_exact": "estimates",

@@ -348,7 +348,7 @@ def test_unknown_names_are_refused_with_names_near_them() -> None:
     [
         (lambda f: (f / "config.json").unlink(), "is no model folder: it has no config.json"),
         (lambda f: (f / "config.json").write_text("{"), "config.json is damaged: Expecting property name"),
-        (lambda f: edited(f, architectures=None), "names no 'architectures', so what the model is is not known"),
+        (lambda f: edited(f, architectures=None), "names no 'architectures', so it does not say"),
         (lambda f: [t.unlink() for t in f.glob("tokenizer*")], "has no tokenizer: save it with tokenizer.save_pretr"),
         (lambda f: (f / "model.safetensors").write_bytes(b"x" * 100), "cannot be loaded: "),
         (lambda f: edited(f, intermediate_size=20), "cannot be loaded: |lacks weights"),

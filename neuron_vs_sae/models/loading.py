@@ -10,7 +10,7 @@ import torch
 from neuron_vs_sae.core.conventions import Backend
 from neuron_vs_sae.core.errors import InputError, check_choice
 from neuron_vs_sae.models.agreement import check_agreement, log_probabilities
-from neuron_vs_sae.models.folders import called, checked_folder
+from neuron_vs_sae.models.folders import called, check_weights_fit, checked_folder
 from neuron_vs_sae.models.names import UNPICKLED, official_name
 from neuron_vs_sae.models.patches import configured_by, correct_norms, nothing_installed, quiet
 from neuron_vs_sae.models.presets import hub_name, located
@@ -103,7 +103,7 @@ def _through_transformers(
     if revision is not None:
         where["revision"] = revision
     auto: Any = AutoModelForCausalLM  # annotated as if it never returned the loading information
-    theirs, found = auto.from_pretrained(
+    theirs, info = auto.from_pretrained(
         source,
         dtype=options["dtype"],
         use_safetensors=True if local else None,
@@ -112,12 +112,7 @@ def _through_transformers(
         **({"device_map": "balanced"} if n_devices > 1 and backend == "bridge" else {}),
         **where,
     )
-    lacking = sorted([*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])])
-    if lacking:
-        raise InputError(
-            f"{source} lacks weights that its config.json asks for: {', '.join(lacking[:3])}"
-            f"{' and others' if len(lacking) > 3 else ''}; they would be random"
-        )
+    check_weights_fit(source, info, theirs.config)
     config = theirs.config
     size = config.get_text_config().vocab_size
     expected = log_probabilities(theirs, size)  # before the bridge, which works inside `theirs`, has touched it

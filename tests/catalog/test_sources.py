@@ -80,7 +80,9 @@ def test_a_site_and_layers_choose_among_what_a_folder_holds(llama: Any, tmp_path
     assert len(names(f"sae:{tmp_path}")) == 4
     assert names(f"sae:{tmp_path}@hook_mlp_out") == ["blocks.0.hook_mlp_out", "blocks.1.hook_mlp_out"]
     assert names(f"sae:{tmp_path}@hook_attn_out,layers=1") == ["blocks.1.hook_attn_out"]
-    with pytest.raises(InputError, match="no autoencoders at hook_resid_post among the 4 SAEs of the source; kinds of site: hook_a"):
+    with pytest.raises(
+        InputError, match="no autoencoders at hook_resid_post among the 4 SAEs of the source; kinds of site: hook_a"
+    ):
         names(f"sae:{tmp_path}@hook_resid_post")
     with pytest.raises(InputError, match="layers='5': the model has layers 0-1"):
         names(f"sae:{tmp_path},layers=5")
@@ -253,3 +255,27 @@ def test_a_folder_without_an_sae_is_refused(llama: Any, tmp_path: Path) -> None:
     (save(make("standard"), tmp_path / "one") / "sae_weights.safetensors").rename(tmp_path / "one" / "sae_weights.pt")
     with pytest.raises(InputError, match=f"no SAE in {tmp_path}"):
         nvs.bases.sae(llama, source=tmp_path)
+
+
+def test_a_file_that_is_none_of_an_saes_is_refused_and_its_neighbour_not_taken(llama: Any, tmp_path: Path) -> None:
+    folder = save(make("standard"), tmp_path / "sae")
+    save(make("standard"), folder / "below", metadata__hook_name="blocks.1.hook_mlp_out")
+    (folder / "notes.txt").write_text("notes")
+    with pytest.raises(InputError, match=r"notes.txt is no file of an SAE: name its folder, or its cfg.json or sae_w"):
+        nvs.bases.sae(llama, folder / "notes.txt")
+    assert nvs.bases.sae(llama, folder / "cfg.json").hooks == (HOOK,)
+    assert len(nvs.bases.sae(llama, folder).sites) == 2
+
+
+@pytest.mark.parametrize("text", ["[]", "3", '{"metadata": null}', '{"architecture": "standard", "metadata": []}'])
+def test_a_configuration_of_another_shape_is_refused(text: str, llama: Any, tmp_path: Path) -> None:
+    folder = save(make("standard"), tmp_path / "odd")
+    (folder / "cfg.json").write_text(text)
+    with pytest.raises(InputError, match="odd"):
+        nvs.bases.sae(llama, folder)
+
+
+@pytest.mark.parametrize("hook", ["blocks.x.hook_mlp_out", "blocks.", "blocks..hook_mlp_out"])
+def test_a_hook_of_another_form_is_refused(hook: str, llama: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"SAE odd is for hook '.*', which model 'toy-llama' .* does not have"):
+        nvs.bases.sae(llama, save(make("standard"), tmp_path / "odd", metadata__hook_name=hook))

@@ -353,6 +353,7 @@ def test_unknown_names_are_refused_with_names_near_them() -> None:
         (lambda f: (f / "model.safetensors").write_bytes(b"x" * 100), "cannot be loaded: "),
         (lambda f: edited(f, intermediate_size=20), "cannot be loaded: |lacks weights"),
         (lambda f: edited(f, num_hidden_layers=3), r"lacks weights that its config.json asks for: model\.layers\.2"),
+        (lambda f: edited(f, num_hidden_layers=1), r"weights of more than the 1 layers of its config.json: \S*\.1\."),
         (lambda f: edited(f, architectures=["T5Model"]), "cannot be loaded: |is not currently supported"),
     ],
 )  # fmt: skip

@@ -162,3 +162,7 @@ def test_an_sae_of_the_callers_own_class_keeps_its_own_encoder(llama: Any) -> No
     doubled = _Doubled(theirs.cfg)
     doubled.load_state_dict(theirs.state_dict())
     assert close(only(llama, doubled).encode(activations()), 2 * only(llama, theirs).encode(activations()))
+    some = torch.tensor([3, 1])
+    assert close(
+        only(llama, doubled).encode_some(activations(), some), 2 * only(llama, theirs).encode(activations())[..., some]
+    )

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from neuron_vs_sae.catalog.dictionaries.reading import PER_TOKEN, rows_of, take_scale
+from neuron_vs_sae.catalog.dictionaries.reading import PER_TOKEN, encodes_as_sae_lens, rows_of, take_scale
 from neuron_vs_sae.catalog.dictionaries.sources import quiet
 from neuron_vs_sae.core.dictionary import Affine
 from neuron_vs_sae.core.errors import InputError
@@ -39,7 +39,8 @@ def dictionary(sae: Any, model: Any) -> Affine:
     def encode_some(y: Float[Tensor, "*batch d_in"], units: Int[Tensor, " k"]) -> Float[Tensor, "*batch k"]:
         return scaled(_UnitsOf(module, units), y)
 
-    some = encode_some if module.cfg.architecture() in _UNIT_WISE else None
+    unit_wise = encodes_as_sae_lens(module) and module.cfg.architecture() in _UNIT_WISE
+    some = encode_some if unit_wise else None
     # Functions of the module alone: one that knew the dictionary would keep it in memory after it was given up.
     rows = rows_of(module, some or (lambda y, units: encode(y)[..., units]), normalised)
     # The scale is folded into the units; the shift and the scaled bias go to the error.

@@ -42,6 +42,11 @@ def rows_of(module: Any, encode_some: EncoderOfSome, scaled: bool) -> Rows:
     return rows
 
 
+def encodes_as_sae_lens(module: Any) -> bool:
+    """Whether its encoder is sae-lens' own, and not that of a caller's class, of which nothing is known."""
+    return type(module).encode.__module__.partition(".")[0] == "sae_lens"
+
+
 def take_scale(module: Any) -> Tensor | None:
     """The scale that the last call's normalisation put on each token, taken off the module; None where there is none.
 
@@ -60,8 +65,7 @@ def take_scale(module: Any) -> Tensor | None:
 
 def _plain(module: Any) -> Any:
     """The module without its normalisation, sharing its weights; None where the encoder's matrix says all."""
-    own_code = type(module).encode.__module__.partition(".")[0] == "sae_lens"
-    if own_code and module.cfg.architecture() not in _WITHOUT_MATRIX:
+    if encodes_as_sae_lens(module) and module.cfg.architecture() not in _WITHOUT_MATRIX:
         return None
     cfg = type(module.cfg).from_dict({**module.cfg.to_dict(), "device": "meta", "normalize_activations": "none"})
     plain = type(module)(cfg)

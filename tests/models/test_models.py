@@ -160,9 +160,9 @@ def test_an_unknown_dtype_or_device_is_refused(folder: Path) -> None:
 
 
 def test_more_devices_than_there_are_are_refused(folder: Path) -> None:
-    with pytest.raises(InputError, match=r"2 devices are asked for \(--n-devices\), and there are 1 of kind 'cpu'"):
+    with pytest.raises(InputError, match=r"2 devices were requested \(--n-devices\), and there are 1 of kind 'cpu'"):
         load_model(folder, device="cpu", n_devices=2)
-    with pytest.raises(InputError, match="0 devices are asked for"):
+    with pytest.raises(InputError, match="0 devices were requested"):
         load_model(folder, n_devices=0)
 
 

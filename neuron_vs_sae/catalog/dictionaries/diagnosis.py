@@ -1,4 +1,4 @@
-"""Why an SAE does not explain the activations that it is given: it is tried wherever else it may belong."""
+"""Why an SAE does not explain the activations of its site: it is tried at every other place where it may belong."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from neuron_vs_sae.execution.splice import read
 
 _TRAINED = ("sae", "transcoder")
 # SAEs explain .6 to 1 of the variance of what they were trained on. Trained ones one layer or site away were measured to
-# explain from -9 to .55; so below `_SUSPICIOUS` it is looked whether another place suits them better, by `_BETTER`.
+# explain from -9 to .55; so below `_SUSPICIOUS` other places are tried, and one that explains `_BETTER` more is named.
 _SUSPICIOUS, _BETTER, _NOTHING = 0.6, 0.25, 0.2
 
 

@@ -160,7 +160,7 @@ def _reachable(release: str, sae_id: str, revision: str | None) -> Iterator[None
     try:
         with quiet(), _read_from(revision):
             yield
-    except Exception as error:  # a hub and its loaders raise of every kind
+    except Exception as error:  # the hub's client and sae-lens' loaders raise errors of many types
         raise InputError(
             f"SAE {release}/{sae_id} cannot be loaded: {str(error).splitlines()[0]}. It must be in the local cache, or the hub "
             "in reach"

@@ -156,7 +156,7 @@ def _tokenizer(name: str) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(name)
-    except Exception as error:  # the hub's client and transformers raise of every kind
+    except Exception as error:  # the hub's client and transformers raise errors of many types
         raise InputError(f"the tokenizer {name!r} (ids_from) cannot be loaded: {_first_line(error)}") from error
 
 

@@ -18,7 +18,7 @@ PARTS: tuple[Part, ...] = ("discovery", "evaluation")
 T = TypeVar("T")
 Row = dict[str, str]
 
-# Candidates per part. Fixed, because discovery and evaluation must choose one layout whatever number of each is asked for.
+# Candidates per part. Fixed, because discovery and evaluation must choose one layout, however many pairs of each are requested.
 CANDIDATES = 1000
 
 _ELSEWHERE = "its words lie at other tokens than in most pairs"
@@ -96,7 +96,7 @@ def pick(
     if len(kept) < wanted.n:
         option = "--examples" if wanted.part == "discovery" else "--eval-examples"
         raise InputError(
-            f"task '{name}' has {len(kept)} pairs for {wanted.part} with this tokenizer, and {wanted.n} are asked"
+            f"task '{name}' has {len(kept)} pairs for {wanted.part} with this tokenizer, and {wanted.n} were requested"
             + (f": pass {option} {len(kept)} or less. " if kept else ". ")
             + f"Dropped of {cells.count(cell)} candidates: {listed(dropped.items())}"
             + (f". {hint}" if hint else "")

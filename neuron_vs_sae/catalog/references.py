@@ -28,8 +28,8 @@ def reference(basis: Basis, values: Features) -> Reference:
 
 def constants(ablation: str, model: Any, basis: Basis) -> tuple[tuple[str, Float[Tensor, " d"]] | None, ...]:
     """What the ablation of that name takes from the model after each site: its file's `constants`, or nothing."""
-    made = getattr(import_module(find("ablation", ablation).__module__), "constants", None)
-    return (None,) * len(basis.sites) if made is None else made(model, basis)
+    of_ablation = getattr(import_module(find("ablation", ablation).__module__), "constants", None)
+    return (None,) * len(basis.sites) if of_ablation is None else of_ablation(model, basis)
 
 
 def sums(model: Any, basis: Basis, source: PromptPairs, batch_size: int) -> tuple[Features, Float[Tensor, "pos 1"]]:

@@ -144,7 +144,7 @@ def check_bos(tokenizer: Any, pairs: PromptPairs) -> None:
 
 
 def check_positions(pairs: PromptPairs, positions: Positions) -> None:
-    """Raises `InputError` where separate positions cannot be told apart: prompts of several lengths."""
+    """Raises `InputError` for separate positions of prompts of several lengths: one position would mean different things."""
     check_choice("positions", positions, Positions)
     if positions == "separate" and not pairs.same_length:
         raise InputError(

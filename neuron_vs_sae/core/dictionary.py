@@ -200,8 +200,11 @@ class Affine(Dictionary):
     def reading(
         self, y: Float[Tensor, " d_in"], units: Int[Tensor, " k"]
     ) -> tuple[Float[Tensor, "k d_in"], Float[Tensor, " k"]]:
-        rows = slopes(lambda y: self.encode_some(y, units), y) if self.rows is None else self.rows(y, units)
-        return rows, self.encode_some(y, units) - rows @ y
+        def values(y: Tensor) -> Tensor:
+            return self.encode_some(y[None], units)[0]  # encoders may insist on a batch
+
+        rows = slopes(values, y) if self.rows is None else self.rows(y, units)
+        return rows, values(y) - rows @ y
 
 
 @final

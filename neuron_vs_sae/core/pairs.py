@@ -149,7 +149,7 @@ class PromptPairs:
         """`n` pairs drawn without replacement, in their original order; all of them when `n` is their number."""
         if n > len(self):
             raise InputError(
-                f"{n} pairs are asked of task '{self.name}', which has {len(self)}; ask for fewer "
+                f"{n} pairs were requested from task '{self.name}', which has {len(self)}; request fewer "
                 "(--examples for discovery, --eval-examples for evaluation) or give more pairs"
             )
         generator = torch.Generator().manual_seed(seed)
@@ -194,7 +194,7 @@ class PromptPairs:
         if len(kept) < n_discovery:
             raise InputError(
                 f"task '{self.name}' has {len(pairs)} distinct pairs; beside {n_evaluation} for evaluation only {len(kept)} "
-                f"share nothing with them (split by {by}), and {n_discovery} are asked for discovery. "
+                f"share nothing with them (split by {by}), and {n_discovery} were requested for discovery. "
                 f"Pass --examples {len(kept)} or less"
             )
         return pairs.take(kept).sample(n_discovery, seed if discovery_seed is None else discovery_seed), evaluation

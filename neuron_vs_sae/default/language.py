@@ -10,9 +10,9 @@ from neuron_vs_sae.default.writing import Pair, Part, Sentence
 def pair(family: str, draw: Random, part: Part) -> Pair:
     """One pair of a family. A training pair's clean half is never a question kept for evaluation."""
     while True:
-        found = FAMILIES[family].pair(draw, part)
-        if part != "train" or not only_for_evaluation(found):
-            return found
+        pair = FAMILIES[family].pair(draw, part)
+        if part != "train" or not only_for_evaluation(pair):
+            return pair
 
 
 def sentences(seed: int | str) -> Iterator[tuple[str, Sentence]]:
@@ -31,11 +31,11 @@ def rows(family: str, part: Part, n: int, seed: int = 0, template: int | None = 
     """
     kept = None if template is None else FAMILIES[family].templates[template]
     draw = Random(f"{family} {part} {seed}")
-    found: dict[tuple[str, ...], dict[str, str]] = {}
+    distinct: dict[tuple[str, ...], dict[str, str]] = {}
     for _ in range(20 * n if template is None else 20 * n * len(FAMILIES[family].templates)):
         row = pair(family, draw, part).row()
         if kept in (None, row["template"]):
-            found.setdefault((row["clean"], row["corrupt"], row["answer"], row["foil"]), row)
-        if len(found) == n:
+            distinct.setdefault((row["clean"], row["corrupt"], row["answer"], row["foil"]), row)
+        if len(distinct) == n:
             break
-    return list(found.values())
+    return list(distinct.values())

@@ -34,11 +34,11 @@ class Sentence:
 
     def known(self) -> list[dict[str, str]]:
         """For each word, the latent variables that are known there."""
-        found: list[dict[str, str]] = [{} for _ in self.words]
+        latents: list[dict[str, str]] = [{} for _ in self.words]
         for name, value, first, stop in self.latents:
             for at in range(first, stop):
-                found[at][name] = value
-        return found
+                latents[at][name] = value
+        return latents
 
 
 @dataclass(frozen=True, slots=True)

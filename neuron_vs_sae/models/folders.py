@@ -1,7 +1,10 @@
-"""Model folders on disk: what a Hugging Face checkpoint must hold, and what it is called."""
+"""Checkpoints in Hugging Face form: what one must hold, and what a folder of one is called."""
 
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from neuron_vs_sae.core.errors import InputError
 
@@ -31,3 +34,36 @@ def called(folder: Path) -> str:
     return (
         cached.split("--")[-1] if folder.parent.name == "snapshots" and cached.startswith("models--") else folder.name
     )
+
+
+# Layers that a checkpoint may hold beside the decoder's: of multi-token prediction, and of what a model sees or hears by.
+_BESIDE_THE_DECODER = re.compile(r"(^|[._])(mtp|nextn|vision|visual|audio)")
+
+
+def check_weights_fit(source: str | Path, info: Mapping[str, Any], config: Any) -> None:
+    """Raises `InputError` where a checkpoint lacks weights of its configuration's model, or holds further decoder layers.
+
+    `info` is what transformers says of the loading, `config` the model's configuration.
+    """
+    lacking = sorted([*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])])
+    if lacking:
+        raise InputError(
+            f"{source} lacks weights that its config.json asks for: {_listed(lacking)}; they would be random"
+        )
+    layers = config.get_text_config().num_hidden_layers
+    further = [
+        key
+        for key in sorted(info["unexpected_keys"])
+        if (layer := re.search(r"(?:^|\.)(?:layers|h)\.(\d+)\.", key))
+        and int(layer[1]) >= layers
+        and not _BESIDE_THE_DECODER.search(key)
+    ]
+    if further:
+        raise InputError(
+            f"{source} holds weights of more than the {layers} layers of its config.json: {_listed(further)}; the model would run "
+            "without them. Correct num_hidden_layers, or save the model again"
+        )
+
+
+def _listed(keys: list[str]) -> str:
+    return f"{', '.join(keys[:3])}{' and others' if len(keys) > 3 else ''}"

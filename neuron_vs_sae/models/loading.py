@@ -10,7 +10,7 @@ import torch
 from neuron_vs_sae.core.conventions import Backend
 from neuron_vs_sae.core.errors import InputError, check_choice
 from neuron_vs_sae.models.agreement import check_agreement, log_probabilities
-from neuron_vs_sae.models.folders import called, checked_folder
+from neuron_vs_sae.models.folders import called, check_weights_fit, checked_folder
 from neuron_vs_sae.models.names import UNPICKLED, official_name
 from neuron_vs_sae.models.patches import configured_by, correct_norms, nothing_installed, quiet
 from neuron_vs_sae.models.presets import hub_name, located
@@ -50,7 +50,7 @@ def load_model(
     there = torch.cuda.device_count() if device == "cuda" else 1
     if not 1 <= n_devices <= there:
         raise InputError(
-            f"{n_devices} devices are asked for (--n-devices), and there are {there} of kind {device!r}: a model is spread over "
+            f"{n_devices} devices were requested (--n-devices), and there are {there} of kind {device!r}: a model is spread over "
             "the GPUs of one machine"
         )
     options = {"dtype": DTYPES[dtype], "device": device, "trust_remote_code": trust_remote_code}
@@ -70,7 +70,9 @@ def load_model(
             model = build(backend, process_weights, n_devices, options)
     except InputError:
         raise
-    except Exception as error:  # transformers and transformer-lens raise of every kind on files they make no sense of
+    except (
+        Exception
+    ) as error:  # transformers and transformer-lens raise errors of many types on files that they cannot read
         raise InputError(f"model {name!s} cannot be loaded: {error}") from error
     return prepare(model)
 
@@ -81,8 +83,8 @@ def _published_otherwise(
     """A model that transformers does not know, loaded by transformer-lens alone."""
     if revision is not None:
         raise InputError(
-            f"model {name} is published in transformer-lens' own form, which it loads at its newest only: "
-            f"revision {revision!r} cannot be had"
+            f"model {name} is published in transformer-lens' own form, of which it loads the newest only: "
+            f"revision {revision!r} is not available"
         )
     return _builder(backend, process_weights)(name, n_devices=n_devices, **options)
 
@@ -103,7 +105,7 @@ def _through_transformers(
     if revision is not None:
         where["revision"] = revision
     auto: Any = AutoModelForCausalLM  # annotated as if it never returned the loading information
-    theirs, found = auto.from_pretrained(
+    theirs, info = auto.from_pretrained(
         source,
         dtype=options["dtype"],
         use_safetensors=True if local else None,
@@ -112,12 +114,7 @@ def _through_transformers(
         **({"device_map": "balanced"} if n_devices > 1 and backend == "bridge" else {}),
         **where,
     )
-    lacking = sorted([*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])])
-    if lacking:
-        raise InputError(
-            f"{source} lacks weights that its config.json asks for: {', '.join(lacking[:3])}"
-            f"{' and others' if len(lacking) > 3 else ''}; they would be random"
-        )
+    check_weights_fit(source, info, theirs.config)
     config = theirs.config
     size = config.get_text_config().vocab_size
     expected = log_probabilities(theirs, size)  # before the bridge, which works inside `theirs`, has touched it
@@ -129,7 +126,7 @@ def _through_transformers(
     if local:
         model.cfg.model_name, model.cfg.tokenizer_name = called(source), str(source)
     if not bool(expected.isfinite().all()):
-        prepare(model)  # which names the weights, where it is they
+        prepare(model)  # names the weights, where they are the cause
         raise InputError(
             f"{source} gives NaN or infinite logits in transformers too: {options['dtype']} is too narrow for it "
             "(--dtype bfloat16 or float32)"

@@ -84,9 +84,9 @@ def source_for(model: str, kind: Literal["saes", "transcoders"], site: str | Non
 
     Raises `InputError` for a model without a preset, or a site that its preset has none for.
     """
-    found = preset_of(model)
-    sources = getattr(found, kind) if found else {}
-    if found is None or not sources:
+    preset = preset_of(model)
+    sources = getattr(preset, kind) if preset else {}
+    if preset is None or not sources:
         name = {"saes": "sae", "transcoders": "transcoder"}[kind]
         raise InputError(
             f"there is no preset with {kind} of model '{model}': say which (write {name}:FOLDER or {name}:RELEASE; "
@@ -95,7 +95,7 @@ def source_for(model: str, kind: Literal["saes", "transcoders"], site: str | Non
     chosen = site or next(iter(sources))
     if chosen not in sources:
         raise InputError(f"the preset of model '{model}' has no {kind} at {chosen}; it has: {', '.join(sources)}")
-    return sources[chosen][0], chosen, found.any_model
+    return sources[chosen][0], chosen, preset.any_model
 
 
 def located(text: str | Path) -> Path:

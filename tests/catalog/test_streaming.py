@@ -1,5 +1,7 @@
 """Dictionaries that do not all fit in memory: the same numbers, read when they are used, never more held than allowed."""
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,20 @@ def test_what_fits_is_read_once_and_what_does_not_when_it_is_used(llama: Any, fo
     nvs.attribution.relp(llama, nvs.bases.sae(llama, source=folder, shelf=short), pairs)
     assert read.count("0") >= 2
     assert short.held == ONE * 2**30
+
+
+def test_what_is_given_up_is_out_of_memory_at_once(llama: Any, folder: Path) -> None:
+    """Without the collector of cycles, which runs when it likes."""
+    shelf = Shelf()
+    gc.disable()
+    try:
+        basis = nvs.bases.sae(llama, folder, shelf=shelf)
+        kept = weakref.ref(basis.dictionaries[0])
+        assert nvs.bases.sae(llama, folder, shelf=shelf).dictionaries[0] is kept()
+        del basis
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 def test_a_dictionary_larger_than_the_shelf_is_refused_before_it_is_read(

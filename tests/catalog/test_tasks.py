@@ -138,7 +138,7 @@ def test_a_vocabulary_of_512_has_no_pairs_and_says_why(task: str, assets: Any) -
     model = of(published(assets / "models" / "stories260K"))
     with pytest.raises(InputError) as caught:
         both(model, task)
-    assert re.search(r"has \d+ pairs for discovery with this tokenizer, and \d+ are asked", str(caught.value))
+    assert re.search(r"has \d+ pairs for discovery with this tokenizer, and \d+ were requested", str(caught.value))
     assert re.search(r"Dropped of \d+ candidates: \d+ \(", str(caught.value))
 
 
@@ -174,7 +174,7 @@ def test_too_many_are_refused_with_how_many_there_are() -> None:
     assert "pass --eval-examples 12 or less. Dropped of 12 candidates: none" in str(caught.value)
     with pytest.raises(
         InputError,
-        match=r"has 0 pairs for discovery .* are asked\. Dropped of \d+ candidates: \d+ \(the answer is not one token\)\. Years must be two tokens",
+        match=r"has 0 pairs for discovery .* were requested\. Dropped of \d+ candidates: \d+ \(the answer is not one token\)\. Years must be two tokens",
     ):
         bound("tasks", "greater_than")(of(Words(SINGLE)))
     with pytest.raises(InputError, match="With a tokenizer of single digits pass largest=9"):

@@ -174,7 +174,7 @@ def test_a_config_is_named_where_it_is_wrong(run: Run, tmp_path: Path) -> None:
         ({"--basis": "mlp_neurons,layer=1"}, "basis 'mlp_neurons' has no option 'layer'"),
         ({"--method": "relp,steps=2"}, "attribution method 'relp' has no option 'steps'"),
         ({"--sizes": "99999"}, "a circuit of 99999 nodes is asked for (--sizes)"),
-        ({"--examples": "500"}, "500 pairs are asked of task 'saw', which has 12"),
+        ({"--examples": "500"}, "500 pairs were requested from task 'saw', which has 12"),
         ({"--device": "abacus"}, "device 'abacus' (--device) cannot be used"),
         ({"--out": "/dev/null/out"}, "cannot write to /dev/null/out: Not a directory. Choose another folder (--out)"),
     ],

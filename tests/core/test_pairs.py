@@ -228,7 +228,9 @@ def test_identical_pairs_are_counted_once(tokenizer: Any) -> None:
 
 def test_too_few_pairs_are_refused_with_how_many_there_are(tokenizer: Any) -> None:
     pairs = many(tokenizer, 8)
-    with pytest.raises(InputError, match=r"9 pairs are asked of task 'many', which has 8; ask for fewer \(--examples"):
+    with pytest.raises(
+        InputError, match=r"9 pairs were requested from task 'many', which has 8; request fewer \(--examples"
+    ):
         pairs.sample(9, seed=0)
     with pytest.raises(
         InputError, match=r"8 evaluation pairs leave nothing .* has 8 distinct pairs.*--eval-examples.*--eval-task"

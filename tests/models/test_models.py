@@ -160,9 +160,9 @@ def test_an_unknown_dtype_or_device_is_refused(folder: Path) -> None:
 
 
 def test_more_devices_than_there_are_are_refused(folder: Path) -> None:
-    with pytest.raises(InputError, match=r"2 devices are asked for \(--n-devices\), and there are 1 of kind 'cpu'"):
+    with pytest.raises(InputError, match=r"2 devices were requested \(--n-devices\), and there are 1 of kind 'cpu'"):
         load_model(folder, device="cpu", n_devices=2)
-    with pytest.raises(InputError, match="0 devices are asked for"):
+    with pytest.raises(InputError, match="0 devices were requested"):
         load_model(folder, n_devices=0)
 
 
@@ -348,11 +348,12 @@ def test_unknown_names_are_refused_with_names_near_them() -> None:
     [
         (lambda f: (f / "config.json").unlink(), "is no model folder: it has no config.json"),
         (lambda f: (f / "config.json").write_text("{"), "config.json is damaged: Expecting property name"),
-        (lambda f: edited(f, architectures=None), "names no 'architectures', so what the model is is not known"),
+        (lambda f: edited(f, architectures=None), "names no 'architectures', so it does not say"),
         (lambda f: [t.unlink() for t in f.glob("tokenizer*")], "has no tokenizer: save it with tokenizer.save_pretr"),
         (lambda f: (f / "model.safetensors").write_bytes(b"x" * 100), "cannot be loaded: "),
         (lambda f: edited(f, intermediate_size=20), "cannot be loaded: |lacks weights"),
         (lambda f: edited(f, num_hidden_layers=3), r"lacks weights that its config.json asks for: model\.layers\.2"),
+        (lambda f: edited(f, num_hidden_layers=1), r"weights of more than the 1 layers of its config.json: \S*\.1\."),
         (lambda f: edited(f, architectures=["T5Model"]), "cannot be loaded: |is not currently supported"),
     ],
 )  # fmt: skip

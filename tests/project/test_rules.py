@@ -23,9 +23,6 @@ BETWEEN_ANALYSES: set[tuple[str, str]] = set()
 LONGEST_SIGNATURE = 9
 LONG_SIGNATURES = {
     "analyses/circuits/evaluation.py evaluate": 14,
-    "catalog/bases/random_sae.py random_sae": 10,
-    "catalog/tasks/from_dataset.py from_dataset": 16,
-    "catalog/tasks/from_file.py from_file": 13,
 }
 """What is longer still, and how long it may be. Only to be shortened."""
 

@@ -616,7 +616,7 @@ def test_evaluation_prompts_that_discovery_has_seen_are_refused(
 def test_a_pair_given_twice_is_judged_on_once(a_study: Any, tiny: Any, tmp_path: Path) -> None:
     one = ("ann saw a cat", "bob saw a cat")
     twice = rows(tmp_path / "twice.jsonl", one, one, ("eve saw a cat", "dan saw a cat"))
-    assert "6 pairs are asked of task 'twice', which has 2" in wrong(a_study(eval_task=twice), tiny, tmp_path)
+    assert "6 pairs were requested from task 'twice', which has 2" in wrong(a_study(eval_task=twice), tiny, tmp_path)
 
 
 def test_tasks_of_one_name_are_refused(a_study: Any, tiny: Any, task_files: Any, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def constant_after(model: Any, site: Site) -> tuple[str, Float[Tensor, " d"]] | 
     Raises `InputError` where no hook sees that constant alone: one head of several, or a norm after it.
     """
     block = model.blocks[site.layer]
-    found = {
+    added_after = {
         f"blocks.{site.layer}.mlp.hook_post": (
             f"blocks.{site.layer}.hook_mlp_out",
             getattr(block, "mlp", None),
@@ -50,9 +50,9 @@ def constant_after(model: Any, site: Site) -> tuple[str, Float[Tensor, " d"]] | 
         ),
         f"blocks.{site.layer}.attn.hook_z": (f"blocks.{site.layer}.hook_attn_out", block.attn, "b_O"),
     }.get(site.writes)
-    if found is None:
+    if added_after is None:
         return None
-    hook, module, name = found
+    hook, module, name = added_after
     vector = getattr(module, name, None)
     if vector is None or not bool(vector.any()):
         return None

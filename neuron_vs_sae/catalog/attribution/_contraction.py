@@ -54,8 +54,8 @@ class Sums:
     error_of: Float[Tensor, "groups blocks"]
 
     def __iadd__(self, other: "Sums") -> "Sums":
-        for mine, theirs in zip(self._all, other._all, strict=True):
-            mine += theirs
+        for total, addend in zip(self._all, other._all, strict=True):
+            total += addend
         return self
 
     @property
@@ -86,11 +86,11 @@ def accumulate(
     return as_scores(basis, totals, pairs, positions)
 
 
-def added(totals: list[Sums], found: list[Sums]) -> list[Sums]:
-    """`totals`, which begin as an empty list, with what was found at every site added in place."""
-    for total, one in zip(totals, found, strict=bool(totals)):
-        total += one
-    return totals or found
+def added(totals: list[Sums], sums: list[Sums]) -> list[Sums]:
+    """`totals`, which begin as an empty list, with every site's `sums` added in place."""
+    for total, site_sums in zip(totals, sums, strict=bool(totals)):
+        total += site_sums
+    return totals or sums
 
 
 def contract(basis: Basis, term: Term, groups: Float[Tensor, "groups batch"]) -> list[Sums]:

@@ -56,7 +56,7 @@ def activation_patching(
         there = basis.features(read(model, other, pair.length, basis.hooks))
         step = here.map(torch.neg) if pairing == "unpaired" else there - here
         unpatched = objective(model, metric, pairing, pair)(run(model, start, pair.length))
-        found = []
+        sums = []
         for s, (site, dictionary) in enumerate(zip(basis.sites, basis.dictionaries, strict=True)):
             patches = _Patches(dictionary, step.units[s][0], step.errors[s][0], positions)
             effects = torch.zeros(patches.shape, dtype=torch.float64)
@@ -70,8 +70,8 @@ def activation_patching(
                 patched = objective(model, metric, pairing, copies)(logits)
                 effects.view(-1)[nodes] = (sign * (unpatched - patched)).double().cpu()
             of_groups = members(pair).cpu()[:, :, None] * effects  # of one pair: groups x blocks x nodes
-            found.append(Sums(effects[:, :-1], effects[:, -1], of_groups[..., :-1], of_groups[..., -1]))
-        totals = added(totals, found)
+            sums.append(Sums(effects[:, :-1], effects[:, -1], of_groups[..., :-1], of_groups[..., -1]))
+        totals = added(totals, sums)
     # Pooled effects are measured jointly, so they arrive as one block and their "sum" over positions is themselves.
     return as_scores(basis, totals, pairs, positions)
 

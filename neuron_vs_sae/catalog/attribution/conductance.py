@@ -36,11 +36,11 @@ def conductance(
     def terms(batch: PromptPairs) -> Iterator[Term]:
         move = embeddings(model, batch, pairing)
         before = read(model, batch.clean, batch.length, basis.hooks)
-        for some in together(points(steps, "right"), len(batch), batch_size):
-            rows = copies(batch, len(some))
+        for chunk in together(points(steps, "right"), len(batch), batch_size):
+            rows = copies(batch, len(chunk))
             target = objective(model, metric, pairing, rows)
-            values, slopes = gradients(model, rows.clean, rows.length, basis.hooks, target, [move(some)])
-            for j in range(len(some)):
+            values, slopes = gradients(model, rows.clean, rows.length, basis.hooks, target, [move(chunk)])
+            for j in range(len(chunk)):
                 here = slice(j * len(batch), (j + 1) * len(batch))
                 after = {hook: x[here] for hook, x in values.items()}
                 yield Term(before, after, at_sites(basis, {hook: g[here] for hook, g in slopes.items()}))

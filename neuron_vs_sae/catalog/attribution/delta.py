@@ -38,12 +38,12 @@ def delta(
             difference = difference - basis.features(corrupt)
         # Padding holds no prompt: nothing changes there.
         real = batch.real[..., None]
-        groups, found = members(batch), []
+        groups, sums = members(batch), []
         for units, errors, dictionary in zip(difference.units, difference.errors, basis.dictionaries, strict=True):
             u, e = units.abs() * real, errors.norm(dim=-1) * real[..., 0] * (not dictionary.lossless)
             of = groups.to(u.dtype)
-            found.append(
+            sums.append(
                 Sums(u.double().sum(0), e.double().sum(0), torch.tensordot(of, u, 1), torch.tensordot(of, e, 1))
             )
-        totals = added(totals, found)
+        totals = added(totals, sums)
     return as_scores(basis, totals, pairs, positions)

@@ -49,21 +49,21 @@ def integrated_gradients(
         clean = read(model, batch.clean, batch.length, [*basis.hooks, *set(below.values())])
         corrupt = ends(model, basis, batch, pairing)
         slopes: list[Tensor] = []
-        found: dict[str, Tensor] = {}  # bases that share a site and an end share the path
+        mean_slopes: dict[str, Tensor] = {}  # bases that share a site and an end share the path
         for s, (site, start) in enumerate(zip(basis.sites, at_sites(basis, clean), strict=True)):
-            if corrupt is None or site.name not in found:
+            if corrupt is None or site.name not in mean_slopes:
                 end = basis.dictionaries[s].at_zero(start) if corrupt is None else site.view(corrupt[site.writes])
-                found[site.name] = torch.zeros_like(start)
-                for some in together(alphas, len(batch), batch_size):
-                    rows = copies(batch, len(some))
+                mean_slopes[site.name] = torch.zeros_like(start)
+                for chunk in together(alphas, len(batch), batch_size):
+                    rows = copies(batch, len(chunk))
                     hook = below.get(site.name)
-                    resid = None if hook is None else Start(site.layer, torch.cat([clean[hook]] * len(some)))
-                    edits = [_written(site, between(start, end, some))]
+                    resid = None if hook is None else Start(site.layer, torch.cat([clean[hook]] * len(chunk)))
+                    edits = [_written(site, between(start, end, chunk))]
                     target = objective(model, metric, pairing, rows)
                     _, slope = gradients(model, rows.clean, rows.length, [site.writes], target, edits, start=resid)
-                    parts = site.view(slope[site.writes]).unflatten(0, (len(some), -1))
-                    found[site.name] = found[site.name] + parts.sum(0) / steps
-            slopes.append(found[site.name])
+                    parts = site.view(slope[site.writes]).unflatten(0, (len(chunk), -1))
+                    mean_slopes[site.name] = mean_slopes[site.name] + parts.sum(0) / steps
+            slopes.append(mean_slopes[site.name])
         return [Term(clean, corrupt, tuple(slopes))]
 
     return accumulate(basis, pairs, positions, batch_size, terms, "integrated_gradients")

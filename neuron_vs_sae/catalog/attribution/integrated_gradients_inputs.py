@@ -42,12 +42,12 @@ def integrated_gradients_inputs(
         clean = read(model, batch.clean, batch.length, basis.hooks)
         move = embeddings(model, batch, pairing)
         slopes = [torch.zeros_like(x) for x in at_sites(basis, clean)]
-        for some in together(alphas, len(batch), batch_size):
-            rows = copies(batch, len(some))
+        for chunk in together(alphas, len(batch), batch_size):
+            rows = copies(batch, len(chunk))
             target = objective(model, metric, pairing, rows)
-            _, found = gradients(model, rows.clean, rows.length, basis.hooks, target, [move(some)])
-            for slope, gradient in zip(slopes, at_sites(basis, found), strict=True):
-                slope += gradient.unflatten(0, (len(some), -1)).sum(0) / steps
+            _, gradient = gradients(model, rows.clean, rows.length, basis.hooks, target, [move(chunk)])
+            for slope, step in zip(slopes, at_sites(basis, gradient), strict=True):
+                slope += step.unflatten(0, (len(chunk), -1)).sum(0) / steps
         return [Term(clean, ends(model, basis, batch, pairing), tuple(slopes))]
 
     return accumulate(basis, pairs, positions, batch_size, terms, "integrated_gradients_inputs")

@@ -1,7 +1,7 @@
 """One basis per file, found by its name: `(model, *, options) -> Basis`.
 
-Options that several take: `source` (where SAEs come from), `site` (a kind of hook, `hook_mlp_out`), `layers` ("2", "0-3"),
-`prompts` (pairs to fit or calibrate on; a study passes its discovery pairs).
+Options that several take: `source` (where SAEs come from) and `select` (which of them), or `site` (a kind of hook,
+`hook_mlp_out`) and `layers` ("2", "0-3"); and `prompts` (pairs to fit or calibrate on; a study passes its discovery pairs).
 """
 
 from typing import TYPE_CHECKING

@@ -1,5 +1,6 @@
 """A basis of the SAEs or transcoders that a source names, in the order in which the model runs."""
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -106,7 +107,8 @@ def _writes(cfg: Any) -> str | None:
 
 
 def _layer(hook: str | None) -> int:
-    return int(hook.split(".")[1]) if hook and hook.startswith("blocks.") else 0
+    block = re.match(r"blocks\.(\d+)\.", hook or "")
+    return int(block[1]) if block else 0
 
 
 def _kind(cfg: Any) -> str:

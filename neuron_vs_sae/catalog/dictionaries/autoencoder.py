@@ -6,14 +6,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from neuron_vs_sae.catalog.dictionaries.reading import PER_TOKEN, encodes_as_sae_lens, rows_of, take_scale
 from neuron_vs_sae.catalog.dictionaries.sources import quiet
-from neuron_vs_sae.core.dictionary import Affine, slopes
+from neuron_vs_sae.core.dictionary import Affine
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.execution.splice import precision
-
-# The scale that these put on each token is folded into the units; the shift and the scaled bias go to the error.
-PER_TOKEN = ("layer_norm", "constant_norm_rescale")
-_LAYER_NORM_EPS = 1e-5  # sae-lens'
 
 # Architectures whose units do not depend on each other, and the encoder's parameters that have a column per unit.
 _UNIT_WISE = ("standard", "jumprelu", "gated", "transcoder", "skip_transcoder", "jumprelu_transcoder")
@@ -33,8 +30,7 @@ def dictionary(sae: Any, model: Any) -> Affine:
     def scaled(encoder: Any, y: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch k"]:
         with torch.no_grad():
             units = type(module).encode(encoder, y)
-            # Taken off the module at once: sae-lens would keep the scale there until the next decode.
-            scale = _take_scale(module)
+            scale = take_scale(module)
             return units * scale if normalised else units
 
     def encode(y: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch width"]:
@@ -43,22 +39,14 @@ def dictionary(sae: Any, model: Any) -> Affine:
     def encode_some(y: Float[Tensor, "*batch d_in"], units: Int[Tensor, " k"]) -> Float[Tensor, "*batch k"]:
         return scaled(_UnitsOf(module, units), y)
 
-    def rows(y: Float[Tensor, " d_in"], units: Int[Tensor, " k"]) -> Float[Tensor, "k d_in"]:
-        with torch.no_grad():
-            values = made.encode_some(y, units)
-            return (values != 0)[:, None] * _slopes(module, y, units, normalised)
-
-    unit_wise = module.cfg.architecture() in _UNIT_WISE
-    has_matrix = hasattr(module, "W_enc") and module.cfg.architecture() != "matching_pursuit"
-    made = Affine(
-        encode,
-        decoder,
-        torch.zeros_like(bias) if normalised else bias,
-        some=encode_some if unit_wise else None,
-        rows=rows if has_matrix else lambda y, units: slopes(lambda y: type(module).encode(module, y)[units], y),
-    )
-    made.lossless = not is_transcoder(sae.cfg) and _gives_back(made, dtype, device)
-    return made
+    unit_wise = encodes_as_sae_lens(module) and module.cfg.architecture() in _UNIT_WISE
+    some = encode_some if unit_wise else None
+    # Functions of the module alone: one that knew the dictionary would keep it in memory after it was given up.
+    rows = rows_of(module, some or (lambda y, units: encode(y)[..., units]), normalised)
+    # The scale is folded into the units; the shift and the scaled bias go to the error.
+    affine = Affine(encode, decoder, torch.zeros_like(bias) if normalised else bias, some=some, rows=rows)
+    affine.lossless = not is_transcoder(sae.cfg) and _gives_back(affine, dtype, device)
+    return affine
 
 
 def _decoder(
@@ -77,28 +65,6 @@ def _decoder(
                 "this kind of SAE cannot be a basis"
             )
     return matrix, bias
-
-
-def _slopes(
-    module: Any, y: Float[Tensor, " d_in"], units: Int[Tensor, " k"], normalised: bool
-) -> Float[Tensor, "k d_in"]:
-    """The slope in `y` that each unit has where it is active, the scale that a normalisation gives this token held constant."""
-    rows = module.W_enc[:, units].T
-    if module.cfg.architecture() == "gated":
-        rows = rows * module.r_mag[units, None].exp()
-    if getattr(module.cfg, "rescale_acts_by_decoder_norm", False):
-        rows = rows * module.W_dec[units].norm(dim=-1, keepdim=True)
-    kind = module.cfg.normalize_activations
-    if kind not in PER_TOKEN:
-        return rows
-    module.run_time_activation_norm_fn_in(y)
-    scale = _take_scale(module)
-    assert scale is not None
-    if kind == "layer_norm":
-        rows, divisor = rows - rows.mean(1, keepdim=True), scale + _LAYER_NORM_EPS
-    else:
-        divisor = scale
-    return rows * (scale / divisor if normalised else 1 / divisor)
 
 
 class _UnitsOf:
@@ -128,26 +94,14 @@ def _own(sae: Any, dtype: torch.dtype, device: torch.device) -> Any:
     return module.to(dtype=dtype, device=device).eval().requires_grad_(False)
 
 
-def _take_scale(module: Any) -> Tensor | None:
-    if hasattr(module, "ln_std"):
-        scale = module.ln_std
-        del module.ln_std, module.ln_mu
-        return scale
-    if hasattr(module, "x_norm_coeff"):
-        scale = 1 / module.x_norm_coeff
-        del module.x_norm_coeff
-        return scale
-    return None
-
-
 def _probe(d: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "1 8 d"]:
     return torch.randn(1, 8, d, generator=torch.Generator().manual_seed(0), dtype=dtype).to(device)
 
 
-def _gives_back(made: Affine, dtype: torch.dtype, device: torch.device) -> bool:
+def _gives_back(affine: Affine, dtype: torch.dtype, device: torch.device) -> bool:
     """An autoencoder that returns any vector bit for bit is a raw basis, and has no error node either."""
-    x = _probe(made.d, dtype, device)
-    return made.width == made.d and torch.equal(made.decode(made.encode(x)), x)
+    x = _probe(affine.d, dtype, device)
+    return affine.width == affine.d and torch.equal(affine.decode(affine.encode(x)), x)
 
 
 def is_transcoder(cfg: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Why an SAE does not explain the activations that it is given: it is tried wherever else it may belong."""
+"""Why an SAE does not explain the activations of its site: it is tried at every other place where it may belong."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from neuron_vs_sae.execution.splice import read
 
 _TRAINED = ("sae", "transcoder")
 # SAEs explain .6 to 1 of the variance of what they were trained on. Trained ones one layer or site away were measured to
-# explain from -9 to .55; so below `_SUSPICIOUS` it is looked whether another place suits them better, by `_BETTER`.
+# explain from -9 to .55; so below `_SUSPICIOUS` other places are tried, and one that explains `_BETTER` more is named.
 _SUSPICIOUS, _BETTER, _NOTHING = 0.6, 0.25, 0.2
 
 
@@ -61,33 +61,35 @@ def reconstruction(model: Any, basis: Basis, pairs: PromptPairs, *, strict: bool
 
 
 def _refuse(
-    model: Any, basis: str, site: Site, dictionary: Dictionary, pairs: PromptPairs, found: float, strict: bool
+    model: Any, basis: str, site: Site, dictionary: Dictionary, pairs: PromptPairs, explained: float, strict: bool
 ) -> None:
-    if not math.isfinite(found) and not strict:
+    if not math.isfinite(explained) and not strict:
         return  # what it comes to is said by the study: nothing to explain, or a metric that is not finite
-    if not math.isfinite(found):
+    if not math.isfinite(explained):
         raise InputError(
-            f"the explained variance of {basis} at {site.name} is {found}: its activations do not vary over the task's "
+            f"the explained variance of {basis} at {site.name} is {explained}: its activations do not vary over the task's "
             "prompts, or overflow the model's dtype (--dtype float32 has more room)"
         )
-    fault = _fault(model, site, dictionary, pairs, found, strict) if found < _SUSPICIOUS else None
+    fault = _fault(model, site, dictionary, pairs, explained, strict) if explained < _SUSPICIOUS else None
     if fault is not None:
         raise InputError(
-            f"the {basis} at {site.name} explains {found:.2f} of the variance there on the task's prompts (1 is all, 0 "
+            f"the {basis} at {site.name} explains {explained:.2f} of the variance there on the task's prompts (1 is all, 0 "
             f"none): {fault}"
         )
 
 
 def _fault(
-    model: Any, site: Site, dictionary: Dictionary, pairs: PromptPairs, found: float, strict: bool
+    model: Any, site: Site, dictionary: Dictionary, pairs: PromptPairs, explained: float, strict: bool
 ) -> str | None:
-    moved, other = max(_elsewhere(model, site, dictionary, pairs), default=(-torch.inf, site), key=lambda one: one[0])
-    scaled, how = max(_normalised(model, site, dictionary, pairs), key=lambda one: one[0])
-    if max(moved, scaled) < max(found + _BETTER, _SUSPICIOUS):
+    moved, other = max(
+        _elsewhere(model, site, dictionary, pairs), default=(-torch.inf, site), key=lambda tried: tried[0]
+    )
+    scaled, how = max(_normalised(model, site, dictionary, pairs), key=lambda tried: tried[0])
+    if max(moved, scaled) < max(explained + _BETTER, _SUSPICIOUS):
         return (
             "it is an SAE of another model, or of other weights of this one. At no site of this model does it explain much, "
             "nor of normalised activations"
-            if strict and found < _NOTHING
+            if strict and explained < _NOTHING
             else None
         )
     if moved > scaled:
@@ -109,9 +111,9 @@ def _elsewhere(model: Any, site: Site, dictionary: Dictionary, pairs: PromptPair
             moved += [Site(layer, f"blocks.{layer}.{kind}", f"blocks.{layer}.{kind}") for kind in kinds]
         for other in moved:
             if other != site and other.reads in known and other.writes in known:
-                found = _explained(model, other, dictionary, pairs, lambda x: x)
-                if found is not None:
-                    yield found, other
+                moved_to = _explained(model, other, dictionary, pairs, lambda x: x)
+                if moved_to is not None:
+                    yield moved_to, other
 
 
 def _moved(site: Site, layer: int) -> Site:
@@ -128,8 +130,8 @@ def _normalised(model: Any, site: Site, dictionary: Dictionary, pairs: PromptPai
         "scaled to a norm of sqrt(d) per token": lambda x: x * d**0.5 / x.norm(dim=-1, keepdim=True),
         "centred and scaled per token (layer_norm)": lambda x: (x - x.mean(-1, keepdim=True)) / x.std(-1, keepdim=True),
     }.items():
-        found = _explained(model, site, dictionary, pairs, normalise)
-        yield (-torch.inf if found is None else found), what
+        explained = _explained(model, site, dictionary, pairs, normalise)
+        yield (-torch.inf if explained is None else explained), what
 
 
 def _explained(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from neuron_vs_sae.catalog.dictionaries.autoencoder import PER_TOKEN
+from neuron_vs_sae.catalog.dictionaries.reading import PER_TOKEN
 from neuron_vs_sae.catalog.dictionaries.sources import Candidate
 from neuron_vs_sae.core.basis import Site
 from neuron_vs_sae.core.errors import InputError
@@ -10,9 +10,9 @@ from neuron_vs_sae.models.presets import same_model
 
 
 def check_configuration(
-    one: Candidate, site: Site, width: dict[str, int], model: Any, any_model: bool, centred: bool
+    candidate: Candidate, site: Site, width: dict[str, int], model: Any, any_model: bool, centred: bool
 ) -> None:
-    label, cfg = one.name, one.cfg
+    label, cfg = candidate.name, candidate.cfg
     theirs = cfg.metadata.model_name
     if theirs and not any_model and not same_model(theirs, model.cfg.model_name):
         raise InputError(

@@ -28,12 +28,12 @@ def layer_numbers(model: Any, layers: str | None) -> list[int]:
 
 def site_hooks(model: Any, site: str, layers: str | None) -> list[tuple[int, str]]:
     """(layer, hook) of a kind of site; raises `InputError` where a layer has no such hook."""
-    found = [(layer, f"blocks.{layer}.{site}") for layer in layer_numbers(model, layers)]
-    missing = [hook for _, hook in found if hook not in model.hook_dict]
+    hooks = [(layer, f"blocks.{layer}.{site}") for layer in layer_numbers(model, layers)]
+    missing = [hook for _, hook in hooks if hook not in model.hook_dict]
     if missing:
         kinds = sorted(name[9:] for name in model.hook_dict if name.startswith("blocks.0."))
         raise InputError(f"the model has no hook {missing[0]!r}; kinds of site it has: {', '.join(kinds)}")
-    return found
+    return hooks
 
 
 def widths(model: Any, hooks: Iterable[str]) -> dict[str, int]:

@@ -22,6 +22,9 @@ Source = str | Path | torch.nn.Module | Sequence[Any]
 """A folder, `RELEASE`, `RELEASE/ID`, an SAE, several of these joined by `+`, or a list of them."""
 
 
+_FILES = ("cfg.json", "sae_weights.safetensors")
+
+
 @dataclass(frozen=True)
 class Candidate:
     """An SAE that has not been loaded: sae-lens' configuration of it, and how to get the rest."""
@@ -40,12 +43,12 @@ def candidates(source: Source, revision: str | None = None) -> list[Candidate]:
     `revision` is a branch, tag or commit of the hub, for releases of the registry alone.
     """
     if isinstance(source, (str, Path)):
-        found = [source] if Path(source).exists() else str(source).split("+")
-        return [one for part in found for one in _named(part, revision)]
+        parts = [source] if Path(source).exists() else str(source).split("+")
+        return [candidate for part in parts for candidate in _named(part, revision)]
     if isinstance(source, torch.nn.Module):
         return [_given(source)]
-    parts = [(candidates(one, revision) if isinstance(one, (str, Path)) else [_given(one)]) for one in source]
-    return [one for part in parts for one in part]
+    several = [(candidates(part, revision) if isinstance(part, (str, Path)) else [_given(part)]) for part in source]
+    return [candidate for part in several for candidate in part]
 
 
 def _named(text: str | Path, revision: str | None) -> list[Candidate]:
@@ -72,14 +75,18 @@ def _given(sae: Any) -> Candidate:
 
 
 def _folders(path: Path) -> list[Path]:
-    """Every sae-lens folder below a folder; a file of one stands for its folder."""
-    folder = path.parent if path.is_file() else path
-    found = sorted(f.parent for f in folder.rglob("cfg.json") if (f.parent / "sae_weights.safetensors").exists())
-    if not found:
+    """Every sae-lens folder below a folder, or the one that a file of an SAE lies in."""
+    if path.exists() and not path.is_dir():
+        if path.name not in _FILES:
+            raise InputError(f"{path} is no file of an SAE: name its folder, or its {' or '.join(_FILES)}")
+        below = [path.parent] if all((path.parent / file).exists() for file in _FILES) else []
+    else:
+        below = sorted(file.parent for file in path.rglob(_FILES[0]) if (file.parent / _FILES[1]).exists())
+    if not below:
         raise InputError(
-            f"no SAE in {folder}: a sae-lens folder holds cfg.json and sae_weights.safetensors, and there is none below it"
+            f"no SAE in {path}: a sae-lens folder holds cfg.json and sae_weights.safetensors, and there is none below it"
         )
-    return found
+    return below
 
 
 def _in_folder(folder: Path) -> Candidate:
@@ -90,7 +97,7 @@ def _in_folder(folder: Path) -> Candidate:
         with _readable(folder):
             loaded = SAE.load_from_disk(folder)
         digest = hashlib.sha256()
-        for file in ("cfg.json", "sae_weights.safetensors"):
+        for file in _FILES:
             with (folder / file).open("rb") as stream:
                 hashlib.file_digest(stream, lambda: digest)
         packaged = folder.is_relative_to(MODELS)
@@ -98,7 +105,7 @@ def _in_folder(folder: Path) -> Candidate:
         return loaded, {"name": folder.name, "path": path, "sha256": digest.hexdigest(), **_described(loaded)}
 
     with _readable(folder):
-        files = [(folder / file).stat() for file in ("cfg.json", "sae_weights.safetensors")]
+        files = [(folder / file).stat() for file in _FILES]
         key = (folder.resolve(), *((file.st_mtime_ns, file.st_size) for file in files))
         return Candidate(
             folder.name, _config(handle_config_defaulting(get_sae_lens_config_from_disk(folder))), load, key
@@ -112,7 +119,7 @@ def _readable(folder: Path) -> Iterator[None]:
     try:
         with quiet():
             yield
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(
             f"the SAE in {folder} cannot be loaded by sae-lens: {type(error).__name__}: {error}. Its files are damaged, or "
             "not of sae-lens"
@@ -122,12 +129,12 @@ def _readable(folder: Path) -> Iterator[None]:
 def _in_registry(source: str, revision: str | None) -> list[Candidate]:
     release, _, wanted = source.partition("/")
     known = ids(release, source)
-    chosen = [one for one in known if not wanted or one == wanted or fnmatchcase(one, wanted)]
+    chosen = [sae_id for sae_id in known if not wanted or sae_id == wanted or fnmatchcase(sae_id, wanted)]
     if not chosen:
         raise InputError(
             f"release {release} has no SAE {wanted!r}; it has {', '.join(known[:8])}{' ...' if len(known) > 8 else ''}"
         )
-    return [_registered(release, one, revision) for one in chosen]
+    return [_registered(release, sae_id, revision) for sae_id in chosen]
 
 
 def _registered(release: str, sae_id: str, revision: str | None) -> Candidate:
@@ -152,7 +159,7 @@ def _reachable(release: str, sae_id: str, revision: str | None) -> Iterator[None
     try:
         with quiet(), _read_from(revision):
             yield
-    except Exception as error:  # a hub and its loaders raise of every kind
+    except Exception as error:  # the hub's client and sae-lens' loaders raise errors of many types
         raise InputError(
             f"SAE {release}/{sae_id} cannot be loaded: {str(error).splitlines()[0]}. It must be in the local cache, or the hub "
             "in reach"
@@ -185,11 +192,11 @@ def _read_from(revision: str | None) -> Iterator[None]:
         yield
 
 
-def _config(made: dict[str, Any]) -> Any:
+def _config(completed: dict[str, Any]) -> Any:
     """sae-lens' own type of a configuration that it has read and completed (`handle_config_defaulting`)."""
     from sae_lens import SAE
 
-    return SAE.get_sae_config_class_for_architecture(made["architecture"]).from_dict(made)
+    return SAE.get_sae_config_class_for_architecture(completed["architecture"]).from_dict(completed)
 
 
 def _described(sae: Any) -> dict[str, Any]:
@@ -239,13 +246,17 @@ def known_releases(model: str | None = None) -> list[tuple[str, str]]:
             for source in sources:
                 at.setdefault(source.split("/")[0], []).append(f"{source}@{site}")
     directory = sorted(get_pretrained_saes_directory().items())
-    fitting = [one for one in directory if model is None or one[0] in at or same_model(model, one[1].model)]
+    fitting = [
+        (name, release)
+        for name, release in directory
+        if model is None or name in at or same_model(model, release.model)
+    ]
     return [
         (
             name,
             "; ".join(
-                [f"{release.model}, {len(release.saes_map)} SAEs", *(f"preset {one}" for one in at.get(name, ()))]
+                [f"{release.model}, {len(release.saes_map)} SAEs", *(f"preset {source}" for source in at.get(name, ()))]
             ),
         )
-        for name, release in sorted(fitting, key=lambda one: one[0] not in at)
+        for name, release in sorted(fitting, key=lambda entry: entry[0] not in at)
     ]

@@ -156,7 +156,7 @@ def _tokenizer(name: str) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(name)
-    except Exception as error:  # the hub's client and transformers raise of every kind
+    except Exception as error:  # the hub's client and transformers raise errors of many types
         raise InputError(f"the tokenizer {name!r} (ids_from) cannot be loaded: {_first_line(error)}") from error
 
 
@@ -195,10 +195,10 @@ def _mib(record: Record, columns: Columns, tokenizer: Any) -> Row:
     if not isinstance(other, dict):
         raise InputError(f"'{column}' must be an object with a prompt, this is {other!r}")
     texts: Row = {}
-    for key, answer, one in (("clean", "answer", record), ("corrupt", "foil", other)):
-        texts[key] = prompt = _at(one, "prompt")
+    for key, answer, question in (("clean", "answer", record), ("corrupt", "foil", other)):
+        texts[key] = prompt = _at(question, "prompt")
         gap = "" if isinstance(prompt, str) and prompt[-1:].isspace() else " "
-        texts[answer] = gap + _mib_answer(one)
+        texts[answer] = gap + _mib_answer(question)
     tags = {str(k): v for k, v in record.items() if isinstance(v, (str, int)) and k not in {"prompt", *NEEDED}}
     return texts | tags | {"counterfactual": column.removesuffix("_counterfactual")}
 
@@ -223,13 +223,13 @@ def _counterfactuals(record: Record) -> list[str]:
     return [key for key in record if key.endswith("_counterfactual")]
 
 
-def _mib_answer(one: Record) -> str:
+def _mib_answer(question: Record) -> str:
     """By `answerKey` among the choices (their labels where they have any), or else `label`."""
-    if "choices" not in one:
-        return str(_at(one, "label"))
-    choices = one["choices"]
+    if "choices" not in question:
+        return str(_at(question, "label"))
+    choices = question["choices"]
     options = choices.get("label") if isinstance(choices, dict) else choices
-    key = _integer(_at(one, "answerKey"), "answerKey")
+    key = _integer(_at(question, "answerKey"), "answerKey")
     if not isinstance(options, list) or not 0 <= key < len(options):
         raise InputError(f"'answerKey' is {key}, and 'choices' are {options!r}")
     return str(options[key])

@@ -18,7 +18,7 @@ PARTS: tuple[Part, ...] = ("discovery", "evaluation")
 T = TypeVar("T")
 Row = dict[str, str]
 
-# Candidates per part. Fixed, because discovery and evaluation must choose one layout whatever number of each is asked for.
+# Candidates per part. Fixed, because discovery and evaluation must choose one layout, however many pairs of each are requested.
 CANDIDATES = 1000
 
 _ELSEWHERE = "its words lie at other tokens than in most pairs"
@@ -34,17 +34,17 @@ def parted(words: Sequence[T]) -> dict[Part, tuple[T, ...]]:
 
 def combinations(*lists: Sequence[Any], seed: int, n: int = CANDIDATES) -> list[tuple[Any, ...]]:
     """`n` tuples with an entry of each list, drawn without replacement; all of them, in random order, if fewer."""
-    random, total = Random(seed), prod(len(one) for one in lists)
+    random, total = Random(seed), prod(len(options) for options in lists)
     if total <= 4 * n:
         everything = list(product(*lists))
         return random.sample(everything, min(n, total))
     drawn = []
     for number in random.sample(range(total), n):
-        one = []
+        entries = []
         for options in lists:
             number, i = divmod(number, len(options))
-            one.append(options[i])
-        drawn.append(tuple(one))
+            entries.append(options[i])
+        drawn.append(tuple(entries))
     return drawn
 
 
@@ -77,8 +77,8 @@ def pick(
     wanted: all kinds share the layout. `balance` is a tag whose values get equal shares as far as there are rows.
     What does not fit is counted in `dropped`. Raises `InputError` with these counts where fewer than `n` are left.
     """
-    found = tokenize(model.tokenizer, rows, prepend_bos=wanted.prepend_bos)
-    fits = [i for i, one in enumerate(found) if isinstance(one, Tokens)]
+    tokenized = tokenize(model.tokenizer, rows, prepend_bos=wanted.prepend_bos)
+    fits = [i for i, tokens in enumerate(tokenized) if isinstance(tokens, Tokens)]
     cells = [(row["part"], row[beside] if beside else None) for row in rows]
     places = _layouts(model.tokenizer, [rows[i] for i in fits]) if one_layout else [()] * len(fits)
     chosen = _commonest([cells[i] for i in fits], places, set(cells))
@@ -86,17 +86,17 @@ def pick(
     cell = (wanted.part, value)
     dropped: Counter[str] = Counter()
     kept: dict[tuple[str, ...], Row] = {}
-    for i, (row, one) in enumerate(zip(rows, found, strict=True)):
+    for i, (row, tokens) in enumerate(zip(rows, tokenized, strict=True)):
         if cells[i] != cell:
             continue
         if i in suits:
             kept.setdefault((row["clean"], row["corrupt"], row["answer"], row["foil"]), row)
         else:
-            dropped[_ELSEWHERE if isinstance(one, Tokens) else one.reason] += 1
+            dropped[_ELSEWHERE if isinstance(tokens, Tokens) else tokens.reason] += 1
     if len(kept) < wanted.n:
         option = "--examples" if wanted.part == "discovery" else "--eval-examples"
         raise InputError(
-            f"task '{name}' has {len(kept)} pairs for {wanted.part} with this tokenizer, and {wanted.n} are asked"
+            f"task '{name}' has {len(kept)} pairs for {wanted.part} with this tokenizer, and {wanted.n} were requested"
             + (f": pass {option} {len(kept)} or less. " if kept else ". ")
             + f"Dropped of {cells.count(cell)} candidates: {listed(dropped.items())}"
             + (f". {hint}" if hint else "")

@@ -35,15 +35,15 @@ def addition(
         return f"Question: {question}\nAnswer:{space}"
 
     rows: list[Row] = []
-    for one in PARTS:
+    for candidate_part in PARTS:
         problems = [
             (x, y) for x in range(largest + 1) for y in range(largest + 1)
-            if ((min(x, y) * 31 + max(x, y)) % 4 == 0) == (one == "evaluation")
+            if ((min(x, y) * 31 + max(x, y)) % 4 == 0) == (candidate_part == "evaluation")
         ]  # fmt: skip
         for (x, y), (a, b) in combinations(problems, problems, seed=seed, n=3000):
             if x + y != a + b:
                 rows.append({
-                    "clean": text(x, y), "corrupt": text(a, b), "part": one, "x": str(x), "y": str(y), "sum": str(x + y),
+                    "clean": text(x, y), "corrupt": text(a, b), "part": candidate_part, "x": str(x), "y": str(y), "sum": str(x + y),
                     "answer": f"{x + y}" if space else f" {x + y}", "foil": f"{a + b}" if space else f" {a + b}",
                 })  # fmt: skip
     name = "addition" if form == "base" else "addition_chat"

@@ -61,7 +61,7 @@ def agreement(
     prompt's numbers, in order), `lemma` (the agreeing noun), `distractor`, `verb`.
     Raises `InputError` where the tokenizer leaves fewer than `n` pairs.
     """
-    rows = [row for one in PARTS for row in _rows(structure, one, seed)]
+    rows = [row for part in PARTS for row in _rows(structure, part, seed)]
     return pick(f"agreement_{structure}", model, rows, Wanted(part, n, seed, prepend_bos), balance="case")
 
 

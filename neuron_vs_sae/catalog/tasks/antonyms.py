@@ -51,10 +51,10 @@ def antonyms(
     """
     rows = [
         row
-        for one in PARTS
+        for part in PARTS
         for key in _LANGUAGES
         if language in ("all", key)
-        for row in _rows(model.tokenizer, key, form, one, seed)
+        for row in _rows(model.tokenizer, key, form, part, seed)
     ]
     name = "antonyms" + ("" if language == "all" else f"_{language}") + ("_chat" if form == "chat" else "")
     return pick(name, model, rows, Wanted(part, n, seed, prepend_bos), balance="language", one_layout=language != "all")

@@ -54,14 +54,14 @@ def capitals(
         return f"The capital of the state {word} {city} is"
 
     rows: list[Row] = []
-    for one in PARTS:
-        triples = parted(TRIPLES)[one]
+    for candidate_part in PARTS:
+        triples = parted(TRIPLES)[candidate_part]
         for (city, state, capital), (other, _, foil), word in combinations(
             triples, triples, _CONTAINING, seed=seed, n=6000
         ):
             if capital != foil:
                 rows.append({
                     "clean": text(city, word), "corrupt": text(other, word), "answer": f" {capital}", "foil": f" {foil}",
-                    "part": one, "city": city, "state": state, "template": word,
+                    "part": candidate_part, "city": city, "state": state, "template": word,
                 })  # fmt: skip
     return pick("capitals" if form == "base" else "capitals_chat", model, rows, Wanted(part, n, seed, prepend_bos))

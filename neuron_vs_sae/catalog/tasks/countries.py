@@ -67,13 +67,13 @@ def countries(
     country is in both parts. Tags: `hops`, `template`, `country`, `continent`. Raises `InputError` where the tokenizer
     leaves fewer than `n` pairs.
     """
-    rows = [row for one in PARTS for kind in _TEMPLATES for row in _rows(kind, one, seed)]
+    rows = [row for part in PARTS for kind in _TEMPLATES for row in _rows(kind, part, seed)]
     return pick(f"countries_{hops}", model, rows, Wanted(part, n, seed, prepend_bos), beside="hops", value=hops,
                 balance="continent")  # fmt: skip
 
 
 def _rows(hops: str, part: Part, seed: int) -> list[Row]:
-    known = [(*one, continent) for continent, some in TRIPLES.items() for one in parted(some)[part]]
+    known = [(*places, continent) for continent, triples in TRIPLES.items() for places in parted(triples)[part]]
     rows = []
     for (country, capital, continent), (other, its, foil), i in combinations(
         known, known, range(5), seed=seed, n=10000

@@ -25,7 +25,7 @@ def from_dataset(
 
     `source` is a name on the Hugging Face hub or a local folder (of data files, or as `save_to_disk` writes it);
     `split`, `config` and `revision` choose among what it has. `columns`, `drop` and `one_length` are as for `from_file`.
-    Raises `InputError` for a dataset or split that cannot be had, and as `from_file` does, naming the row, counted from 1.
+    Raises `InputError` for a dataset or split that is not available, and as `from_file` does, naming the row, counted from 1.
     """
     labelled = [(f"row {i}", record) for i, record in enumerate(_load(source, split, config, revision).to_list(), 1)]
     if not labelled:
@@ -47,7 +47,7 @@ def _load(source: str, split: str, config: str | None, revision: str | None) -> 
             dataset = datasets.load_from_disk(source)
         else:
             dataset = datasets.load_dataset(source, config, revision=revision)
-    except Exception as error:  # the library and the hub's client raise of every kind
+    except Exception as error:  # the library and the hub's client raise errors of many types
         raise InputError(
             f"dataset {source!r} cannot be loaded: {(str(error).strip() or type(error).__name__).splitlines()[0]}. "
             "It must be a local folder, or a dataset of the Hugging Face hub that is in the cache or can be fetched (not with "

@@ -26,7 +26,7 @@ def greater_than(
     Only years of two tokens remain, so the task is empty for tokenizers of single digits or of three together. No event
     is in both parts. Tags: `event`, `century`, `year`. Raises `InputError` where fewer than `n` pairs are left.
     """
-    rows = [row for one in PARTS for row in _rows(one, seed)]
+    rows = [row for part in PARTS for row in _rows(part, seed)]
     hint = "Years must be two tokens of two digits each, as GPT-2's and Pythia's are"
     return pick("greater_than", model, rows, Wanted(part, n, seed, prepend_bos), hint=hint)
 

@@ -42,7 +42,7 @@ def ioi(
     names (`order`: ABBA or BABA) is balanced. No name, place or thing is in both parts. Tags: `order`, `template`, `io`,
     `subject`. Raises `InputError` where the tokenizer leaves fewer than `n` pairs.
     """
-    rows = [row for one in PARTS for row in _rows(counterfactual, one, seed)]
+    rows = [row for part in PARTS for row in _rows(counterfactual, part, seed)]
     name = "ioi" if counterfactual == "swap" else "ioi_names"
     return pick(name, model, rows, Wanted(part, n, seed, prepend_bos), balance="order")
 

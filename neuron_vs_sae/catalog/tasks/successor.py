@@ -56,7 +56,7 @@ def successor(
     if not 1 <= length <= 6:
         raise InputError(f"length={length}: a run has 1 to 6 items (the days of the week leave no more)")
     kinds = [k for k in get_args(Kind) if k in _LISTS and kind in ("all", k)]
-    rows = [row for one in PARTS for k in kinds for row in _rows(k, length, one, seed)]
+    rows = [row for part in PARTS for k in kinds for row in _rows(k, length, part, seed)]
     name = "successor" if kind == "all" else f"successor_{kind}"
     return pick(name, model, rows, Wanted(part, n, seed, prepend_bos), balance="kind")
 

@@ -39,5 +39,5 @@ def world(
             f"'{model.cfg.model_name}' lacks {len(unknown)} of its words as single tokens. Choose another task, or --model default"
         )
     name = source if template is None else f"{source}.{template}"
-    found = rows(source, part, n, seed, template)
-    return build(name, model.tokenizer, found, prepend_bos=prepend_bos).to(next(model.parameters()).device)
+    texts = rows(source, part, n, seed, template)
+    return build(name, model.tokenizer, texts, prepend_bos=prepend_bos).to(next(model.parameters()).device)

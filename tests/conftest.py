@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 import toys
+from filelock import FileLock
 from tqdm.auto import tqdm
 
 # Toys are too small to share among threads, and waiting for each other costs more than the work.
@@ -19,14 +20,42 @@ torch.set_num_threads(1)
 ASSETS = Path(os.environ["NVS_ASSETS"]) if os.environ.get("NVS_ASSETS") else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs the assets, with the reason that ends the skip."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what cannot run, with the reason that ends the skip; the longest tests begin first, so that no worker waits."""
+    skipped = {}
     if ASSETS is None:
-        for item in items:
-            if "assets" in item.keywords:
-                item.add_marker(
-                    pytest.mark.skip(reason="set NVS_ASSETS to the folder of trained models, SAEs and tasks")
-                )
+        skipped["assets"] = pytest.mark.skip(reason="set NVS_ASSETS to the folder of trained models, SAEs and tasks")
+    if config.getoption("jaxtyping_packages"):
+        skipped["unchecked"] = pytest.mark.skip(reason="the type checker refuses the call before the package does")
+    for item in items:
+        for name in skipped.keys() & item.keywords.keys():
+            item.add_marker(skipped[name])
+    items.sort(key=lambda item: "long" not in item.keywords)
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this run's workers together."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+Once = Callable[[str, Callable[[], Any]], Any]
+"""(name, make) to what `make` gives."""
+
+
+@pytest.fixture(scope="session")
+def once(shared_folder: Path) -> Once:
+    """What `make` gives, in JSON's types: made by the first worker that asks for that name, read by the others."""
+
+    def get(name: str, make: Callable[[], Any]) -> Any:
+        file = shared_folder / f"{name}.json"
+        with FileLock(f"{file}.lock"):
+            if not file.exists():
+                file.write_text(json.dumps(make()))
+        return json.loads(file.read_text())
+
+    return get
 
 
 @pytest.fixture(scope="session")

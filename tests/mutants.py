@@ -15,6 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 HAND, LAWS, CHANGE = (f"tests/analyses/circuits/test_{name}.py" for name in ("by_hand", "conformance", "change"))
+SCORES = "tests/catalog/test_method_laws.py"
 RELP, ENGINE = (f"tests/execution/test_{name}.py" for name in ("relp", "engine"))
 METHODS, STATISTICS = "tests/catalog/test_attribution.py", "tests/statistics/test_statistics.py"
 COMPARING, VERDICT = "tests/running/test_comparing.py", "tests/studies/test_verdict.py"
@@ -60,13 +61,13 @@ MUTANTS = [
     Mutant("reference values one position late", "execution/splice.py", "units, reference.features.units[s])",
            "units, reference.features.units[s].roll(1, 1))", f"{ENGINE} -k splice"),
     Mutant("answer read one position early", "execution/splice.py", "length.to(x.device) - 1", "length.to(x.device) - 2",
-           f"{LAWS} -k 'last_layers and gpt2'"),
+           f"{SCORES} -k 'last_layers and gpt2'"),
     Mutant("error scored by absolute values", "catalog/attribution/_contraction.py", "else total - units.sum(1)",
-           "else (total - units.sum(1)).abs()", f"{LAWS} -k total_attribution"),
+           "else (total - units.sum(1)).abs()", f"{SCORES} -k total_attribution"),
     Mutant("scores summed, not averaged, over pairs", "catalog/attribution/_contraction.py", "(units / n, error / n)",
-           "(units, error)", f"{LAWS} -k padding_changes_no_score"),
+           "(units, error)", f"{SCORES} -k padding_changes_no_score"),
     Mutant("pooling keeps the first position", "catalog/attribution/_contraction.py",
-           "(units.sum(0, keepdim=True), error.sum(0, keepdim=True))", "(units[:1], error[:1])", f"{LAWS} -k sums_over_positions"),
+           "(units.sum(0, keepdim=True), error.sum(0, keepdim=True))", "(units[:1], error[:1])", f"{SCORES} -k sums_over_positions"),
     Mutant("unpaired still subtracts the corrupt prompt", "catalog/attribution/_contraction.py", 'None if pairing == "unpaired" else',
            'None if pairing == "never" else', HAND),
     Mutant("RelP without the half", "execution/replacement.py", '"half": 0.5 * (to_gate + to_up)', '"half": to_gate + to_up', HAND),

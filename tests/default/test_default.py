@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import mutants
 import pytest
 import torch
 from measure_default import asker, bar, measured_tasks, patched_states, probes, two_hop_held_out
-from measure_dictionaries import dictionary_folders, measure_dictionaries
+from measure_dictionaries import dictionary_folders, measure_dictionaries, share_dead
 
 import neuron_vs_sae as nvs
 from neuron_vs_sae import default
@@ -87,14 +88,20 @@ def test_linear_probes_find_the_latent_variables(name: str) -> None:
 # Dictionaries, from the shipped files.
 
 
-@cache
-def numbers(name: str) -> dict[str, dict[str, Any]]:
-    folders = dictionary_folders(default.MODELS / name / "saes")
-    return measure_dictionaries(model(name), folders, seed="tests", n_tokens=24_000)
+@pytest.fixture(scope="session")
+def numbers(once: Callable[[str, Callable[[], Any]], Any]) -> Callable[[str], dict[str, dict[str, Any]]]:
+    """The numbers of every dictionary of a model, by its folder: on little text, whose samples differ by less than the
+    tolerances."""
+
+    def measured(name: str) -> dict[str, dict[str, Any]]:
+        folders = dictionary_folders(default.MODELS / name / "saes")
+        return once(f"dictionaries of {name}", lambda: measure_dictionaries(model(name), folders, "tests", 8_000))
+
+    return measured
 
 
 @pytest.mark.parametrize("name", default.NAMES)
-def test_dictionaries_meet_their_bars(name: str) -> None:
+def test_dictionaries_meet_their_bars(name: str, numbers: Callable[[str], Any]) -> None:
     for folder, found in numbers(name).items():
         if folder in CONTROLS:
             continue
@@ -104,7 +111,7 @@ def test_dictionaries_meet_their_bars(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", default.NAMES)
-def test_the_cards_numbers_are_those_of_the_shipped_files(name: str) -> None:
+def test_the_cards_numbers_are_those_of_the_shipped_files(name: str, numbers: Callable[[str], Any]) -> None:
     """On other text of the same world, so within the difference between two samples (which is large for what controls do
     to the loss)."""
     assert numbers(name).keys() == MEASURED[name]["dictionaries"].keys()
@@ -116,27 +123,18 @@ def test_the_cards_numbers_are_those_of_the_shipped_files(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", default.NAMES)
-def test_fewer_than_a_tenth_of_the_units_are_dead(name: str) -> None:
+def test_fewer_than_a_tenth_of_the_units_are_dead(name: str, numbers: Callable[[str], Any]) -> None:
     """On as much text as the cards, for the dictionary of which they state the most."""
     stated = {k: d["dead"] for k, d in MEASURED[name]["dictionaries"].items() if k not in CONTROLS}
     worst = max(stated, key=stated.__getitem__)
-    # In a process of its own, whose functions are not checked: it is a quarter of a million tokens.
-    script = (
-        "import json, sys, torch; torch.set_num_threads(1)\n"
-        "from measure_dictionaries import measure_dictionary\n"
-        "from neuron_vs_sae.models.loading import load_model\n"
-        "print(json.dumps(measure_dictionary(load_model(sys.argv[1]), sys.argv[2])))"
-    )
-    folder = str(default.MODELS / name / "saes" / worst)
-    ended = subprocess.run([sys.executable, "-c", script, name, folder], capture_output=True, text=True, check=True)
-    found = json.loads(ended.stdout.splitlines()[-1])
-    assert found["dead"] < 0.1
-    assert found["dead"] == pytest.approx(stated[worst], abs=0.01)
+    dead = share_dead(model(name), default.MODELS / name / "saes" / worst)
+    assert dead < 0.1
+    assert dead == pytest.approx(stated[worst], abs=0.01)
     for other, few in numbers(name).items():  # less text cannot show more units alive, but for chance
         assert few["dead"] >= MEASURED[name]["dictionaries"][other]["dead"] - 0.02, other
 
 
-def test_trained_dictionaries_beat_the_controls_at_their_site() -> None:
+def test_trained_dictionaries_beat_the_controls_at_their_site(numbers: Callable[[str], Any]) -> None:
     found = numbers("default")
     trained = found["architectures/batchtopk"]
     for control in CONTROLS:

@@ -15,7 +15,6 @@ from neuron_vs_sae.core import files
 from neuron_vs_sae.studies.differences import differences, told
 
 
-
 def test_a_result_is_like_itself_wherever_it_ran(evident: Any) -> None:
     record = copy.deepcopy(evident.record)
     record["provenance"] |= {"started": "2020-01-01T00:00:00+00:00", "batch_size": 1, "platform": "elsewhere"}

@@ -23,7 +23,6 @@ from neuron_vs_sae.default.tokenizer import BOS, PAD, ids
 from neuron_vs_sae.default.writing import Sentence
 
 HELD_OUT_SEED = "dictionaries, held out"
-_CE_TOKENS = 20_000  # of packed text, for each spliced run of the model
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,11 @@ def load(folder: str | Path) -> Any:
 
 @torch.no_grad()
 def measure_dictionaries(
-    model: Any, dictionaries: Mapping[str, Any], seed: str = HELD_OUT_SEED, n_tokens: int = 240_000
+    model: Any,
+    dictionaries: Mapping[str, Any],
+    seed: str = HELD_OUT_SEED,
+    n_tokens: int = 240_000,
+    ce_tokens: int = 20_000,
 ) -> dict[str, dict[str, Any]]:
     """For each dictionary (object or folder), on `n_tokens` of text, half of it packed and half single sentences:
 
@@ -167,12 +170,12 @@ def measure_dictionaries(
     - `l0`: active units per token of packed text, and of `_single_sentences`;
     - `dead`: share of the units that were active on no token of all the text;
     - `ce_recovered`: (CE_zero - CE_dictionary) / (CE_zero - CE_model) of next-token predictions in packed text, where the
-      site's activation is replaced at every token; `_mean` with the mean activation in the place of zero; `_answers`: of
+      site's activation is replaced at every token of the first `ce_tokens`; `_mean` with the mean activation in the place of zero; `_answers`: of
       the answers of task sentences; `ce_model`, `ce_increase` in nats per token of packed text.
     """
     found = _read(model, dictionaries, texts := _texts(seed, n_tokens))
     layers = {one.layer for one in found.values()}
-    packed_runs = _begin(model, texts["packed"].first(_CE_TOKENS), layers)
+    packed_runs = _begin(model, texts["packed"].first(ce_tokens), layers)
     task_runs = _begin(model, texts["tasks"], layers)
     return {name: _numbers(one, packed_runs, task_runs) for name, one in found.items()}
 

@@ -33,6 +33,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: "long" not in item.keywords)
 
 
+def pytest_sessionfinish() -> None:
+    """Write what was called, where that is recorded."""
+    if "checking" in sys.modules and "CHECKED_CALLS" in os.environ:
+        sys.modules["checking"].write(Path(os.environ["CHECKED_CALLS"]))
+
+
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of this run's workers together."""

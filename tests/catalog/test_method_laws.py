@@ -144,6 +144,7 @@ def test_saes_beside_neurons_leave_the_neurons_scores_alone(method: tables.Metho
         assert torch.allclose(units, same, atol=1e-12)
 
 
+@pytest.mark.checked
 def test_kl_has_no_slope_at_the_clean_prompt(llama: Any) -> None:
     basis = make(tables.BASES[0], llama)
     for name in ("relp", "attribution_patching"):

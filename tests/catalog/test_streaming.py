@@ -32,6 +32,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+@pytest.mark.checked
 @pytest.mark.parametrize("kind", ["sae", "random_sae"])
 @pytest.mark.parametrize("room", [1.5, 10])
 def test_scores_and_curves_are_the_same_with_and_without_a_shelf(
@@ -54,6 +55,7 @@ def test_scores_and_curves_are_the_same_with_and_without_a_shelf(
         assert torch.equal(one.complement, other.complement)
 
 
+@pytest.mark.checked
 def test_what_fits_is_read_once_and_what_does_not_when_it_is_used(llama: Any, folder: Path, read: list[str]) -> None:
     pairs = toys.pairs()
     enough, short = Shelf(2.5 * ONE), Shelf(1.5 * ONE)

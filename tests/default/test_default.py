@@ -90,12 +90,14 @@ def test_linear_probes_find_the_latent_variables(name: str) -> None:
 
 @pytest.fixture(scope="session")
 def numbers(once: Callable[[str, Callable[[], Any]], Any]) -> Callable[[str], dict[str, dict[str, Any]]]:
-    """The numbers of every dictionary of a model, by its folder: on little text, whose samples differ by less than the
-    tolerances."""
+    """The numbers of every dictionary of a model, by its folder: on so much text that samples differ by less than
+    the tolerances."""
 
     def measured(name: str) -> dict[str, dict[str, Any]]:
         folders = dictionary_folders(default.MODELS / name / "saes")
-        return once(f"dictionaries of {name}", lambda: measure_dictionaries(model(name), folders, "tests", 8_000))
+        return once(
+            f"dictionaries of {name}", lambda: measure_dictionaries(model(name), folders, "tests", 16_000, 4_000)
+        )
 
     return measured
 

@@ -11,7 +11,7 @@ import pytest
 import tables
 import torch
 import toys
-from covering import covering, in_turn
+from covering import ALL, covering, in_turn
 from tables import make, random_scores, refused
 
 import neuron_vs_sae as nvs
@@ -54,6 +54,7 @@ def test_what_is_taken_apart_and_put_back_is_the_model(basis_case: tables.BasisC
     assert torch.allclose(edit(model, basis, PAIRS.clean, PAIRS.length, kept, reference), plain, atol=EXACT, rtol=0)
 
 
+@pytest.mark.checked
 @basis_cases
 def test_pull_back_is_the_gradient_through_decode(basis_case: tables.BasisCase, llama: Any) -> None:
     basis = make(basis_case, llama)
@@ -136,15 +137,25 @@ def test_heads_that_share_a_bias_have_no_site_to_zero(kind: str) -> None:
         nvs.evaluate(model, basis, random_scores(basis), PAIRS, ablation="zero_site")
 
 
-@pytest.mark.parametrize("ablation", [a for a in tables.ABLATIONS if a.basis_free], ids=lambda c: c.name)
-def test_ablating_everything_costs_the_same_in_every_basis_of_a_site(ablation: tables.AblationCase, model: Any) -> None:
+# Every ablation where nothing vanishes by luck, and in turn on the other architectures; each on every basis.
+@pytest.mark.parametrize(
+    ("ablation", "kind"),
+    [
+        (ablation.name, kind)
+        for i, ablation in enumerate(a for a in tables.ABLATIONS if a.basis_free)
+        for j, kind in enumerate(toys.MODELS)
+        if ALL or kind == "gpt2" or i == j
+    ],
+)
+def test_ablating_everything_costs_the_same_in_every_basis_of_a_site(ablation: str, kind: str) -> None:
     """I5 to I7: F(empty) belongs to the site, not to the basis."""
+    model = toys.model(kind)
     found: dict[str, dict[str, torch.Tensor]] = {}
     for case in tables.BASES:
-        if refused(case, ablation.name, model.cfg.model_name.removeprefix("toy-")):
+        if refused(case, ablation, kind):
             continue
         basis = make(case, model)
-        curve = nvs.evaluate(model, basis, random_scores(basis), PAIRS, sizes=[0], ablation=ablation.name)
+        curve = nvs.evaluate(model, basis, random_scores(basis), PAIRS, sizes=[0], ablation=ablation)
         found.setdefault(case.site, {})[case.name] = curve.empty
     # Where the map from neurons to the MLP's output is affine, they are one site (not past Gemma 2's `ln2_post`).
     if not model.cfg.use_normalization_before_and_after:
@@ -177,10 +188,12 @@ def test_zeroing_units_writes_what_the_decoder_writes_at_zero(gpt2: Any) -> None
         assert torch.allclose(empty(basis, "zero_site"), with_mlp(zero, zero), atol=EXACT)
 
 
-@ablation_cases
-@pytest.mark.parametrize("errors", ["nodes", "keep", "ablate"])
-def test_an_identity_saes_curves_are_the_raw_bases(ablation: tables.AblationCase, errors: str, model: Any) -> None:
+@pytest.mark.parametrize(
+    ("ablation", "errors", "kind"), covering(ABLATIONS, ("nodes", "keep", "ablate"), tuple(toys.MODELS))
+)
+def test_an_identity_saes_curves_are_the_raw_bases(ablation: str, errors: str, kind: str) -> None:
     """I4: bit for bit, counts included."""
+    model = toys.model(kind)
     raw, identity = (make(c, model) for c in tables.BASES if c.name in {"mlp_outputs", "sae identity"})
     a, b = (
         nvs.evaluate(
@@ -190,7 +203,7 @@ def test_an_identity_saes_curves_are_the_raw_bases(ablation: tables.AblationCase
             PAIRS,
             sizes=[0, 7, 96],
             errors=errors,
-            ablation=ablation.name,
+            ablation=ablation,
             engine="exact",
         )
         for basis in (raw, identity)
@@ -200,14 +213,15 @@ def test_an_identity_saes_curves_are_the_raw_bases(ablation: tables.AblationCase
         assert torch.equal(getattr(a, name), getattr(b, name)), name
 
 
-@ablation_cases
-@pytest.mark.parametrize("positions", ["separate", "pooled"])
-def test_curves_do_not_depend_on_batches(ablation: tables.AblationCase, positions: str, model: Any) -> None:
+@pytest.mark.parametrize(
+    ("ablation", "positions", "kind"), covering(ABLATIONS, ("separate", "pooled"), tuple(toys.MODELS))
+)
+def test_curves_do_not_depend_on_batches(ablation: str, positions: str, kind: str) -> None:
+    model = toys.model(kind)
     basis = nvs.bases.sae(model, source=toys.saes())
     scores = random_scores(basis, positions=positions)
     one, two = (
-        nvs.evaluate(model, basis, scores, PAIRS, ablation=ablation.name, batch_size=n, sizes=[0, 3, 11])
-        for n in (64, 2)
+        nvs.evaluate(model, basis, scores, PAIRS, ablation=ablation, batch_size=n, sizes=[0, 3, 11]) for n in (64, 2)
     )
     for name in ("whole", "empty", "circuit", "complement"):
         assert torch.allclose(getattr(one, name), getattr(two, name), atol=1e-12), name
@@ -262,6 +276,7 @@ def test_a_cutting_site_carries_the_whole_prompt(model: Any) -> None:
     assert not torch.allclose(swapped([f"blocks.{i}.hook_mlp_out" for i in (0, 1)]), corrupt, atol=1e-3)
 
 
+@pytest.mark.checked
 @pytest.mark.parametrize("kind", ["read", "run", "gradient"])
 def test_no_hook_survives_a_run_that_fails(kind: str, llama: Any) -> None:
     def broken(x: torch.Tensor) -> torch.Tensor:

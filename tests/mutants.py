@@ -6,12 +6,14 @@ Exit status 1 when one survives, or when the code that a bug replaces is no long
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 HAND, LAWS, CHANGE = (f"tests/analyses/circuits/test_{name}.py" for name in ("by_hand", "conformance", "change"))
@@ -181,43 +183,55 @@ def main() -> int:
     """Run all of them (or those whose description holds the argument), print a line each, count the survivors."""
     chosen = [m for m in MUTANTS if not sys.argv[1:] or sys.argv[1] in m.bug]
     survivors = 0
-    for tests in dict.fromkeys(mutant.tests for mutant in chosen):
-        if (status := pytest(tests, ROOT)) != 0:
-            print(f"without a bug, pytest {tests} already ends with status {status}: nothing can be shown")
-            return 1
+    for name in ("torch", "pandas", "scipy.stats", "transformer_lens", "sae_lens"):
+        import_module(name)  # once, for every fork
     with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "project"
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", "results", "__pycache__", "nvs-results"))
+        for tests in dict.fromkeys(mutant.tests for mutant in chosen):
+            if (status := status_of(tests, copy)) != 0:
+                print(f"without a bug, pytest {tests} already ends with status {status}: nothing can be shown")
+                return 1
         for mutant in chosen:
             started = time.perf_counter()
-            copy = Path(folder) / "project"
-            shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", "results", "__pycache__", "nvs-results"))
-            verdict = plant(mutant, copy) or run(mutant, copy)
-            shutil.rmtree(copy)
+            verdict = verdict_on(mutant, copy)
             survivors += verdict != "caught"
             print(f"{verdict:>9}  {mutant.bug}  ({time.perf_counter() - started:.0f} s)", flush=True)
     print(f"{len(chosen) - survivors} of {len(chosen)} planted bugs were caught")
     return 1 if survivors else 0
 
 
-def plant(mutant: Mutant, copy: Path) -> str | None:
+def verdict_on(mutant: Mutant, copy: Path) -> str:
+    """`caught`, or what happened instead; the copy is as it was afterwards."""
     file = copy / "neuron_vs_sae" / mutant.file
     text = file.read_text(encoding="utf-8")
     if text.count(mutant.old) != 1:
         return f"NOT PLANTED ({text.count(mutant.old)} places)"
     file.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
-    return None
-
-
-def run(mutant: Mutant, copy: Path) -> str:
+    status = status_of(mutant.tests, copy)
+    file.write_text(text, encoding="utf-8")
     # 1: a test failed. Anything else (0 passed, 2 interrupted, 4 usage, 5 none collected) caught nothing.
-    status = pytest(mutant.tests, copy)
     return "caught" if status == 1 else f"SURVIVED (pytest status {status})"
 
 
-def pytest(tests: str, folder: Path) -> int:
-    """The exit status of the tests on the package in that folder."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", *shlex.split(tests)]
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
-    return subprocess.run(command, cwd=folder, capture_output=True, env=environment).returncode
+def status_of(tests: str, folder: Path) -> int:
+    """The exit status of the tests on the package in that folder, in a fork: it has imported all but the package."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    status = 3
+    try:
+        os.chdir(folder)
+        # No bytecode: it is told from its source by time and size, which a bug may leave as they were.
+        os.environ |= {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        sys.dont_write_bytecode = True
+        sys.path[:0] = [str(folder)]
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+            os.dup2(nowhere.fileno(), 2)
+            status = int(pytest.main(["-x", "-q", "-n", "0", *shlex.split(tests)]))
+    finally:
+        os._exit(status)
 
 
 if __name__ == "__main__":

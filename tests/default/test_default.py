@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import zipfile
@@ -102,6 +103,7 @@ def numbers(once: Callable[[str, Callable[[], Any]], Any]) -> Callable[[str], di
     return measured
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", default.NAMES)
 def test_dictionaries_meet_their_bars(name: str, numbers: Callable[[str], Any]) -> None:
     for folder, found in numbers(name).items():
@@ -124,6 +126,7 @@ def test_the_cards_numbers_are_those_of_the_shipped_files(name: str, numbers: Ca
                 assert found[number] == pytest.approx(stated[number], abs=tolerance, rel=0.05), (folder, number)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", default.NAMES)
 def test_fewer_than_a_tenth_of_the_units_are_dead(name: str, numbers: Callable[[str], Any]) -> None:
     """On as much text as the cards, for the dictionary of which they state the most."""
@@ -202,41 +205,46 @@ def test_a_model_with_other_words_is_refused(llama: Any, monkeypatch: pytest.Mon
         nvs.tasks.world(llama, source="ioi")
 
 
-_NO_NETWORK = """
+COMPARE = (
+    "compare", "--task", "world:agreement_nounpp", "--examples", "20", "--eval-examples", "12", "--method", "relp",
+    "--sizes", "1,10,100,1000", "--resamples", "100", "--out", "out",
+)  # fmt: skip
+
+
+def refuse(*args: Any, **kwargs: Any) -> None:
+    raise AssertionError("the network was used")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", default.NAMES)
+def test_the_default_study_runs_without_a_network_or_a_hub(
+    name: str, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    for call in ("create_connection", "getaddrinfo"):
+        monkeypatch.setattr(socket, call, refuse)
+    ended = run(*COMPARE, "--model", name)
+    assert ended.status == 0, ended.err
+    found = nvs.load(tmp_path / "out")
+    assert found.record["study"]["model"] == name
+    assert set(found.summary["basis"]) == set(Study(**with_defaults({})).basis)
+    assert "against sae, neurons need" in " ".join(ended.out.split())
+
+
+_INSTALLED = """
 import socket, sys
 def refuse(*args, **kwargs): raise AssertionError("the network was used")
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
 import neuron_vs_sae
 print(neuron_vs_sae.__file__, file=sys.stderr)
 from neuron_vs_sae.cli.commands import main
-sys.argv = ["nvs", "compare", "--task", "world:agreement_nounpp", "--examples", "20", "--eval-examples", "12", "--method", "relp",
-            "--sizes", "1,10,100,1000", "--resamples", "100", "--out", "out", *sys.argv[1:]]
+sys.argv = ["nvs", *sys.argv[1:]]
 main()
 """
 
 
-def _run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", _NO_NETWORK, *arguments],
-        cwd=folder,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hub"), **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-
-
-@pytest.mark.parametrize("name", default.NAMES)
-def test_the_default_study_runs_without_a_network_or_a_hub(name: str, tmp_path: Path) -> None:
-    ended = _run(tmp_path, "--model", name)
-    assert ended.returncode == 0, ended.stderr
-    found = nvs.load(tmp_path / "out")
-    assert found.record["study"]["model"] == name
-    assert set(found.summary["basis"]) == set(Study(**with_defaults({})).basis)
-    assert "against sae, neurons need" in " ".join(ended.stdout.split())
-
-
+@pytest.mark.long
 def test_a_wheel_holds_all_of_it_and_runs(tmp_path: Path) -> None:
     options = ["--no-deps", "--no-build-isolation", "--disable-pip-version-check", "--quiet"]
     pip = [sys.executable, "-m", "pip"]
@@ -251,7 +259,11 @@ def test_a_wheel_holds_all_of_it_and_runs(tmp_path: Path) -> None:
     assert shipped <= inside
     site = tmp_path / "site"
     subprocess.run([*pip, "install", *options, "--target", str(site), str(wheel)], check=True, capture_output=True)
-    ended = _run(tmp_path, "--basis", "sae", "--basis", "mlp_neurons", PYTHONPATH=str(site))
+    environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub"), "PYTHONPATH": str(site)}
+    command = [sys.executable, "-c", _INSTALLED, *COMPARE, "--basis", "sae", "--basis", "mlp_neurons"]
+    ended = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True, timeout=300, check=False
+    )
     assert ended.returncode == 0, ended.stderr
     assert str(site) in ended.stderr
 

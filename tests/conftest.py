@@ -169,16 +169,25 @@ HOSTILE = "<img src=x onerror=alert(1)>&%_$x^2$\"'{}#~`|[y](z)\\*\u05d0\u05d1\u2
 
 
 @pytest.fixture(scope="session")
-def evident(
-    checkpoint: Path, task_files: tuple[Path, Path], sae_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Any:
-    """A finished study with exact effects and chance, whose task, tags and SAEs have hostile names. Not to be written to."""
+def evident(checkpoint: Path, task_files: tuple[Path, Path], sae_folder: Path, shared_folder: Path) -> Any:
+    """A finished study with exact effects and chance, whose task, tags and SAEs have hostile names: run by the first worker
+    that asks, loaded by the others. Not to be written to."""
+    from neuron_vs_sae.studies.result import load
+
+    folder = shared_folder / "hostile"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "results" / "study.json").exists():
+            _run_hostile_study(folder, checkpoint, task_files, sae_folder)
+    return load(folder / "results")
+
+
+def _run_hostile_study(folder: Path, checkpoint: Path, task_files: tuple[Path, Path], sae_folder: Path) -> None:
     import shutil
 
     from neuron_vs_sae.running.comparison import compare
     from neuron_vs_sae.studies.study import make_study
 
-    folder = tmp_path_factory.mktemp("hostile")
+    folder.mkdir()
     train, test = folder / f"{HOSTILE}.jsonl", folder / "test.jsonl"
     for source, file in zip(task_files, (train, test), strict=True):
         rows = [{**json.loads(line), HOSTILE: HOSTILE} for line in source.read_text().splitlines()]
@@ -190,7 +199,7 @@ def evident(
         "basis": ["mlp_neurons", f"sae:{saes}"], "method": ["relp", "activation_patching", "random"], "sizes": [0, 1, 5, 50, "all"],
         "resamples": 100,
     })  # fmt: skip
-    return compare(study, folder / "results")
+    compare(study, folder / "results")
 
 
 class Ended(NamedTuple):

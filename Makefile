@@ -1,13 +1,16 @@
-.PHONY: check test smoke mutants cards results notebooks docs
+.PHONY: check test test-all smoke mutants cards results notebooks docs
 
 check:  ## format, lint, types and the tests by hand: under a minute
 	ruff format --check .
 	ruff check .
 	pyright
-	pytest -q -n 0 tests/analyses/circuits/test_by_hand.py tests/studies/test_study.py tests/core/test_nodes_and_curve.py
+	pytest -q -n 0 tests/project/test_rules.py tests/analyses/circuits/test_by_hand.py tests/studies/test_study.py tests/core/test_nodes_and_curve.py
 
-test:  ## everything (set NVS_ASSETS for the tests on trained models)
+test:  ## everything, products of bases, methods and ablations by pairs (set NVS_ASSETS for the tests on trained models)
 	pytest
+
+test-all:  ## the same with the products whole and every signature's types and shapes checked: half an hour
+	NVS_TESTS=all pytest --jaxtyping-packages=neuron_vs_sae,beartype.beartype
 
 smoke:  ## every benchmark, in miniature
 	python benchmarks/study_time.py --smoke

@@ -23,7 +23,6 @@ from neuron_vs_sae.default.tokenizer import BOS, PAD, ids
 from neuron_vs_sae.default.writing import Sentence
 
 HELD_OUT_SEED = "dictionaries, held out"
-_CE_TOKENS = 20_000  # of packed text, for each spliced run of the model
 
 
 @dataclass(frozen=True)
@@ -127,6 +126,18 @@ class _Found:
         return metadata.hook_name, metadata.hook_name_out or metadata.hook_name
 
     @property
+    def layer(self) -> int:
+        """The block of both hooks."""
+        layer, writes = (int(hook.split(".")[1]) for hook in self.hooks)
+        assert layer == writes, "a dictionary that reads and writes in one block"
+        return layer
+
+    @property
+    def dead(self) -> float:
+        """The share of the units that were active on no token of all the text."""
+        return 1 - float(self.used.float().mean())
+
+    @property
     def mean(self) -> Float[Tensor, " d"]:
         sums = self.sums["packed"]
         return (torch.as_tensor(sums.total) / sums.n).float()
@@ -144,16 +155,13 @@ def load(folder: str | Path) -> Any:
     return SAE.load_from_disk(folder, dtype="float32")
 
 
-def measure_dictionary(
-    model: Any, dictionary: Any, seed: str = HELD_OUT_SEED, n_tokens: int = 240_000
-) -> dict[str, Any]:
-    """Numbers of one dictionary (a sae-lens object or its folder) of a HookedTransformer; see `measure_dictionaries`."""
-    return measure_dictionaries(model, {"": dictionary}, seed, n_tokens)[""]
-
-
 @torch.no_grad()
 def measure_dictionaries(
-    model: Any, dictionaries: Mapping[str, Any], seed: str = HELD_OUT_SEED, n_tokens: int = 240_000
+    model: Any,
+    dictionaries: Mapping[str, Any],
+    seed: str = HELD_OUT_SEED,
+    n_tokens: int = 240_000,
+    ce_tokens: int = 20_000,
 ) -> dict[str, dict[str, Any]]:
     """For each dictionary (object or folder), on `n_tokens` of text, half of it packed and half single sentences:
 
@@ -162,28 +170,45 @@ def measure_dictionaries(
     - `l0`: active units per token of packed text, and of `_single_sentences`;
     - `dead`: share of the units that were active on no token of all the text;
     - `ce_recovered`: (CE_zero - CE_dictionary) / (CE_zero - CE_model) of next-token predictions in packed text, where the
-      site's activation is replaced at every token; `_mean` with the mean activation in the place of zero; `_answers`: of
+      site's activation is replaced at every token of the first `ce_tokens`; `_mean` with the mean activation in the place of zero; `_answers`: of
       the answers of task sentences; `ce_model`, `ce_increase` in nats per token of packed text.
     """
+    found = _read(model, dictionaries, texts := _texts(seed, n_tokens))
+    layers = {one.layer for one in found.values()}
+    packed_runs = _begin(model, texts["packed"].first(ce_tokens), layers)
+    task_runs = _begin(model, texts["tasks"], layers)
+    return {name: _numbers(one, packed_runs, task_runs) for name, one in found.items()}
+
+
+@torch.no_grad()
+def share_dead(model: Any, dictionary: Any, seed: str = HELD_OUT_SEED, n_tokens: int = 240_000) -> float:
+    """`dead` of `measure_dictionaries` for one dictionary (object or folder), at the cost of its layers alone."""
+    return _read(model, {"": dictionary}, _texts(seed, n_tokens))[""].dead
+
+
+def _texts(seed: str, n_tokens: int) -> dict[str, Text]:
+    return {
+        "packed": packed(seed, n_tokens // 2),
+        "single_sentences": single_sentences(training_sentences(f"{seed} single"), n_tokens // 2),
+        "tasks": single_sentences(_task_sentences(seed, max(1, n_tokens // 4000)), n_tokens),
+    }
+
+
+def _read(model: Any, dictionaries: Mapping[str, Any], texts: Mapping[str, Text]) -> dict[str, _Found]:
+    """The dictionaries (objects or folders) with their sums over the texts: one pass for all, as far as the last of them."""
     found = {
         name: _Found(d, torch.zeros(d.cfg.d_sae, dtype=torch.bool))
         for name, given in dictionaries.items()
         for d in [load(given) if isinstance(given, (str, Path)) else given]
     }
-    texts = {
-        "packed": packed(seed, n_tokens // 2),
-        "single_sentences": single_sentences(training_sentences(f"{seed} single"), n_tokens // 2),
-        "tasks": single_sentences(_task_sentences(seed, max(1, n_tokens // 4000)), n_tokens),
-    }
     hooks = {hook for one in found.values() for hook in one.hooks}
+    stop = 1 + max(one.layer for one in found.values())
     for kind, text in texts.items():
         for batch in text.batches():
-            _, cache = model.run_with_cache(batch.tokens, names_filter=lambda name: name in hooks, return_type=None)
+            _, cache = model.run_with_cache(batch.tokens, names_filter=lambda name: name in hooks, stop_at_layer=stop)
             for one in found.values():
                 _add(one, kind, cache, batch.real)
-    ablated: dict[tuple[str, str], Tensor] = {}
-    short, tasks = texts["packed"].first(_CE_TOKENS), texts["tasks"]
-    return {name: _numbers(model, one, short, tasks, ablated) for name, one in found.items()}
+    return found
 
 
 def _add(one: _Found, kind: str, cache: Any, real: Bool[Tensor, "batch pos"]) -> None:
@@ -199,35 +224,77 @@ def _add(one: _Found, kind: str, cache: Any, real: Bool[Tensor, "batch pos"]) ->
             one.used |= (units != 0).any(0)
 
 
-def _numbers(
-    model: Any, one: _Found, short: Text, tasks: Text, ablated: dict[tuple[str, str], Tensor]
-) -> dict[str, Any]:
-    reads, writes = one.hooks
-    read: dict[str, Tensor] = {}
+@dataclass(frozen=True)
+class _Runs:
+    """A text and the model's own run on it: the loss of every real token in nats, and per batch what enters each block.
 
-    def keep(value: Tensor, hook: Any) -> None:
-        read["x"] = value
+    What all dictionaries of a site are compared with is run once, and kept in `ablated`.
+    """
 
-    def dictionary(value: Tensor) -> Tensor:
-        return one.dictionary.decode(one.dictionary.encode(read["x"]))
+    model: Any
+    text: Text
+    own: Float[Tensor, " n"]
+    streams: list[dict[int, Tensor]]
+    ablated: dict[tuple[str, str], Tensor] = field(default_factory=dict)
 
-    def run(text: Text, replacement: Callable[[Tensor], Tensor] | None) -> Tensor:
-        return _cross_entropy(model, text, writes, replacement, (reads, keep))
+    def without(self, kind: str, one: _Found, replacement: Callable[[Tensor], Tensor]) -> Float[Tensor, " n"]:
+        """The losses where the dictionary's site holds `replacement` of what it holds, by that kind's name."""
+        key = (kind, one.hooks[1])
+        if key not in self.ablated:
+            self.ablated[key] = self.spliced(one, replacement)
+        return self.ablated[key]
 
-    def once(name: str, text: Text, hook: str, replacement: Callable[[Tensor], Tensor] | None) -> Tensor:
-        """Runs that many dictionaries share."""
-        if (name, hook) not in ablated:
-            ablated[name, hook] = run(text, replacement)
-        return ablated[name, hook]
+    def spliced(self, one: _Found, replacement: Callable[[Tensor], Tensor] | None = None) -> Float[Tensor, " n"]:
+        """The losses with the site replaced at every real token, by what the dictionary writes unless told otherwise.
 
-    clean = once("packed", short, "", None).mean()
-    zero = once("zero", short, writes, torch.zeros_like).mean()
-    mean = once("mean", short, writes, lambda value: one.mean.expand_as(value)).mean()
-    spliced = run(short, dictionary).mean()
+        The run begins before the dictionary's block: below it nothing differs from the model's own.
+        """
+        reads, writes = one.hooks
+        read: dict[str, Tensor] = {}
+
+        def keep(value: Tensor, hook: Any) -> None:
+            read["x"] = value
+
+        losses = []
+        for batch, stream in zip(self.text.batches(), self.streams, strict=True):
+
+            def splice(value: Tensor, hook: Any, real: Tensor = batch.real) -> Tensor:
+                written = replacement(value) if replacement else one.dictionary.decode(one.dictionary.encode(read["x"]))
+                return torch.where(real[..., None], written, value)
+
+            logits = self.model.run_with_hooks(
+                stream[one.layer], start_at_layer=one.layer, fwd_hooks=[(reads, keep), (writes, splice)]
+            )
+            losses.append(_cross_entropy(logits, batch))
+        return torch.cat(losses)
+
+
+def _begin(model: Any, text: Text, layers: set[int]) -> _Runs:
+    entries = {f"blocks.{layer}.hook_resid_pre": layer for layer in layers}
+    losses, streams = [], []
+    for batch in text.batches():
+        logits, cache = model.run_with_cache(batch.tokens, names_filter=lambda name: name in entries)
+        losses.append(_cross_entropy(logits, batch))
+        streams.append({layer: cache[name] for name, layer in entries.items()})
+    return _Runs(model, text, torch.cat(losses), streams)
+
+
+def _cross_entropy(logits: Float[Tensor, "batch pos vocab"], batch: Text) -> Float[Tensor, " n"]:
+    """Loss of every real token but each row's first, in nats."""
+    real = batch.real[:, 1:]
+    return cross_entropy(logits[:, :-1][real], batch.tokens[:, 1:][real], reduction="none")
+
+
+def _numbers(one: _Found, packed_runs: _Runs, task_runs: _Runs) -> dict[str, Any]:
+    clean = packed_runs.own.mean()
+    zero = packed_runs.without("zero", one, torch.zeros_like).mean()
+    mean = packed_runs.without("mean", one, lambda value: one.mean.expand_as(value)).mean()
+    spliced = packed_runs.spliced(one).mean()
+    tasks = task_runs.text
     answers = tasks.before_answer[:, :-1][tasks.real[:, 1:]]
-    clean_tasks = once("tasks", tasks, "", None)[answers].mean()
-    zero_tasks = once("zero, tasks", tasks, writes, torch.zeros_like)[answers].mean()
-    spliced_tasks = run(tasks, dictionary)[answers].mean()
+    clean_tasks = task_runs.own[answers].mean()
+    zero_tasks = task_runs.without("zero", one, torch.zeros_like)[answers].mean()
+    spliced_tasks = task_runs.spliced(one)[answers].mean()
     sums = one.sums
     numbers = {
         "explained_variance": sums["packed"].explained,
@@ -236,7 +303,7 @@ def _numbers(
         "explained_variance_tasks": sums["tasks"].explained,
         "l0": sums["packed"].active / sums["packed"].n,
         "l0_single_sentences": sums["single_sentences"].active / sums["single_sentences"].n,
-        "dead": 1 - float(one.used.float().mean()),
+        "dead": one.dead,
         "ce_recovered": float((zero - spliced) / (zero - clean)),
         "ce_recovered_mean": float((mean - spliced) / (mean - clean)),
         "ce_recovered_answers": float((zero_tasks - spliced_tasks) / (zero_tasks - clean_tasks)),
@@ -251,25 +318,3 @@ def _numbers(
 
 def _together(a: _Sums, b: _Sums) -> _Sums:
     return _Sums(a.n + b.n, a.total + b.total, a.squares + b.squares, a.error + b.error, a.active + b.active)
-
-
-def _cross_entropy(
-    model: Any,
-    text: Text,
-    hook: str,
-    replacement: Callable[[Tensor], Tensor] | None,
-    reader: tuple[str, Callable[[Tensor, Any], None]],
-) -> Float[Tensor, " n"]:
-    """Loss of every real token, in nats, with what `hook` holds at real tokens replaced (by nothing: as it is)."""
-    losses = []
-    for batch in text.batches():
-
-        def splice(value: Tensor, hook: Any, real: Tensor = batch.real) -> Tensor:
-            assert replacement is not None
-            return torch.where(real[..., None], replacement(value), value)
-
-        hooks = [reader, (hook, splice)] if replacement else []
-        logits = model.run_with_hooks(batch.tokens, fwd_hooks=hooks)[:, :-1]
-        real = batch.real[:, 1:]
-        losses.append(cross_entropy(logits[real], batch.tokens[:, 1:][real], reduction="none"))
-    return torch.cat(losses)

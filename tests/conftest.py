@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 import toys
+from filelock import FileLock
 from tqdm.auto import tqdm
 
 # Toys are too small to share among threads, and waiting for each other costs more than the work.
@@ -19,14 +20,48 @@ torch.set_num_threads(1)
 ASSETS = Path(os.environ["NVS_ASSETS"]) if os.environ.get("NVS_ASSETS") else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs the assets, with the reason that ends the skip."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what cannot run, with the reason that ends the skip; the longest tests begin first, so that no worker waits."""
+    skipped = {}
     if ASSETS is None:
-        for item in items:
-            if "assets" in item.keywords:
-                item.add_marker(
-                    pytest.mark.skip(reason="set NVS_ASSETS to the folder of trained models, SAEs and tasks")
-                )
+        skipped["assets"] = pytest.mark.skip(reason="set NVS_ASSETS to the folder of trained models, SAEs and tasks")
+    if config.getoption("jaxtyping_packages"):
+        skipped["unchecked"] = pytest.mark.skip(reason="the type checker refuses the call before the package does")
+    for item in items:
+        for name in skipped.keys() & item.keywords.keys():
+            item.add_marker(skipped[name])
+    items.sort(key=lambda item: "long" not in item.keywords)
+
+
+def pytest_sessionfinish() -> None:
+    """Write what was called, where that is recorded."""
+    if "checking" in sys.modules and "CHECKED_CALLS" in os.environ:
+        sys.modules["checking"].write(Path(os.environ["CHECKED_CALLS"]))
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this run's workers together."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+Once = Callable[[str, Callable[[], Any]], Any]
+"""(name, make) to what `make` gives."""
+
+
+@pytest.fixture(scope="session")
+def once(shared_folder: Path) -> Once:
+    """What `make` gives, in JSON's types: made by the first worker that asks for that name, read by the others."""
+
+    def get(name: str, make: Callable[[], Any]) -> Any:
+        file = shared_folder / f"{name}.json"
+        with FileLock(f"{file}.lock"):
+            if not file.exists():
+                file.write_text(json.dumps(make()))
+        return json.loads(file.read_text())
+
+    return get
 
 
 @pytest.fixture(scope="session")
@@ -134,16 +169,25 @@ HOSTILE = "<img src=x onerror=alert(1)>&%_$x^2$\"'{}#~`|[y](z)\\*\u05d0\u05d1\u2
 
 
 @pytest.fixture(scope="session")
-def evident(
-    checkpoint: Path, task_files: tuple[Path, Path], sae_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Any:
-    """A finished study with exact effects and chance, whose task, tags and SAEs have hostile names. Not to be written to."""
+def evident(checkpoint: Path, task_files: tuple[Path, Path], sae_folder: Path, shared_folder: Path) -> Any:
+    """A finished study with exact effects and chance, whose task, tags and SAEs have hostile names: run by the first worker
+    that asks, loaded by the others. Not to be written to."""
+    from neuron_vs_sae.studies.result import load
+
+    folder = shared_folder / "hostile"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "results" / "study.json").exists():
+            _run_hostile_study(folder, checkpoint, task_files, sae_folder)
+    return load(folder / "results")
+
+
+def _run_hostile_study(folder: Path, checkpoint: Path, task_files: tuple[Path, Path], sae_folder: Path) -> None:
     import shutil
 
     from neuron_vs_sae.running.comparison import compare
     from neuron_vs_sae.studies.study import make_study
 
-    folder = tmp_path_factory.mktemp("hostile")
+    folder.mkdir()
     train, test = folder / f"{HOSTILE}.jsonl", folder / "test.jsonl"
     for source, file in zip(task_files, (train, test), strict=True):
         rows = [{**json.loads(line), HOSTILE: HOSTILE} for line in source.read_text().splitlines()]
@@ -155,7 +199,7 @@ def evident(
         "basis": ["mlp_neurons", f"sae:{saes}"], "method": ["relp", "activation_patching", "random"], "sizes": [0, 1, 5, 50, "all"],
         "resamples": 100,
     })  # fmt: skip
-    return compare(study, folder / "results")
+    compare(study, folder / "results")
 
 
 class Ended(NamedTuple):

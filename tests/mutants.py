@@ -6,15 +6,18 @@ Exit status 1 when one survives, or when the code that a bug replaces is no long
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 HAND, LAWS, CHANGE = (f"tests/analyses/circuits/test_{name}.py" for name in ("by_hand", "conformance", "change"))
+SCORES = "tests/catalog/test_method_laws.py"
 RELP, ENGINE = (f"tests/execution/test_{name}.py" for name in ("relp", "engine"))
 METHODS, STATISTICS = "tests/catalog/test_attribution.py", "tests/statistics/test_statistics.py"
 COMPARING, VERDICT = "tests/running/test_comparing.py", "tests/studies/test_verdict.py"
@@ -60,13 +63,13 @@ MUTANTS = [
     Mutant("reference values one position late", "execution/splice.py", "units, reference.features.units[s])",
            "units, reference.features.units[s].roll(1, 1))", f"{ENGINE} -k splice"),
     Mutant("answer read one position early", "execution/splice.py", "length.to(x.device) - 1", "length.to(x.device) - 2",
-           f"{LAWS} -k 'last_layers and gpt2'"),
+           f"{SCORES} -k 'last_layers and gpt2'"),
     Mutant("error scored by absolute values", "catalog/attribution/_contraction.py", "else total - units.sum(1)",
-           "else (total - units.sum(1)).abs()", f"{LAWS} -k total_attribution"),
+           "else (total - units.sum(1)).abs()", f"{SCORES} -k total_attribution"),
     Mutant("scores summed, not averaged, over pairs", "catalog/attribution/_contraction.py", "(units / n, error / n)",
-           "(units, error)", f"{LAWS} -k padding_changes_no_score"),
+           "(units, error)", f"{SCORES} -k padding_changes_no_score"),
     Mutant("pooling keeps the first position", "catalog/attribution/_contraction.py",
-           "(units.sum(0, keepdim=True), error.sum(0, keepdim=True))", "(units[:1], error[:1])", f"{LAWS} -k sums_over_positions"),
+           "(units.sum(0, keepdim=True), error.sum(0, keepdim=True))", "(units[:1], error[:1])", f"{SCORES} -k sums_over_positions"),
     Mutant("unpaired still subtracts the corrupt prompt", "catalog/attribution/_contraction.py", 'None if pairing == "unpaired" else',
            'None if pairing == "never" else', HAND),
     Mutant("RelP without the half", "execution/replacement.py", '"half": 0.5 * (to_gate + to_up)', '"half": to_gate + to_up', HAND),
@@ -185,43 +188,55 @@ def main() -> int:
     """Run all of them (or those whose description holds the argument), print a line each, count the survivors."""
     chosen = [m for m in MUTANTS if not sys.argv[1:] or sys.argv[1] in m.bug]
     survivors = 0
-    for tests in dict.fromkeys(mutant.tests for mutant in chosen):
-        if (status := pytest(tests, ROOT)) != 0:
-            print(f"without a bug, pytest {tests} already ends with status {status}: nothing can be shown")
-            return 1
+    for name in ("torch", "pandas", "scipy.stats", "transformer_lens", "sae_lens"):
+        import_module(name)  # once, for every fork
     with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "project"
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", "results", "__pycache__", "nvs-results"))
+        for tests in dict.fromkeys(mutant.tests for mutant in chosen):
+            if (status := status_of(tests, copy)) != 0:
+                print(f"without a bug, pytest {tests} already ends with status {status}: nothing can be shown")
+                return 1
         for mutant in chosen:
             started = time.perf_counter()
-            copy = Path(folder) / "project"
-            shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", "results", "__pycache__", "nvs-results"))
-            verdict = plant(mutant, copy) or run(mutant, copy)
-            shutil.rmtree(copy)
+            verdict = verdict_on(mutant, copy)
             survivors += verdict != "caught"
             print(f"{verdict:>9}  {mutant.bug}  ({time.perf_counter() - started:.0f} s)", flush=True)
     print(f"{len(chosen) - survivors} of {len(chosen)} planted bugs were caught")
     return 1 if survivors else 0
 
 
-def plant(mutant: Mutant, copy: Path) -> str | None:
+def verdict_on(mutant: Mutant, copy: Path) -> str:
+    """`caught`, or what happened instead; the copy is as it was afterwards."""
     file = copy / "neuron_vs_sae" / mutant.file
     text = file.read_text(encoding="utf-8")
     if text.count(mutant.old) != 1:
         return f"NOT PLANTED ({text.count(mutant.old)} places)"
     file.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
-    return None
-
-
-def run(mutant: Mutant, copy: Path) -> str:
+    status = status_of(mutant.tests, copy)
+    file.write_text(text, encoding="utf-8")
     # 1: a test failed. Anything else (0 passed, 2 interrupted, 4 usage, 5 none collected) caught nothing.
-    status = pytest(mutant.tests, copy)
     return "caught" if status == 1 else f"SURVIVED (pytest status {status})"
 
 
-def pytest(tests: str, folder: Path) -> int:
-    """The exit status of the tests on the package in that folder."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", *shlex.split(tests)]
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
-    return subprocess.run(command, cwd=folder, capture_output=True, env=environment).returncode
+def status_of(tests: str, folder: Path) -> int:
+    """The exit status of the tests on the package in that folder, in a fork: it has imported all but the package."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    status = 3
+    try:
+        os.chdir(folder)
+        # No bytecode: it is told from its source by time and size, which a bug may leave as they were.
+        os.environ |= {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        sys.dont_write_bytecode = True
+        sys.path[:0] = [str(folder)]
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+            os.dup2(nowhere.fileno(), 2)
+            status = int(pytest.main(["-x", "-q", "-n", "0", *shlex.split(tests)]))
+    finally:
+        os._exit(status)
 
 
 if __name__ == "__main__":

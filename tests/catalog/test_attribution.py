@@ -239,6 +239,7 @@ def test_integrating_over_activations_runs_no_block_below_the_site(gpt2: Any) ->
     assert len(runs) == 2, "the clean and the corrupt prompts, once"
 
 
+@pytest.mark.checked
 @pytest.mark.parametrize("pairing", ["paired", "unpaired"])
 def test_the_gradient_of_few_changing_units_is_taken_alone(pairing: Any, gpt2: Any) -> None:
     """At a width at which few units are active: the same scores, and only the asked entries of the gradient."""
@@ -308,6 +309,7 @@ def test_nan_anywhere_in_the_scores_is_an_error(llama: Any) -> None:
         nvs.NodeScores(basis.index(6), values)
 
 
+@pytest.mark.checked
 @pytest.mark.parametrize("metric", ["logit_difference", "answer_logit", "probability", "log_probability", "kl"])
 def test_every_metric_is_larger_for_more_support_and_zero_kl_is_the_model(metric: str, llama: Any) -> None:
     basis = nvs.bases.mlp_outputs(llama)

@@ -176,6 +176,7 @@ def test_a_random_sae_of_a_real_one_has_its_l0_and_explains_less(stories: Any, a
         assert trained_error < 0.5 * random_error
 
 
+@pytest.mark.checked
 def test_its_directions_have_one_length_and_its_scale_is_the_least_squares_one(llama: Any) -> None:
     pairs = toys.pairs(20)
     basis = nvs.bases.random_sae(llama, source=toys.saes(width=40), prompts=pairs)
@@ -220,6 +221,7 @@ def test_batches_change_no_random_sae(llama: Any) -> None:
     assert all(torch.allclose(x.decoder, y.decoder) for x, y in zip(a, b, strict=True))
 
 
+@pytest.mark.checked
 def test_a_random_sae_of_one_head_has_its_width(llama: Any) -> None:
     heads = [toys.sae("blocks.0.attn.hook_z", d=4, width=6, metadata={"hook_head_index": h}) for h in (0, 1)]
     basis = nvs.bases.random_sae(llama, source=heads, prompts=toys.pairs())

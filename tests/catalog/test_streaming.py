@@ -35,6 +35,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+@pytest.mark.checked
 @pytest.mark.parametrize("kind", ["sae", "random_sae"])
 @pytest.mark.parametrize("room", [1.5, 10])
 def test_scores_and_curves_are_the_same_with_and_without_a_shelf(
@@ -71,6 +72,7 @@ def test_few_changing_units_take_few_entries_of_the_gradient_with_a_shelf_too(
     assert bool(nvs.attribution.relp(llama, basis, toys.pairs()).values.any())
 
 
+@pytest.mark.checked
 def test_what_fits_is_read_once_and_what_does_not_when_it_is_used(llama: Any, folder: Path, read: list[str]) -> None:
     pairs = toys.pairs()
     enough, short = Shelf(2.5 * ONE), Shelf(1.5 * ONE)

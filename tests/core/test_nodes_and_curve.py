@@ -54,6 +54,7 @@ def test_every_node_has_one_name_and_errors_are_those_called_so(index: NodeIndex
     assert index.is_error.tolist() == ["/error" in name for name in names]
 
 
+@pytest.mark.checked
 @given(indices, scores_of)
 @settings(max_examples=50, deadline=None)
 def test_unflatten_is_the_inverse_of_flatten(index: NodeIndex, generator: torch.Generator) -> None:
@@ -63,6 +64,7 @@ def test_unflatten_is_the_inverse_of_flatten(index: NodeIndex, generator: torch.
     assert torch.equal(index.flatten([units for units, _ in parts], [error for _, error in parts]), flat)
 
 
+@pytest.mark.checked
 @pytest.mark.parametrize("rank_by", ["absolute", "signed"])
 @given(index=indices, generator=scores_of)
 @settings(max_examples=50, deadline=None)
@@ -196,6 +198,7 @@ def curve(
 BY_HAND = curve([1.0, 3.0, 7.0, 5.0], [5.0, 4.0, 1.4, 1.0])
 
 
+@pytest.mark.checked
 def test_faithfulness_and_completeness_by_hand() -> None:
     assert BY_HAND.faithfulness.tolist() == pytest.approx([0, 0.5, 1.5, 1])
     assert BY_HAND.completeness.tolist() == pytest.approx([1, 0.75, 0.1, 0])
@@ -234,6 +237,7 @@ def test_a_size_within_a_margin_is_near_on_both_sides_and_both_scores() -> None:
     assert curve([1.0, 2.0, 2.0, 2.0], [5.0] * 4).size_within() is None
 
 
+@pytest.mark.checked
 def test_the_area_by_hand() -> None:
     # In log10 k the sizes 1, 10, 100 are 0, 1, 2: trapezoids of (.5, 1.5, 1), (.5, .5, 0) and (.75, .1, 0), over 2.
     assert BY_HAND.area() == pytest.approx((1.0 + 1.25) / 2)

@@ -2,9 +2,11 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import mutants
 import pytest
 import torch
 from measure_default import asker, bar, measured_tasks, patched_states, probes, two_hop_held_out
-from measure_dictionaries import dictionary_folders, measure_dictionaries
+from measure_dictionaries import dictionary_folders, measure_dictionaries, share_dead
 
 import neuron_vs_sae as nvs
 from neuron_vs_sae import default
@@ -87,14 +89,23 @@ def test_linear_probes_find_the_latent_variables(name: str) -> None:
 # Dictionaries, from the shipped files.
 
 
-@cache
-def numbers(name: str) -> dict[str, dict[str, Any]]:
-    folders = dictionary_folders(default.MODELS / name / "saes")
-    return measure_dictionaries(model(name), folders, seed="tests", n_tokens=24_000)
+@pytest.fixture(scope="session")
+def numbers(once: Callable[[str, Callable[[], Any]], Any]) -> Callable[[str], dict[str, dict[str, Any]]]:
+    """The numbers of every dictionary of a model, by its folder: on so much text that samples differ by less than
+    the tolerances."""
+
+    def measured(name: str) -> dict[str, dict[str, Any]]:
+        folders = dictionary_folders(default.MODELS / name / "saes")
+        return once(
+            f"dictionaries of {name}", lambda: measure_dictionaries(model(name), folders, "tests", 16_000, 4_000)
+        )
+
+    return measured
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", default.NAMES)
-def test_dictionaries_meet_their_bars(name: str) -> None:
+def test_dictionaries_meet_their_bars(name: str, numbers: Callable[[str], Any]) -> None:
     for folder, found in numbers(name).items():
         if folder in CONTROLS:
             continue
@@ -104,7 +115,7 @@ def test_dictionaries_meet_their_bars(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", default.NAMES)
-def test_the_cards_numbers_are_those_of_the_shipped_files(name: str) -> None:
+def test_the_cards_numbers_are_those_of_the_shipped_files(name: str, numbers: Callable[[str], Any]) -> None:
     """On other text of the same world, so within the difference between two samples (which is large for what controls do
     to the loss)."""
     assert numbers(name).keys() == MEASURED[name]["dictionaries"].keys()
@@ -115,28 +126,20 @@ def test_the_cards_numbers_are_those_of_the_shipped_files(name: str) -> None:
                 assert found[number] == pytest.approx(stated[number], abs=tolerance, rel=0.05), (folder, number)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", default.NAMES)
-def test_fewer_than_a_tenth_of_the_units_are_dead(name: str) -> None:
+def test_fewer_than_a_tenth_of_the_units_are_dead(name: str, numbers: Callable[[str], Any]) -> None:
     """On as much text as the cards, for the dictionary of which they state the most."""
     stated = {k: d["dead"] for k, d in MEASURED[name]["dictionaries"].items() if k not in CONTROLS}
     worst = max(stated, key=stated.__getitem__)
-    # In a process of its own, whose functions are not checked: it is a quarter of a million tokens.
-    script = (
-        "import json, sys, torch; torch.set_num_threads(1)\n"
-        "from measure_dictionaries import measure_dictionary\n"
-        "from neuron_vs_sae.models.loading import load_model\n"
-        "print(json.dumps(measure_dictionary(load_model(sys.argv[1]), sys.argv[2])))"
-    )
-    folder = str(default.MODELS / name / "saes" / worst)
-    ended = subprocess.run([sys.executable, "-c", script, name, folder], capture_output=True, text=True, check=True)
-    found = json.loads(ended.stdout.splitlines()[-1])
-    assert found["dead"] < 0.1
-    assert found["dead"] == pytest.approx(stated[worst], abs=0.01)
+    dead = share_dead(model(name), default.MODELS / name / "saes" / worst)
+    assert dead < 0.1
+    assert dead == pytest.approx(stated[worst], abs=0.01)
     for other, few in numbers(name).items():  # less text cannot show more units alive, but for chance
         assert few["dead"] >= MEASURED[name]["dictionaries"][other]["dead"] - 0.02, other
 
 
-def test_trained_dictionaries_beat_the_controls_at_their_site() -> None:
+def test_trained_dictionaries_beat_the_controls_at_their_site(numbers: Callable[[str], Any]) -> None:
     found = numbers("default")
     trained = found["architectures/batchtopk"]
     for control in CONTROLS:
@@ -202,41 +205,46 @@ def test_a_model_with_other_words_is_refused(llama: Any, monkeypatch: pytest.Mon
         nvs.tasks.world(llama, source="ioi")
 
 
-_NO_NETWORK = """
+COMPARE = (
+    "compare", "--task", "world:agreement_nounpp", "--examples", "20", "--eval-examples", "12", "--method", "relp",
+    "--sizes", "1,10,100,1000", "--resamples", "100", "--out", "out",
+)  # fmt: skip
+
+
+def refuse(*args: Any, **kwargs: Any) -> None:
+    raise AssertionError("the network was used")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", default.NAMES)
+def test_the_default_study_runs_without_a_network_or_a_hub(
+    name: str, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    for call in ("create_connection", "getaddrinfo"):
+        monkeypatch.setattr(socket, call, refuse)
+    ended = run(*COMPARE, "--model", name)
+    assert ended.status == 0, ended.err
+    found = nvs.load(tmp_path / "out")
+    assert found.record["study"]["model"] == name
+    assert set(found.summary["basis"]) == set(Study(**with_defaults({})).basis)
+    assert "against sae, neurons need" in " ".join(ended.out.split())
+
+
+_INSTALLED = """
 import socket, sys
 def refuse(*args, **kwargs): raise AssertionError("the network was used")
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
 import neuron_vs_sae
 print(neuron_vs_sae.__file__, file=sys.stderr)
 from neuron_vs_sae.cli.commands import main
-sys.argv = ["nvs", "compare", "--task", "world:agreement_nounpp", "--examples", "20", "--eval-examples", "12", "--method", "relp",
-            "--sizes", "1,10,100,1000", "--resamples", "100", "--out", "out", *sys.argv[1:]]
+sys.argv = ["nvs", *sys.argv[1:]]
 main()
 """
 
 
-def _run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", _NO_NETWORK, *arguments],
-        cwd=folder,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hub"), **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-
-
-@pytest.mark.parametrize("name", default.NAMES)
-def test_the_default_study_runs_without_a_network_or_a_hub(name: str, tmp_path: Path) -> None:
-    ended = _run(tmp_path, "--model", name)
-    assert ended.returncode == 0, ended.stderr
-    found = nvs.load(tmp_path / "out")
-    assert found.record["study"]["model"] == name
-    assert set(found.summary["basis"]) == set(Study(**with_defaults({})).basis)
-    assert "against sae, neurons need" in " ".join(ended.stdout.split())
-
-
+@pytest.mark.long
 def test_a_wheel_holds_all_of_it_and_runs(tmp_path: Path) -> None:
     options = ["--no-deps", "--no-build-isolation", "--disable-pip-version-check", "--quiet"]
     pip = [sys.executable, "-m", "pip"]
@@ -251,7 +259,11 @@ def test_a_wheel_holds_all_of_it_and_runs(tmp_path: Path) -> None:
     assert shipped <= inside
     site = tmp_path / "site"
     subprocess.run([*pip, "install", *options, "--target", str(site), str(wheel)], check=True, capture_output=True)
-    ended = _run(tmp_path, "--basis", "sae", "--basis", "mlp_neurons", PYTHONPATH=str(site))
+    environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub"), "PYTHONPATH": str(site)}
+    command = [sys.executable, "-c", _INSTALLED, *COMPARE, "--basis", "sae", "--basis", "mlp_neurons"]
+    ended = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True, timeout=300, check=False
+    )
     assert ended.returncode == 0, ended.stderr
     assert str(site) in ended.stderr
 

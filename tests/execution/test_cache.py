@@ -69,6 +69,7 @@ def test_another_hook_prompt_or_model_is_computed_for_itself(gpt2: Any, llama: A
             assert torch.equal(activations(gpt2)[HOOKS[0]], 2 * first[HOOKS[0]]), "nor does one with hooks of its own"
 
 
+@pytest.mark.checked
 def test_scores_and_curves_are_the_same_bit_for_bit_when_shared(gpt2: Any) -> None:
     basis = nvs.bases.sae(gpt2, source=toys.saes())
 
@@ -117,6 +118,7 @@ def test_what_is_on_disk_is_found_by_the_next_run_alone_if_weights_and_prompts_a
         assert cache.computed == 2, "one weight changed in its ninth digit"
 
 
+@pytest.mark.checked
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
 def test_a_damaged_entry_is_computed_again_with_a_warning(damage: str, gpt2: Any, tmp_path: Path) -> None:
     with sharing(gpt2, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 import tables
 import torch
 import toys
+from covering import in_turn
 from hypothesis import given, settings, strategies as st
 from tables import make, random_scores, refused
 
@@ -230,3 +231,33 @@ def test_a_dictionary_is_used_in_slices(gpt2: Any, monkeypatch: pytest.MonkeyPat
     sliced = nvs.evaluate(gpt2, basis, scores, PAIRS, sizes=[200], errors="keep")
     assert 0 < max(encoded) <= 450
     assert torch.allclose(whole.circuit, sliced.circuit, atol=EXACT)
+
+
+@pytest.mark.checked
+@pytest.mark.parametrize(
+    ("case", "method", "ablation", "errors", "kind", "positions"),
+    in_turn(
+        tables.BASES,
+        tables.METHODS,
+        tables.ABLATIONS,
+        POLICIES,
+        tuple(toys.MODELS),
+        ("separate", "pooled"),
+        everything=False,
+    ),
+    ids=lambda value: value if isinstance(value, str) else getattr(value, "id", value.name),
+)
+def test_both_engines_run_what_a_method_finds(
+    case: tables.BasisCase,
+    method: tables.MethodCase,
+    ablation: tables.AblationCase,
+    errors: Any,
+    kind: str,
+    positions: Any,
+) -> None:
+    """The whole way from prompts to a curve, with every basis, method, ablation, policy and architecture."""
+    name = "mean" if refused(case, ablation.name, kind) else ablation.name
+    pairs, model = PAIRS.take([0, 1]), toys.model(kind)
+    basis = make(case, model)
+    scores = method(model, basis, pairs, positions=positions)
+    assert differ(model, basis, scores, pairs, sizes=[0, 7], ablation=name, errors=errors) < EXACT

@@ -10,6 +10,7 @@ import pytest
 import torch
 import toys
 from checkpoints import BRIDGED, CONFIGS, D_MODEL, checkpoint
+from covering import ALL
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import neuron_vs_sae as nvs
@@ -172,27 +173,44 @@ def test_a_mixture_of_experts_has_no_neurons_of_a_site(backend: str, models: Any
         nvs.bases.mlp_neurons(models("mixtral", backend))
 
 
-@both
-@every_kind
-def test_a_whole_study_runs(kind: str, backend: str, folders: Any, tmp_path: Path) -> None:
-    layers = CONFIGS[kind]().num_hidden_layers
-    for site in ("hook_mlp_out", "attn.hook_z"):
-        d = D_MODEL if site == "hook_mlp_out" or kind not in ("gemma2", "gemma3", "qwen3") else 24
-        for layer in range(layers):
-            hook = f"blocks.{layer}.{site}"
-            one = toys.sae(hook, d=d, width=20, seed=layer, model_name=kind, dtype="float32")
-            one.float().save_model(tmp_path / "saes" / hook)
+@pytest.fixture(scope="module")
+def saes(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A folder of SAEs at MLP outputs and heads' outputs, by an architecture's name."""
+
+    @functools.cache
+    def write(kind: str) -> Path:
+        folder = tmp_path_factory.mktemp("saes") / kind
+        for site in ("hook_mlp_out", "attn.hook_z"):
+            d = D_MODEL if site == "hook_mlp_out" or kind not in ("gemma2", "gemma3", "qwen3") else 24
+            for layer in range(CONFIGS[kind]().num_hidden_layers):
+                hook = f"blocks.{layer}.{site}"
+                toys.sae(hook, d=d, seed=layer, model_name=kind, dtype="float32").float().save_model(folder / hook)
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def task_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("task") / "pairs.jsonl"
     rows = [
         f'{{"clean": "w{a} w{b} w3 w4", "corrupt": "w{a + 9} w{b} w3 w4", "answer": " w5", "foil": " w6"}}\n'
         for a in range(2, 9) for b in range(2, 9)
     ]  # fmt: skip
-    (tmp_path / "pairs.jsonl").write_text("".join(rows))
+    file.write_text("".join(rows))
+    return file
+
+
+@both
+@every_kind
+def test_a_whole_study_runs(
+    kind: str, backend: str, folders: Any, models: Any, saes: Any, task_file: Path, tmp_path: Path
+) -> None:
     study = nvs.Study(
-        model=str(folders(kind)), backend=backend, task=(str(tmp_path / "pairs.jsonl"),),
-        basis=("mlp_outputs", f"sae:{tmp_path}/saes"),
+        model=str(folders(kind)), backend=backend, task=(str(task_file),), basis=("mlp_outputs", f"sae:{saes(kind)}"),
         method=("relp",), errors=("nodes", "ablate"), examples=4, eval_examples=3, sizes=(0, 10, "all"), resamples=100,
     )  # fmt: skip
-    found = nvs.compare(study, tmp_path / "results").summary
+    found = nvs.compare(study, tmp_path / "results", model=models(kind, backend)).summary
     scores = found[["faithfulness", "completeness"]].to_numpy()
     assert bool(np.isfinite(scores).all())
     everything = found[(found["size"] == found["n_total"]) & (found["errors"] == "nodes")]
@@ -211,9 +229,11 @@ def test_bfloat16_ranks_as_float32_does_on_every_architecture(kind: str, folders
     assert len(tops[0] & tops[1]) >= 17
 
 
+# Each tokenizer on each backend: what a prompt's tokens are is not the architecture's business.
 @pytest.mark.assets
 @pytest.mark.parametrize(
-    ("kind", "backend"), [*((kind, "hooked") for kind in CONFIGS), ("gpt2", "bridge"), ("pythia", "bridge")]
+    ("kind", "backend"),
+    [(kind, backend) for kind in CONFIGS for backend in BACKENDS if ALL or kind in ("gpt2", "pythia")],
 )
 def test_a_generated_task_runs_with_a_published_tokenizer(
     kind: str, backend: str, assets: Path, tmp_path: Path

@@ -111,12 +111,14 @@ def test_shares_of_layers_and_of_positions_add_up_to_one() -> None:
     assert by_position.tolist() == [[0.3, 0.3], [0.0, 0.4]]
 
 
+@pytest.mark.checked
 def test_ginis_coefficient_is_0_when_all_are_alike_and_1_less_1_over_n_when_one_has_all() -> None:
     assert gini(np.full(5, 3.0)) == pytest.approx(0)
     assert gini(np.array([0.0, 0, 0, 7])) == pytest.approx(1 - 1 / 4)
     assert gini(np.array([1.0, 2, 3])) == pytest.approx(2 / 9)  # sum over pairs |x - y| / (2 n^2 mean) = 8 / 36
 
 
+@pytest.mark.checked
 def test_overlap_is_what_both_have_of_what_either_has() -> None:
     sets = [
         torch.tensor([True, True, False, False]),
@@ -128,6 +130,7 @@ def test_overlap_is_what_both_have_of_what_either_has() -> None:
     assert np.isnan(found[2]).all()
 
 
+@pytest.mark.checked
 def test_agreement_is_pearson_spearman_and_slope() -> None:
     exact = np.array([0.0, 1, 2, 3])
     line = agreement(exact, 2 * exact + 1)
@@ -145,6 +148,7 @@ def test_an_exact_method_against_itself_is_the_diagonal(evident: Any) -> None:
     assert all("r 1.000" in note.text and "slope 1.00" in note.text for note in figure.layout.annotations)
 
 
+@pytest.mark.checked
 def test_what_prompts_add_has_the_difference_of_faithfulness_as_its_mean(evident: Any) -> None:
     figure = plots.differences(evident, task=task_of(evident), method="relp", size=50)
     a, b = (evident.curve(basis=basis, method="relp") for basis in evident.study.basis)

@@ -27,6 +27,7 @@ def grouped(*cluster: int) -> Groups:
 # Sign flips.
 
 
+@pytest.mark.checked
 def test_three_prompts_have_eight_sign_patterns() -> None:
     """Sums of +-1 +-2 +-4: only all alike reach 7; |1 + 2 - 4| = 1 is reached by all eight; |-1 + 2 + 4| = 5 by four."""
     values = np.array([[1.0, 1.0, -1.0], [2.0, 2.0, 2.0], [4.0, -4.0, 4.0]])
@@ -60,6 +61,7 @@ def test_what_is_nothing_everywhere_has_a_p_of_1() -> None:
         assert sign_flip(np.zeros((n, 1)), independent(n)).tolist() == [1.0]
 
 
+@pytest.mark.checked
 def test_the_contrasts_mean_is_the_difference_of_the_ratios() -> None:
     rng = np.random.default_rng(0)
     top_a, top_b, bottom_a, bottom_b = (
@@ -107,12 +109,14 @@ def test_equivalent_is_what_an_interval_of_90_percent_within_the_margin_says() -
 # Adjusted p-values.
 
 
+@pytest.mark.checked
 def test_holm_by_hand() -> None:
     """Sorted .01 .02 .03 .04 times 4 3 2 1 are .04 .06 .06 .04; each is at least the one before."""
     assert holm(np.array([0.03, 0.01, 0.04, 0.02])) == pytest.approx([0.06, 0.04, 0.06, 0.06])
     assert holm(np.array([0.9, 0.6])).tolist() == [1.0, 1.0]
 
 
+@pytest.mark.checked
 @pytest.mark.parametrize(("mine", "theirs"), [(holm, "holm"), (benjamini_hochberg, "fdr_bh")])
 def test_adjusted_p_values_are_statsmodels(mine: Any, theirs: str) -> None:
     p = np.random.default_rng(0).random(50) ** 3
@@ -135,6 +139,7 @@ def sized(
     )  # fmt: skip
 
 
+@pytest.mark.checked
 def test_a_circuit_has_a_size_by_every_measure() -> None:
     found = {measure: points(sized(errors=(0, 1, 1, 2, 4)), measure)[1].tolist() for measure in MEASURES}
     assert found["units"] == [1, 2, 4]  # no size 0, which has no logarithm, nor that of one error node and no unit
@@ -159,6 +164,7 @@ def test_the_area_over_nodes_is_the_curves_own() -> None:
         assert float(weights @ curve.faithfulness.numpy()) == pytest.approx(curve.area(up_to=end), rel=1e-12)
 
 
+@pytest.mark.checked
 def test_the_area_over_change_by_hand() -> None:
     """Trapezoids: .2 x .05 + .3 x .3 + .4 x .6 + .1 x .85 = .425; to .35 (score .3): (.01 + .15 x .2) / .35."""
     curve = sized()
@@ -186,6 +192,7 @@ def test_a_measure_that_is_not_there_is_said() -> None:
 # Over tasks and seeds.
 
 
+@pytest.mark.checked
 def test_crossed_effects_by_hand() -> None:
     """Rows (tasks) 1 3 and 5 9, and 9 9: means 2, 7, 9 and 5, 7 about 6; squares T 26, S 6, R 2 (rests -0, 0; -1, 1; 1, -1)."""
     found = across(np.array([[1.0, 3.0], [5.0, 9.0], [9.0, 9.0]]))

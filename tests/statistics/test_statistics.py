@@ -46,6 +46,7 @@ def test_a_resample_has_as_many_clusters_of_each_stratum_as_there_are() -> None:
     assert set(np.unique(drawn.counts)) == {0, 1, 2}
 
 
+@pytest.mark.checked
 def test_leaving_a_cluster_out_lets_the_others_of_its_stratum_count_for_it() -> None:
     groups = Groups(np.array([0, 0, 1, 2, 3]), np.array([0, 0, 0, 1, 1]))
     sums = groups.sums(np.array([[1.0], [2.0], [4.0], [8.0], [16.0]]))
@@ -102,6 +103,7 @@ def _scipys(tops: np.ndarray, bottoms: np.ndarray, confidence: float, seed: int)
     return found.low, found.high
 
 
+@pytest.mark.checked
 def test_the_interval_is_scipys_of_the_same_ratio_at_the_expanded_level() -> None:
     found = curve()
     kept, whole, empty = (x.numpy() for x in (found.circuit[1], found.whole, found.empty))
@@ -110,6 +112,7 @@ def test_the_interval_is_scipys_of_the_same_ratio_at_the_expanded_level() -> Non
     assert (ours.low[1], ours.high[1]) == pytest.approx(theirs, rel=1e-12)
 
 
+@pytest.mark.checked
 def test_clusters_of_one_size_have_scipys_interval_of_their_sums() -> None:
     """A cluster is one draw: its prompts' sums are what scipy is given."""
     found = curve(prompts=60)
@@ -228,6 +231,7 @@ def test_a_denominator_that_vanishes_in_a_resample_leaves_no_bound() -> None:
 # Bands, levels, tests that invert the interval.
 
 
+@pytest.mark.checked
 def test_the_band_holds_the_intervals_and_of_one_quantity_is_about_its_own() -> None:
     found = estimates(curve(sizes=(0, 3, 5, 10)), draw(independent(30), 2000, seed=0))["faithfulness"]
     pointwise, simultaneous = interval(found), band(found)
@@ -251,6 +255,7 @@ def test_the_band_of_independent_quantities_is_sidaks() -> None:
     assert band(found).high == pytest.approx(norm.ppf(1 - (1 - 0.95**0.1) / 2), rel=0.02)
 
 
+@pytest.mark.checked
 def test_the_tail_is_the_level_whose_interval_ends_there() -> None:
     found = estimates(curve(), draw(independent(30), 4000, seed=0))["faithfulness"]
     for level in (0.02, 0.1, 0.4):
@@ -260,6 +265,7 @@ def test_the_tail_is_the_level_whose_interval_ends_there() -> None:
         )  # steps of 1 / 4000, and the quantile's interpolation
 
 
+@pytest.mark.checked
 def test_the_minimum_detectable_difference_is_the_textbooks() -> None:
     """With very many clusters, (1.96 + .84) standard errors; a one-sample t of 16 clusters: 2.131 + .866 (tables)."""
     rng = np.random.default_rng(0)
@@ -269,6 +275,7 @@ def test_the_minimum_detectable_difference_is_the_textbooks() -> None:
         assert minimum_detectable(found)[0] == pytest.approx(factor * error, rel=1e-3)
 
 
+@pytest.mark.checked
 def test_resamples_that_never_reach_a_level_are_counted_not_dropped() -> None:
     """Two prompts, of which one alone is faithful: the level is reached in the resamples without the other."""
     found = Curve(

@@ -80,6 +80,7 @@ def told(table: pd.DataFrame, score: str = "faithfulness", measure: str = "nodes
     return row
 
 
+@pytest.mark.checked
 def test_the_basis_that_needs_less_is_better_by_both_scores_and_every_measure() -> None:
     table = verdicts(finished({("t", "mlp_neurons"): curve(0.8, seed=1), ("t", "mlp_outputs"): curve(0.4, seed=2)}))
     assert list(table.columns) == COLUMNS

@@ -117,6 +117,7 @@ def test_nothing_depends_on_batches_padding_or_the_other_sizes(llama: Any) -> No
     torch.testing.assert_close(change(pairs.take([1]), sizes=(1, 3, 9)), at_once[:, 1:2], rtol=1e-12, atol=0)
 
 
+@pytest.mark.checked
 def test_two_units_by_hand(llama: Any) -> None:
     """At one position two units of 3 and 4 along orthogonal directions: the first is 3 / 5 of what both change."""
     pairs = toys.pairs(1)
@@ -138,6 +139,7 @@ def test_two_units_by_hand(llama: Any) -> None:
     assert change[:, 0].tolist() == pytest.approx([0, 0.6, 1])
 
 
+@pytest.mark.checked
 @pytest.mark.parametrize(
     "dictionary",
     [Coordinates(5, torch.float64), Affine(lambda y: y, torch.randn(7, 5).double(), torch.randn(5).double())],

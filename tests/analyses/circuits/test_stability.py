@@ -147,6 +147,7 @@ def all_nodes(scores: NodeScores, sizes: tuple[int, ...], rank_by: Any = "absolu
     return Choice(torch.ones(len(scores.index), dtype=torch.bool), sizes, rank_by)
 
 
+@pytest.mark.checked
 def test_two_prompts_resampled_by_hand() -> None:
     """Scores (3, 0, 1) and (0, 2, 1). Drawn twice, the first ranks 0 2 1, the second 1 2 0; each once gives (1.5, 1, 1),
     which is the whole's: 0 1 2, the tie to the earlier node."""
@@ -284,6 +285,7 @@ def fresh(a_study: Callable[..., Study], tiny: Any, tmp_path_factory: pytest.Tem
     return compare(a_study(), tmp_path_factory.mktemp("stability") / "out", model=tiny)
 
 
+@pytest.mark.checked
 def test_a_row_per_comparison_and_size_in_their_columns(fresh: nvs.Result, sae_folder: Path) -> None:
     rows = fresh.stability
     assert list(rows) == stability.COLUMNS
@@ -303,6 +305,7 @@ def test_a_row_per_comparison_and_size_in_their_columns(fresh: nvs.Result, sae_f
     assert set(rows["key"]) == {fresh.study.key}
 
 
+@pytest.mark.checked
 def test_circuits_are_the_top_nodes_by_name(fresh: nvs.Result) -> None:
     nodes = pd.read_csv(fresh.folder / "circuits.csv")
     assert set(nodes["method"]) == {"relp", "delta"}
@@ -317,6 +320,7 @@ def test_circuits_are_the_top_nodes_by_name(fresh: nvs.Result) -> None:
         assert one["core"].iloc[0] == (rows["kept"].iloc[0] >= 0.95)
 
 
+@pytest.mark.checked
 def test_methods_are_compared_by_their_stored_scores(fresh: nvs.Result) -> None:
     one, other = (set(fresh.scores(basis="mlp_neurons", method=m).top(5).names) for m in ("relp", "delta"))
     row = fresh.stability.query(

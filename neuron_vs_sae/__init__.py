@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from neuron_vs_sae.running.checks import check
     from neuron_vs_sae.running.comparison import compare
     from neuron_vs_sae.running.machine import Machine
+    from neuron_vs_sae.running.runner import compute
     from neuron_vs_sae.studies.chance import null_band
     from neuron_vs_sae.studies.result import Result, load
     from neuron_vs_sae.studies.study import Study
@@ -56,6 +57,7 @@ _HOME = {
     "bits": "core.nodes",
     "check": "running.checks",
     "compare": "running.comparison",
+    "compute": "running.runner",
     "evaluate": "analyses.circuits.evaluation",
     "load": "studies.result",
     "load_model": "models.loading",
@@ -99,6 +101,7 @@ __all__ = [
     "bits",
     "check",
     "compare",
+    "compute",
     "evaluate",
     "load",
     "load_model",

@@ -17,14 +17,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from neuron_vs_sae.analyses.circuits.evaluation import evaluate
+    from neuron_vs_sae.analyses.circuits.evaluation import evaluate, evaluate_metrics
+    from neuron_vs_sae.analyses.circuits.options import EvaluationOptions
     from neuron_vs_sae.catalog import ablation, attribution, bases, metrics, tasks
     from neuron_vs_sae.catalog.dictionaries.streaming import Shelf
     from neuron_vs_sae.core.basis import Basis, Dictionary, Features, Site
     from neuron_vs_sae.core.curve import Curve
     from neuron_vs_sae.core.errors import FolderError, InputError, NothingToExplainError
-    from neuron_vs_sae.core.nodes import Circuit, NodeIndex, NodeScores, bits, log_sizes, mib_sizes
+    from neuron_vs_sae.core.nodes import Circuit, NodeIndex, NodeScores
     from neuron_vs_sae.core.pairs import PromptPairs
+    from neuron_vs_sae.core.sizes import bits, log_sizes, mib_sizes
     from neuron_vs_sae.models.loading import load_model, prepare
     from neuron_vs_sae.report import plots, tables
     from neuron_vs_sae.running.checks import check
@@ -40,6 +42,7 @@ _HOME = {
     "Circuit": "core.nodes",
     "Curve": "core.curve",
     "Dictionary": "core.basis",
+    "EvaluationOptions": "analyses.circuits.options",
     "Features": "core.basis",
     "FolderError": "core.errors",
     "InputError": "core.errors",
@@ -53,14 +56,15 @@ _HOME = {
     "Site": "core.basis",
     "Study": "studies.study",
     "across_tasks": "studies.verdict",
-    "bits": "core.nodes",
+    "bits": "core.sizes",
     "check": "running.checks",
     "compare": "running.comparison",
     "evaluate": "analyses.circuits.evaluation",
+    "evaluate_metrics": "analyses.circuits.evaluation",
     "load": "studies.result",
     "load_model": "models.loading",
-    "log_sizes": "core.nodes",
-    "mib_sizes": "core.nodes",
+    "log_sizes": "core.sizes",
+    "mib_sizes": "core.sizes",
     "null_band": "studies.chance",
     "prepare": "models.loading",
     "verdicts": "studies.verdict",
@@ -80,6 +84,7 @@ __all__ = [
     "Circuit",
     "Curve",
     "Dictionary",
+    "EvaluationOptions",
     "Features",
     "FolderError",
     "InputError",
@@ -100,6 +105,7 @@ __all__ = [
     "check",
     "compare",
     "evaluate",
+    "evaluate_metrics",
     "load",
     "load_model",
     "log_sizes",

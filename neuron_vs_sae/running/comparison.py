@@ -14,8 +14,9 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from neuron_vs_sae.analyses.circuits import stability
-from neuron_vs_sae.analyses.circuits.evaluation import engine_for, evaluate, roles
+from neuron_vs_sae.analyses.circuits.evaluation import engine_for, evaluate
 from neuron_vs_sae.analyses.circuits.folds import Choice, Folds, folds_of
+from neuron_vs_sae.analyses.circuits.roles import candidates
 from neuron_vs_sae.catalog.dictionaries.diagnosis import reconstruction
 from neuron_vs_sae.core import files
 from neuron_vs_sae.core.basis import apart, together
@@ -24,6 +25,7 @@ from neuron_vs_sae.core.curve import Curve
 from neuron_vs_sae.core.errors import InputError, NothingToExplainError
 from neuron_vs_sae.core.lookup import bound
 from neuron_vs_sae.core.nodes import NodeIndex, NodeScores
+from neuron_vs_sae.core.sizes import size_grid
 from neuron_vs_sae.execution.cache import sharing
 from neuron_vs_sae.models.loading import prepare
 from neuron_vs_sae.models.presets import same_model
@@ -32,7 +34,7 @@ from neuron_vs_sae.report.paper_figures import write_curves_pdf
 from neuron_vs_sae.report.plots import write_curves_html
 from neuron_vs_sae.report.tables import write_tables
 from neuron_vs_sae.running.machine import Machine
-from neuron_vs_sae.running.planning import Cell, Task, draw_groups, load_model_for, load_tasks, plan, sizes_of
+from neuron_vs_sae.running.planning import Cell, Task, draw_groups, load_model_for, load_tasks, options_for, plan
 from neuron_vs_sae.running.provenance import check_the_same_commits, identify, provenance, resumable
 from neuron_vs_sae.studies import result
 from neuron_vs_sae.studies.evidence import evidence
@@ -195,7 +197,7 @@ def _keep(study: Study, file: Path, cell: Cell, scores: NodeScores, groups: Fold
         circuits.append(nodes.assign(**names))
     files.write_json(file.with_name(cell.file + _STABILITY), rows)
     files.write_table(file.with_name(cell.file + _CIRCUITS), _below(circuits))
-    files.write_tensors(file, {cell.label: scores.values}, {"index": json.dumps({cell.label: _described(study, cell)})})
+    files.write_tensors(file, {cell.label: scores.stored}, {"index": json.dumps({cell.label: _described(study, cell)})})
 
 
 def _below(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
@@ -206,9 +208,9 @@ def _below(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
 
 def _choice(study: Study, cell: Cell, errors: ErrorPolicy) -> Choice:
     """How the cell's circuits are chosen under an error policy, and at which sizes their stability is told."""
-    among, _ = roles(cell.basis, _index(study, cell), errors, (None,) * len(cell.basis.sites))
+    among = candidates(cell.basis, _index(study, cell), errors)
     total = int(among.sum())
-    sizes = stability.sizes_told(sizes_of(study, total, cell.basis_text), total)
+    sizes = stability.sizes_told(size_grid(study.sizes, total, total, cell.basis_text).ranked, total)
     return Choice(among, sizes, study.rank_by)
 
 
@@ -226,22 +228,15 @@ def _curves(
 ) -> Iterator[tuple[str, str, Curve]]:
     for ablation in study.ablation:
         for errors in study.errors:
-            source = cell.task.discovery if study.mean_source == "discovery" else None
+            options = options_for(study, cell.task, ablation, errors)
             curve = evaluate(
                 model,
                 cell.basis,
                 scores,
                 cell.task.evaluation,
-                sizes=lambda total: sizes_of(study, total, cell.basis_text),
-                metric=study.metric,
-                ablation=ablation,
-                errors=errors,
-                rank_by=study.rank_by,
-                source=source,
-                seed=cell.task.seed,
+                options,
                 batch_size=machine.batch_size,
                 engine=machine.engine,
-                measure_change=True,
             )
             try:
                 _ = curve.denominator  # found out now, not when all the others have run
@@ -329,7 +324,8 @@ def _between_cells(study: Study, unfinished: Path, cells: list[Cell]) -> Iterato
 
 
 def _stored(study: Study, unfinished: Path, cell: Cell) -> NodeScores:
-    return NodeScores(_index(study, cell), files.read_tensors(unfinished / f"{cell.file}.safetensors")[cell.label])
+    stored = files.read_tensors(unfinished / f"{cell.file}.safetensors")[cell.label]
+    return NodeScores.from_stored(_index(study, cell), stored)
 
 
 def _prompts(study: Study, tasks: list[Task]) -> pd.DataFrame:

@@ -7,23 +7,25 @@ in the fast engine and does not in the exact one; sizes between are interpolated
 
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import replace
 from math import log1p
 from typing import Any
 
 import numpy as np
 import torch
 
-from neuron_vs_sae.analyses.circuits.evaluation import evaluate, roles
+from neuron_vs_sae.analyses.circuits.evaluation import evaluate
+from neuron_vs_sae.analyses.circuits.roles import candidates
 from neuron_vs_sae.core.basis import apart, together
 from neuron_vs_sae.core.curve import Curve
 from neuron_vs_sae.core.lookup import bound, find, parse
 from neuron_vs_sae.core.nodes import NodeScores
+from neuron_vs_sae.core.sizes import size_grid
 from neuron_vs_sae.execution.cache import sharing
 from neuron_vs_sae.execution.splice import run
 from neuron_vs_sae.running.comparison import curve_labels
 from neuron_vs_sae.running.machine import Machine
-from neuron_vs_sae.running.planning import Cell, Task, draw_groups, sizes_of
+from neuron_vs_sae.running.planning import Cell, Task, draw_groups, options_for
 from neuron_vs_sae.studies.rows import to_rows
 from neuron_vs_sae.studies.study import Study
 from neuron_vs_sae.studies.summary import summarise
@@ -106,21 +108,24 @@ class _Timed:
         key = ("curve", ablation, errors, ranking)
         if key not in self.known:
             held_out, study = cell.task.evaluation, self.study
-            positions = None if study.positions == "pooled" else held_out.positions
             scores = self.rankings.get(ranking)
             if scores is None:
                 scores = find("attribution", "random")(self.model, cell.basis, held_out, positions=study.positions)
-            index = cell.basis.index(positions)
-            total = int(roles(cell.basis, index, errors, (None,) * len(cell.basis.sites))[0].sum())
-            sizes = sizes_of(study, total, cell.basis_text)
-            judge = partial(
-                evaluate, self.model, cell.basis, scores, held_out, metric=study.metric, ablation=ablation, errors=errors,
-                rank_by=study.rank_by, source=cell.task.discovery if study.mean_source == "discovery" else None,
-                seed=cell.task.seed, batch_size=self.machine.batch_size, engine=self.machine.engine, measure_change=True,
-            )  # fmt: skip
+            among = candidates(cell.basis, scores.index, errors)
+            n_scored = len(scores.order(among=among))
+            sizes = size_grid(study.sizes, int(among.sum()), n_scored, cell.basis_text).ranked
+            options = options_for(study, cell.task, ablation, errors)
+
+            def judge(asked: Sequence[int]) -> Curve:
+                exactly = replace(options, sizes=lambda _: asked)
+                return evaluate(
+                    self.model, cell.basis, scores, held_out, exactly, batch_size=self.machine.batch_size,
+                    engine=self.machine.engine,
+                )  # fmt: skip
+
             probes = sorted({0, sizes[len(sizes) // 4], sizes[len(sizes) // 2], sizes[3 * len(sizes) // 4], sizes[-1]})
-            curve = judge(sizes=probes)  # and everything is warm
-            measured = {k: _seconds(lambda k=k: judge(sizes=[k])) for k in probes}
+            curve = judge(probes)  # and everything is warm
+            measured = {k: _seconds(lambda k=k: judge([k])) for k in probes}
             written = _seconds(lambda: self._write(cell, ablation, errors, curve))
             self.known[key] = curve_seconds(sizes, measured) + written * len(sizes) / len(probes)
         return self.known[key]

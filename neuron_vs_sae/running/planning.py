@@ -5,14 +5,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from neuron_vs_sae.analyses.circuits.evaluation import roles
+from neuron_vs_sae.analyses.circuits.options import EvaluationOptions
+from neuron_vs_sae.analyses.circuits.roles import n_candidates
 from neuron_vs_sae.catalog.dictionaries.streaming import Shelf
 from neuron_vs_sae.core.basis import Basis
 from neuron_vs_sae.core.building import check_bos, check_positions, layouts
+from neuron_vs_sae.core.conventions import ErrorPolicy
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.core.lookup import bound, takes
-from neuron_vs_sae.core.nodes import log_sizes, mib_sizes
 from neuron_vs_sae.core.pairs import PromptPairs
+from neuron_vs_sae.core.sizes import size_grid
 from neuron_vs_sae.models.loading import load_model
 from neuron_vs_sae.running.machine import Machine
 from neuron_vs_sae.statistics.resampling import Groups, groups_of
@@ -146,10 +148,9 @@ def plan(study: Study, model: Any, tasks: list[Task], machine: Machine) -> Itera
                 built[key] = bound("bases", text, prompts=task.discovery, **given)(model)
             basis = built[key]
             positions = None if study.positions == "pooled" else task.evaluation.positions
-            index = basis.index(positions)
             for errors in study.errors:
-                total = int(roles(basis, index, errors, (None,) * len(basis.sites))[0].sum())
-                sizes_of(study, total, text)
+                total = n_candidates(basis, positions, errors)
+                size_grid(study.sizes, total, total, text)
             for method in study.method:
                 bound("attribution", method, seed=task.seed)
                 yield Cell(task, text, basis, method)
@@ -184,16 +185,15 @@ def _check_prompts(study: Study, task: Task, model: Any) -> None:
         )
 
 
-def sizes_of(study: Study, total: int, basis: str) -> tuple[int, ...]:
-    """The study's sizes for a basis of `total` nodes. Raises `InputError` for one beyond them."""
-    sizes: set[int] = set()
-    for size in study.sizes:
-        grids = {"all": (total,), "log": log_sizes(total), "mib": mib_sizes(total)}
-        chosen = grids[size] if size in grids else (int(size),)
-        if max(chosen) > total:
-            raise InputError(
-                f"a circuit of {max(chosen)} nodes is asked for (--sizes), and basis {basis!r} has {total}: ask for at "
-                f"most {total}, or 'all'"
-            )
-        sizes.update(chosen)
-    return tuple(sorted(sizes))
+def options_for(study: Study, task: Task, ablation: str, errors: ErrorPolicy) -> EvaluationOptions:
+    """How the task's circuits are judged under one ablation and error policy."""
+    return EvaluationOptions(
+        sizes=study.sizes,
+        metrics=(study.metric,),
+        ablation=ablation,
+        errors=errors,
+        rank_by=study.rank_by,
+        source=task.discovery if study.mean_source == "discovery" else None,
+        seed=task.seed,
+        measure_change=True,
+    )

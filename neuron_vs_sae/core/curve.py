@@ -111,7 +111,9 @@ class Curve:
         above = [] if faithfulness is None else [self.faithfulness - faithfulness]
         return above + ([] if completeness is None else [completeness - self.completeness])
 
-    def _at(self, beyond: list[Float[Tensor, " sizes"]], stable: bool, sizes: Sequence[int] | Sequence[float]) -> float | None:
+    def _at(
+        self, beyond: list[Float[Tensor, " sizes"]], stable: bool, sizes: Sequence[int] | Sequence[float]
+    ) -> float | None:
         """The point of `sizes` (or another count that grows with them) at which none of `beyond` is negative any more."""
         start = int(np.searchsorted(self.sizes, 1))  # a circuit of no node is none, and has no logarithm
         margins = torch.stack(beyond).double().cpu()[:, start:] if beyond else torch.zeros(1, len(self.sizes) - start)

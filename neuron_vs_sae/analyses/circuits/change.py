@@ -1,7 +1,6 @@
 """How much a circuit's removal changes: the norm of what its nodes write beyond their reference values."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -35,7 +34,7 @@ def changes(
     nodes `error - reference`, out of what their site writes. That vector's L2 norm over all sites and real positions, divided
     by the same norm for all nodes of `order`: 0 for no node, 1 for all. Parts may cancel, so it can pass 1 on the way, and fall.
     It is 0 where there is nothing to take out. Norms are of the sites' own spaces: of another kind of site, it is a share of
-    another whole. Constants that an ablation takes out (`splice.Reference`) are taken out with the first node.
+    another whole. Constants that an ablation takes out (`splice.Reference`) are no nodes, and no part of either norm.
 
     `sizes` grow; `ablate(basis, prompts per pass)` gives the reference values. Cost: as many prompts' clean pass, encoding and
     ablation values, and each node decoded once, however many sizes there are.
@@ -44,7 +43,6 @@ def changes(
     rows_per_pass = max(1, min(batch_size, _VALUES // per_prompt))
     reference = ablate(basis, rows_per_pass)
     steps = _steps(index, order, sizes)
-    first = sum(size < 1 for size in sizes)
     columns = []
     for rows in torch.arange(len(pairs)).split(rows_per_pass):
         batch = pairs.batch(rows)
@@ -54,24 +52,11 @@ def changes(
         for s, (site, dictionary) in enumerate(zip(basis.sites, basis.dictionaries, strict=True)):
             units, error = split(dictionary, site.view(activations[site.reads]), site.view(activations[site.writes]))
             units, error = units - values.features.units[s], error - values.features.errors[s]
-            constant = values.constants[s]
-            after = 0.0 if constant is None else float(constant[1].double().square().sum())
-            taken = _Constants(values.offsets[s], after, first)
             real = batch.real.to(units.device)
-            squares += _squares(dictionary, units, error, taken, real, steps[s], index.positions is None).cpu()
+            squares += _squares(dictionary, units, error, real, steps[s], index.positions is None).cpu()
         norms = squares.sqrt()
         columns.append(torch.where(norms[-1] > 0, norms[:-1] / norms[-1], 0.0))
     return torch.cat(columns, 1)
-
-
-@dataclass(frozen=True, eq=False)
-class _Constants:
-    """What an ablation takes out of a site beside its nodes: a vector at the site, the squared norm of one after it, and the step
-    at which that is, the first that has a node."""
-
-    offset: Float[Tensor, " d"] | None
-    square_after: float
-    step: int
 
 
 Step = list[tuple[int, Int[Tensor, " _"], bool]]
@@ -88,25 +73,20 @@ def _squares(
     dictionary: Dictionary,
     units: Float[Tensor, "batch pos width"],
     error: Float[Tensor, "batch pos d"],
-    taken: _Constants,
     real: Bool[Tensor, "batch pos"],
     steps: list[Step],
     pooled: bool,
 ) -> Float[Tensor, "steps batch"]:
     """The squared norm of what one site's nodes change, after every step; summed over real positions."""
     at_site = torch.zeros_like(error)
-    after = 0.0
     by_step = []
-    for i, step in enumerate(steps):
-        if i == taken.step:
-            after = taken.square_after
-            at_site += 0.0 if taken.offset is None else taken.offset
+    for step in steps:
         for block, chosen, has_error in step:
             where = slice(None) if pooled else slice(block, block + 1)
             chosen = chosen.to(units.device)
             at_site[:, where] += dictionary.written(units[:, where][..., chosen], chosen)
             if has_error:
                 at_site[:, where] += error[:, where]
-        squares = at_site.double().square().sum(-1) + after
+        squares = at_site.double().square().sum(-1)
         by_step.append((squares * real).sum(1))
     return torch.stack(by_step)

@@ -126,20 +126,19 @@ def _check_index(basis: Basis, index: NodeIndex, pairs: PromptPairs) -> None:
 
 
 def _runs(order: Int[Tensor, " nodes"], grid: SizeGrid) -> list[Run]:
-    """All nodes ablated, all kept, and then every size's circuit and every size's complement.
-
-    A constant that the ablation takes out belongs to every circuit of at least one node, and so to no complement of one.
-    """
+    """All nodes ablated, all kept, and then every size's circuit and every size's complement."""
     sizes = (*grid.ranked, *grid.tied)
-    empty, everything = Run(False, order[:0], constants=False), Run(True, order[:0])
-    circuits = [_run(False, order, k, constants=k > 0) for k in sizes]
-    return [empty, everything, *circuits, *(_run(True, order, k, constants=k == 0) for k in sizes)]
+    circuits, complements = ([_run(full, order, k) for k in sizes] for full in (False, True))
+    return [_run(False, order, 0), _run(True, order, 0), *circuits, *complements]
 
 
-def _run(full: bool, order: Int[Tensor, " nodes"], k: int, *, constants: bool) -> Run:
-    """The run that keeps (`full`: ablates) the first k nodes, told from the base that it is nearer to."""
-    near = 2 * k <= len(order)
-    return Run(full, order[:k], constants) if near else Run(not full, order[k:], constants)
+def _run(full: bool, order: Int[Tensor, " nodes"], k: int) -> Run:
+    """The run that keeps (`full`: ablates) the first k nodes, told from the base that it is nearer to.
+
+    Any run that keeps a node keeps the constants that the ablation takes out.
+    """
+    constants = k < len(order) if full else k > 0
+    return Run(full, order[:k], constants) if 2 * k <= len(order) else Run(not full, order[k:], constants)
 
 
 def _curve(

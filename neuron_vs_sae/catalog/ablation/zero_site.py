@@ -19,9 +19,9 @@ def zero_site(
     """Units and errors at 0, and no constants: everything ablated writes exactly 0, everything kept is the model.
 
     What a basis passes on when its units and errors are 0 is a constant: an SAE's decoder bias, and what the model adds after the
-    site (`b_out` after `mlp.hook_post`, `b_O` after `attn.hook_z`). It is no node, is the same on every prompt and scores 0. In
-    every basis it belongs to every circuit of at least one node, at no size: it is ablated in the empty run and in the complements
-    of those circuits, and kept elsewhere.
+    site (`b_out` after `mlp.hook_post`, `b_O` after `attn.hook_z`). It is no node, and the same on
+    every prompt. In every basis any run that keeps a node keeps it, so only the run that keeps none is without: a circuit of one
+    node has all constants, and what completeness falls to is what the constants do alone.
     """
     del source, seed, batch_size
     nothing = zeros(model, basis, pairs)

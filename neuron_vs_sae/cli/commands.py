@@ -270,7 +270,7 @@ def _show(found: Any) -> None:
         (_sizes_by_task if several else _one_task)(table, rows, names)
         _out.print(table)
     _out.print(
-        "nodes for 80 %: the smallest size run whose faithfulness is at least 0.8; lower is sparser, - is not reached. A node is a unit "
+        "nodes for 80 %: the size at which faithfulness first reaches 0.8; lower is sparser, - is not reached. A node is a unit "
         "at a position, or what a dictionary misses there (an error node); *: half of them or more are error nodes."
         if several
         else "nodes for 80 %: nodes that reach a faithfulness of 0.8. Areas are means over log size: F of faithfulness, higher is "
@@ -292,6 +292,8 @@ def _sizes_by_task(table: Table, rows: Any, names: dict[str, str]) -> None:
     """Nodes for 80 % under one method: a row per basis, a column per task."""
     from pandas import isna
 
+    from neuron_vs_sae.report.tables import number
+
     tasks = list(dict.fromkeys(rows["task"]))
     table.add_column("nodes for 80 %", no_wrap=True)
     for task in tasks:
@@ -299,7 +301,7 @@ def _sizes_by_task(table: Table, rows: Any, names: dict[str, str]) -> None:
     for basis, theirs in rows.groupby("basis", sort=False):
         found = zip(theirs["task"], theirs["size_at_level"], theirs["error_nodes_at_level"], strict=True)
         sizes = {
-            task: f"{size}{'*' if 2 * errors >= size > 0 else ''}" for task, size, errors in found if not isna(size)
+            task: f"{number(size)}{'*' if 2 * errors >= size > 0 else ''}" for task, size, errors in found if not isna(size)
         }
         table.add_row(names[basis], *(sizes.get(task, "-") for task in tasks))
 

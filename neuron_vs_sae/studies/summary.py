@@ -11,7 +11,7 @@ from neuron_vs_sae.studies.study import Study
 
 SUMMARY = [
     "model", "task", "basis", "site", "method", "ablation", "errors", "positions", "rank_by", "metric", "n_discovery",
-    "n_eval", "size", "n_units", "n_error_nodes", "values", "n_scored", "n_total", "fraction", "bits", "f_model", "f_empty", "f_circuit",
+    "n_eval", "size", "n_units", "n_error_nodes", "n_total", "fraction", "bits", "f_model", "f_empty", "f_circuit",
     "f_complement", "faithfulness", "completeness", "faithfulness_low", "faithfulness_high", "completeness_low",
     "completeness_high", "seed",
 ]  # fmt: skip

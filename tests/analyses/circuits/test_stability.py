@@ -259,7 +259,11 @@ def test_a_resample_whose_ranking_ends_early_has_a_smaller_circuit() -> None:
     scores = scores_of([[3, 2, 0, 0], [0, 0, 1, 0]], groups)
     found = resample(scores, groups, all_nodes(scores, (1, 3)), seed=0)
     assert found.nodes.tolist() == [0, 1, 2]
-    assert {tuple(pair) for pair in zip(found.common[:, 1], found.lengths[:, 1], strict=True)} == {(3, 3), (2, 2), (1, 1)}
+    assert {tuple(pair) for pair in zip(found.common[:, 1], found.lengths[:, 1], strict=True)} == {
+        (3, 3),
+        (2, 2),
+        (1, 1),
+    }
     rows = rows_within(scores, groups, all_nodes(scores, (3,)))
     share = found.common[:, 1].mean() / 3
     assert rows.loc[3, "mean"] == pytest.approx(share)

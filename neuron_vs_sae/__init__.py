@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 from neuron_vs_sae.core.lazy import lazily
 
 if TYPE_CHECKING:
-    from neuron_vs_sae.analyses.circuits.evaluation import evaluate as evaluate
+    from neuron_vs_sae.analyses.circuits.evaluation import evaluate as evaluate, evaluate_metrics as evaluate_metrics
+    from neuron_vs_sae.analyses.circuits.options import EvaluationOptions as EvaluationOptions
     from neuron_vs_sae.catalog import (
         ablation as ablation,
         attribution as attribution,
@@ -38,15 +39,9 @@ if TYPE_CHECKING:
         InputError as InputError,
         NothingToExplainError as NothingToExplainError,
     )
-    from neuron_vs_sae.core.nodes import (
-        Circuit as Circuit,
-        NodeIndex as NodeIndex,
-        NodeScores as NodeScores,
-        bits as bits,
-        log_sizes as log_sizes,
-        mib_sizes as mib_sizes,
-    )
+    from neuron_vs_sae.core.nodes import Circuit as Circuit, NodeIndex as NodeIndex, NodeScores as NodeScores
     from neuron_vs_sae.core.pairs import PromptPairs as PromptPairs
+    from neuron_vs_sae.core.sizes import bits as bits, log_sizes as log_sizes, mib_sizes as mib_sizes
     from neuron_vs_sae.models.loading import load_model as load_model, prepare as prepare
     from neuron_vs_sae.report import plots as plots, tables as tables
     from neuron_vs_sae.running.checks import check as check
@@ -55,6 +50,7 @@ if TYPE_CHECKING:
     from neuron_vs_sae.running.runner import compute as compute
     from neuron_vs_sae.studies.chance import null_band as null_band
     from neuron_vs_sae.studies.result import Result as Result, load as load
+    from neuron_vs_sae.studies.robustness import robustness as robustness
     from neuron_vs_sae.studies.study import Study as Study
     from neuron_vs_sae.studies.verdict import across_tasks as across_tasks, verdicts as verdicts
 
@@ -64,6 +60,7 @@ _HOMES = {
     "Columns": "catalog.rows.columns",
     "Curve": "core.curve",
     "Dictionary": "core.dictionary",
+    "EvaluationOptions": "analyses.circuits.options",
     "Features": "core.basis",
     "FolderError": "core.errors",
     "InputError": "core.errors",
@@ -81,20 +78,22 @@ _HOMES = {
     "across_tasks": "studies.verdict",
     "attribution": "catalog.attribution",
     "bases": "catalog.bases",
-    "bits": "core.nodes",
+    "bits": "core.sizes",
     "check": "running.checks",
     "compare": "running.comparison",
     "compute": "running.runner",
     "evaluate": "analyses.circuits.evaluation",
+    "evaluate_metrics": "analyses.circuits.evaluation",
     "load": "studies.result",
     "load_model": "models.loading",
-    "log_sizes": "core.nodes",
+    "log_sizes": "core.sizes",
     "metrics": "catalog.metrics",
-    "mib_sizes": "core.nodes",
+    "mib_sizes": "core.sizes",
     "null_band": "studies.chance",
     "pairs": "core.building",
     "plots": "report.plots",
     "prepare": "models.loading",
+    "robustness": "studies.robustness",
     "tables": "report.tables",
     "tasks": "catalog.tasks",
     "verdicts": "studies.verdict",
@@ -106,6 +105,7 @@ __all__ = [
     "Columns",
     "Curve",
     "Dictionary",
+    "EvaluationOptions",
     "Features",
     "FolderError",
     "InputError",
@@ -128,6 +128,7 @@ __all__ = [
     "compare",
     "compute",
     "evaluate",
+    "evaluate_metrics",
     "load",
     "load_model",
     "log_sizes",
@@ -137,6 +138,7 @@ __all__ = [
     "pairs",
     "plots",
     "prepare",
+    "robustness",
     "tables",
     "tasks",
     "verdicts",

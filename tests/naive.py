@@ -463,9 +463,11 @@ def unpooled(circuit: Iterable[Node], n_pos: int) -> set[Node]:
 
 
 class Ablated(NamedTuple):
-    """What one site's ablated nodes write; `bias` (hook, vector) is taken away where the error is ablated."""
+    """What one site's ablated nodes write. A run that keeps no node also loses what is no node: `of_zero`, what the site writes for
+    units at 0, and `bias` (hook, vector), what the layer adds after it."""
 
     value: Features
+    of_zero: Tensor | None = None
     bias: tuple[str, Tensor] | None = None
 
 
@@ -485,9 +487,8 @@ def ablation_values(
 
     def value(i: int, s: int, own: Features) -> Ablated:
         zero = each(torch.zeros_like, own)
-        if kind == "zero_site":  # decode(0) belongs to the error: without units and error nothing is left
-            of_zero = sites[s].decode(zero.units).detach()
-            return Ablated(Features(zero.units, -of_zero), bias_of(model, sites[s]))
+        if kind == "zero_site":
+            return Ablated(zero, sites[s].decode(zero.units).detach(), bias_of(model, sites[s]))
         return Ablated(
             {
                 "mean": lambda: means(s),
@@ -509,7 +510,6 @@ def bias_of(model: Any, site: Site) -> tuple[str, Tensor] | None:
         return None
     block = model.blocks[int(before.split(".")[1])]
     bias = (block.mlp.b_out if after == "post" else block.attn.b_O).detach()
-    assert site.error or not bias.any(), "a bias needs an error node to belong to"
     return before.replace(".mlp", ".hook_mlp_out").replace(".attn", ".hook_attn_out"), bias
 
 
@@ -527,18 +527,31 @@ def under_policy(circuit: set[Node], sites: Sites, n_pos: int, errors: str) -> s
     return kept
 
 
+def is_node(site: Site, errors: str) -> bool:
+    """Whether the site's error nodes are nodes that a circuit may hold."""
+    return errors == "nodes" or (errors == "resid_only" and "hook_resid" in site.write)
+
+
 @torch.no_grad()
-def circuit_logits(model: Any, sites: Sites, tokens: Tensor, kept: set[Node], ablated: Sequence[Ablated]) -> Tensor:
-    """Last logits of one run with all but `kept` ablated; what is kept is recomputed as the run goes."""
+def circuit_logits(
+    model: Any, sites: Sites, tokens: Tensor, kept: set[Node], ablated: Sequence[Ablated], bare: bool
+) -> Tensor:
+    """Last logits of one run with all but `kept` ablated; what is kept is recomputed as the run goes. `bare`: it keeps no node."""
     edits, biases = [], []
-    for s, (value, bias) in enumerate(ablated):
+    for s, (value, of_zero, bias) in enumerate(ablated):
         n_pos, width = value.units.shape
         units_kept = [[(s, p, u) in kept for u in range(width)] for p in range(n_pos)]
         error_kept = [[(s, p, "error") in kept] for p in range(n_pos)]
         masks = Features(*(torch.tensor(mask, device=tokens.device) for mask in (units_kept, error_kept)))
-        edits.append(lambda live, masks=masks, value=value: each(torch.where, masks, live, value))
-        if bias is not None:
-            biases.append((bias[0], lambda x, hook, b=bias[1], kept=masks.error: x - b * ~kept))
+        less = of_zero if bare and of_zero is not None else 0.0
+
+        def edit(live: Features, masks: Features = masks, value: Features = value, less: Any = less) -> Features:
+            written = each(torch.where, masks, live, value)
+            return Features(written.units, written.error - less)
+
+        edits.append(edit)
+        if bare and bias is not None:
+            biases.append((bias[0], lambda x, hook, b=bias[1]: x - b))
     return edited_logits(model, sites, tokens, edits, biases)
 
 
@@ -555,7 +568,8 @@ def evaluate(
         results["whole"].append(loss(last_logits(model, pair.clean)).item())
         for name, nodes in (("empty", set()), ("circuit", chosen), ("complement", others)):
             kept = under_policy(nodes, sites, n_pos, errors)
-            results[name].append(loss(circuit_logits(model, sites, pair.clean, kept, values)).item())
+            bare = not any(unit != "error" or is_node(sites[s], errors) for s, _, unit in nodes)
+            results[name].append(loss(circuit_logits(model, sites, pair.clean, kept, values, bare)).item())
     return results
 
 

@@ -1,7 +1,6 @@
 """Values of the corrupt prompts, for the ablations that write them."""
 
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -9,7 +8,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from neuron_vs_sae.core.basis import Basis, Features
-from neuron_vs_sae.core.lookup import find
 from neuron_vs_sae.core.pairs import PromptPairs
 from neuron_vs_sae.execution.splice import Reference, read
 
@@ -23,13 +21,8 @@ def features(model: Any, basis: Basis, pairs: PromptPairs) -> Features:
 
 def reference(basis: Basis, values: Features) -> Reference:
     """Those values, with nothing else removed from the model."""
-    return Reference(values, (None,) * len(basis.sites))
-
-
-def constants(ablation: str, model: Any, basis: Basis) -> tuple[tuple[str, Float[Tensor, " d"]] | None, ...]:
-    """What the ablation of that name takes from the model after each site: its file's `constants`, or nothing."""
-    of_ablation = getattr(import_module(find("ablation", ablation).__module__), "constants", None)
-    return (None,) * len(basis.sites) if of_ablation is None else of_ablation(model, basis)
+    nothing = (None,) * len(basis.sites)
+    return Reference(values, nothing, nothing)
 
 
 def sums(model: Any, basis: Basis, source: PromptPairs, batch_size: int) -> tuple[Features, Float[Tensor, "pos 1"]]:

@@ -93,7 +93,7 @@ def show_circuits(found: Any) -> None:
 
 def _explain(several: bool) -> None:
     OUT.print(
-        "nodes for 80 %: the smallest size run whose faithfulness is at least 0.8; lower is sparser, - is not reached. A node is a unit "
+        "nodes for 80 %: the size at which faithfulness first reaches 0.8; lower is sparser, - is not reached. A node is a unit "
         "at a position, or what a dictionary misses there (an error node); *: half of them or more are error nodes."
         if several
         else "nodes for 80 %: nodes that reach a faithfulness of 0.8. Areas are means over log size: F of faithfulness, higher is "
@@ -105,6 +105,8 @@ def sizes_by_task(table: Table, rows: Any, names: dict[str, str]) -> None:
     """Nodes for 80 % under one method: a row per basis, a column per task."""
     from pandas import isna
 
+    from neuron_vs_sae.report.tables import number
+
     tasks = list(dict.fromkeys(rows["task"]))
     table.add_column("nodes for 80 %", no_wrap=True)
     for task in tasks:
@@ -112,7 +114,9 @@ def sizes_by_task(table: Table, rows: Any, names: dict[str, str]) -> None:
     for basis, of_basis in rows.groupby("basis", sort=False):
         columns = zip(of_basis["task"], of_basis["size_at_level"], of_basis["error_nodes_at_level"], strict=True)
         sizes = {
-            task: f"{size}{'*' if 2 * errors >= size > 0 else ''}" for task, size, errors in columns if not isna(size)
+            task: f"{number(size)}{'*' if 2 * errors >= size > 0 else ''}"
+            for task, size, errors in columns
+            if not isna(size)
         }
         table.add_row(names[basis], *(sizes.get(task, "-") for task in tasks))
 

@@ -138,6 +138,7 @@ class Basis:
             widths=tuple(d.width for d in self.dictionaries),
             positions=positions,
             basis=f"{self.name} {hashlib.sha256(made_of.encode()).hexdigest()[:12]}",
+            lossless=tuple(d.lossless for d in self.dictionaries),
         )
 
     def features(self, activations: Mapping[str, Float[Tensor, "batch pos ..."]]) -> Features:

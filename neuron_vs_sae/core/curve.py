@@ -1,5 +1,6 @@
 """A curve: the metric per size and per prompt, for circuit and complement. Everything else is derived from it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,17 +9,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neuron_vs_sae.core.errors import InputError, NothingToExplainError
-from neuron_vs_sae.core.nodes import MIB_FRACTIONS, bits, mib_sizes
+from neuron_vs_sae.core.sizes import MIB_FRACTIONS, bits, mib_sizes
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
     """F(M), F(empty), F(C) and F(complement) per prompt, at growing sizes of one ranking.
 
-    `circuit[i]` keeps the best `sizes[i]` nodes and ablates the rest; `complement[i]` ablates those and keeps the rest.
-    `n_total` is the number of nodes that a circuit could have; `n_error_nodes[i]` of `sizes[i]` are error nodes.
-    `change[i]` is how much removing that circuit changes, of what removing all nodes does (`change.py`); a curve made by hand
-    may go without.
+    `circuit[i]` keeps the best `sizes[i]` nodes and ablates the rest; `complement[i]` ablates those and keeps the rest. Sizes
+    grow, up to the last node that has a score (`n_scored`). `n_total` is the number of nodes that a circuit could have;
+    `n_error_nodes[i]` of `sizes[i]` are error nodes, and `values[i]` is how many numbers the circuit's nodes carry (`values` in
+    `analyses/circuits/evaluation.py`). `change[i]` is how much removing that circuit changes, of what removing all nodes does
+    (`analyses/circuits/change.py`). A curve made by hand may go without both.
+
+    What stands apart, and is in no area, size at a level or table: `all_nodes`, the metric with all `n_total` nodes kept (where
+    error nodes are nodes or kept, that of the model; where they are ablated, what the dictionaries reconstruct); and `tied`,
+    the circuits beyond `n_scored` that MIB's sizes ask for, filled up with nodes of score 0 in node order.
     """
 
     sizes: tuple[int, ...]
@@ -29,6 +35,14 @@ class Curve:
     circuit: Float[Tensor, "sizes batch"]
     complement: Float[Tensor, "sizes batch"]
     change: Float[Tensor, "sizes batch"] | None = None
+    values: tuple[float, ...] | None = None
+    all_nodes: Float[Tensor, " batch"] | None = None
+    tied: "Curve | None" = None
+
+    @property
+    def n_scored(self) -> int:
+        """The last size: how many nodes have a score (fewer where `sizes` was a function that stopped before)."""
+        return self.sizes[-1]
 
     @property
     def faithfulness(self) -> Float[Tensor, " sizes"]:
@@ -67,36 +81,64 @@ class Curve:
 
     def size_at(
         self, faithfulness: float | None = None, completeness: float | None = None, *, stable: bool = False
-    ) -> int | None:
-        """The smallest size on the grid that reaches both levels; None when none does.
+    ) -> float | None:
+        """The size at which the ranking first reaches both levels; None: not reached by `n_scored` nodes.
 
-        Faithfulness at least, completeness at most. `stable`: and every larger size reaches them too.
+        Faithfulness at least, completeness at most. Between the last size that was run and does not reach them and the first
+        that does, scores are taken to be linear in log size; the smallest size run (of at least 1) where that one reaches them.
+        `stable`: from which on every larger size reaches them too.
         """
-        reached = torch.ones(len(self.sizes), dtype=torch.bool)
-        if faithfulness is not None:
-            reached &= self.faithfulness.cpu() >= faithfulness
-        if completeness is not None:
-            reached &= self.completeness.cpu() <= completeness
-        return self._first(reached, stable)
+        return self._at(self._levels(faithfulness, completeness), stable, self.sizes)
 
-    def size_within(self, margin: float = 0.05) -> int | None:
-        """The smallest size with `|faithfulness - 1| <= margin` and `|completeness| <= margin`; None when none has."""
-        close = (self.faithfulness - 1).abs() <= margin
-        return self._first((close & (self.completeness.abs() <= margin)).cpu(), False)
+    def values_at(
+        self, faithfulness: float | None = None, completeness: float | None = None, *, stable: bool = False
+    ) -> float | None:
+        """How many numbers the circuit of `size_at` carries (`values`, linear between sizes in its logarithm); None: not reached.
 
-    def _first(self, reached: Tensor, stable: bool) -> int | None:
+        Raises `InputError` for a curve without `values`.
+        """
+        if self.values is None:
+            raise InputError("this curve has no `values`: it was made by hand. `evaluate` counts them")
+        return self._at(self._levels(faithfulness, completeness), stable, self.values)
+
+    def size_within(self, margin: float = 0.05) -> float | None:
+        """`size_at` for `|faithfulness - 1| <= margin` and `|completeness| <= margin`; None where no size run is so near."""
+        f, c = self.faithfulness - 1, self.completeness
+        return self._at([margin - f, margin + f, margin - c, margin + c], False, self.sizes)
+
+    def _levels(self, faithfulness: float | None, completeness: float | None) -> list[Float[Tensor, " sizes"]]:
+        """How far each score is on the right side of its level, by size."""
+        above = [] if faithfulness is None else [self.faithfulness - faithfulness]
+        return above + ([] if completeness is None else [completeness - self.completeness])
+
+    def _at(
+        self, beyond: list[Float[Tensor, " sizes"]], stable: bool, sizes: Sequence[int] | Sequence[float]
+    ) -> float | None:
+        """The point of `sizes` (or another count that grows with them) at which none of `beyond` is negative any more."""
+        start = int(np.searchsorted(self.sizes, 1))  # a circuit of no node is none, and has no logarithm
+        margins = torch.stack(beyond).double().cpu()[:, start:] if beyond else torch.zeros(1, len(self.sizes) - start)
+        reached = (margins >= 0).all(0)
         if stable:
             reached = reached.flip(0).int().cumprod(0).flip(0).bool()
         hits = reached.nonzero().flatten().tolist()
-        return self.sizes[hits[0]] if hits else None
+        if not hits:
+            return None
+        k = hits[0]
+        if k == 0:
+            return float(sizes[start])
+        before, after = margins[:, k - 1], margins[:, k]
+        # Of several scores the last to cross; one that is beyond its level at both ends does not cross.
+        part = float(torch.where(before < 0, before / (before - after), 0.0).max())
+        low, high = np.log(sizes[start + k - 1]), np.log(sizes[start + k])
+        return float(np.exp(low + part * (high - low)))
 
     def area(self, score: str = "faithfulness", *, up_to: int | None = None) -> float:
-        """The mean of a score over log size, from 1 node to `up_to` (default: all), by the trapezoid rule.
+        """The mean of a score over log size, from 1 node to `up_to` (default: `n_scored`), by the trapezoid rule.
 
         `score`: "faithfulness", "unfaithfulness" (`|1 - faithfulness|`) or "completeness". Curves are comparable over
-        the same range only: give all the same `up_to`, at most the smallest `n_total`.
+        the same range only: give all the same `up_to`, at most the smallest `n_scored`.
         """
-        end = self.n_total if up_to is None else up_to
+        end = self.n_scored if up_to is None else up_to
         ks, values = self._positive(score)
         if not ks or ks[0] > 1 or ks[-1] < end or end <= 1:
             raise InputError(
@@ -110,7 +152,8 @@ class Curve:
     def cpr(self) -> float:
         """MIB's circuit performance ratio: the area under faithfulness over the fraction of nodes (.1 % to 100 %).
 
-        `sum (p[i+1] - p[i]) (f[i] + f[i+1]) / 2` at MIB's ten fractions; .999 for a curve that is always 1.
+        `sum (p[i+1] - p[i]) (f[i] + f[i+1]) / 2` at MIB's ten fractions; .999 for a curve that is always 1. Sizes beyond the
+        nodes with a score are of `tied` circuits. F(empty) is ours: MIB's circuit of no edge lacks attention and embeddings too.
         Source: Mueller et al. 2025 (arXiv 2504.13151).
         """
         return self._mib("faithfulness")
@@ -121,13 +164,15 @@ class Curve:
 
     def _mib(self, score: str) -> float:
         needed = mib_sizes(self.n_total)
-        missing = sorted(set(needed) - set(self.sizes))
+        by_size = dict(zip(self.sizes, self._values(score), strict=True))
+        if self.tied is not None:
+            by_size |= dict(zip(self.tied.sizes, self.tied._values(score), strict=True))
+        missing = sorted(set(needed) - set(by_size))
         if missing:
             raise InputError(
                 f"CPR and CMD need the sizes {needed} (MIB's fractions of {self.n_total} nodes), and {missing} were not "
                 "run: add 'mib' to the sizes (--sizes log,mib)"
             )
-        by_size = dict(zip(self.sizes, self._values(score), strict=True))
         return float(np.trapezoid([by_size[k] for k in needed], MIB_FRACTIONS))
 
     def _positive(self, score: str) -> tuple[list[int], list[float]]:

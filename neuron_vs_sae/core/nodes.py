@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import lgamma, log
 
+import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -17,7 +18,8 @@ class NodeIndex:
     """The flat order of all nodes: site by site, position by position, the units and then the error node.
 
     `positions` is the number of token positions, or None when they are pooled: a node is then a unit at all of them.
-    Every site has one error node per position; whether it takes part is the error policy's choice (`evaluation`).
+    Every site has a slot for one error node per position; which of them exist, `exists` says, and whether those take part is
+    the error policy's choice (`analyses/circuits/evaluation.py`).
     """
 
     sites: tuple[str, ...]
@@ -25,6 +27,9 @@ class NodeIndex:
     positions: int | None
     basis: str = ""
     """What the units are, so that one basis's scores are not taken for another's of the same shape."""
+    lossless: tuple[bool, ...] = ()
+    """Per site whether nothing is ever left over there: its error node does not exist, and its slot only keeps the numbering.
+    (Empty: every site has error nodes.)"""
 
     @property
     def blocks(self) -> int:
@@ -59,6 +64,31 @@ class NodeIndex:
             [torch.zeros(self.blocks, width, dtype=torch.bool) for width in self.widths],
             [torch.ones(self.blocks, dtype=torch.bool) for _ in self.widths],
         )
+
+    @property
+    def exists(self) -> Bool[Tensor, " nodes"]:
+        """False at the slots for error nodes of lossless sites."""
+        lossless = self.lossless or (False,) * len(self.sites)
+        return self.flatten(
+            [torch.ones(self.blocks, width, dtype=torch.bool) for width in self.widths],
+            [torch.full((self.blocks,), not nothing_left) for nothing_left in lossless],
+        )
+
+    def at_sites(self, nodes: Int[Tensor, " k"]) -> list[list[tuple[int, Int[Tensor, " _"], bool]]]:
+        """Per site the nodes there: (block, its units in growing order, its error node too?) of every block that has any."""
+        parts, offset = [], 0
+        nodes = nodes.sort().values
+        for blocks, columns in self.shapes:
+            low, high = torch.searchsorted(nodes, torch.tensor([offset, offset + blocks * columns])).tolist()
+            here = nodes[low:high] - offset
+            offset += blocks * columns
+            block, counts = (here // columns).unique_consecutive(return_counts=True)
+            part = []
+            for b, units in zip(block.tolist(), (here % columns).split(counts.tolist()), strict=True):
+                has_error = int(units[-1]) == columns - 1  # the error node comes last
+                part.append((b, units[:-1] if has_error else units, has_error))
+            parts.append(part)
+        return parts
 
     def name(self, node: int) -> str:
         """`blocks.3.mlp.hook_post/1207@5`, `.../error@5`; without `@position` when pooled."""
@@ -141,39 +171,68 @@ class NodeScores:
     def top(self, k: int, *, rank_by: RankBy = "absolute", among: Bool[Tensor, " nodes"] | None = None) -> Circuit:
         """The `k` nodes of largest |score| (`absolute`) or score (`signed`); ties go to the earlier node.
 
-        Exactly `k`, and nested: `top(j)` is a subset of `top(k)` for j <= k. `among` restricts the choice.
+        Exactly `k`, and nested: `top(j)` is a subset of `top(k)` for j <= k. `among` restricts the choice. Nodes of score 0 are
+        never chosen: raises `InputError` where `k` is more than the nodes that have a score.
         """
         order = self.order(rank_by=rank_by, among=among)
         if not 0 <= k <= len(order):
-            raise InputError(f"a circuit of {k} nodes is asked for, and there are {len(order)} to choose from")
+            raise InputError(f"a circuit of {k} nodes is asked for, and {len(order)} of {len(self.index)} have a score")
         return Circuit(self.index, order[:k])
 
     def order(self, *, rank_by: RankBy = "absolute", among: Bool[Tensor, " nodes"] | None = None) -> Int[Tensor, " k"]:
-        """All nodes (of `among`), best first."""
+        """The nodes (of `among`) whose score is not 0, best first: the ranking, which says nothing about the others.
+
+        `signed` goes down by score: what helps most first, and after the last node that helps those that hurt, least first.
+        """
         check_choice("rank_by", rank_by, RankBy)
         keys = self.values.abs() if rank_by == "absolute" else self.values
-        candidates = torch.arange(len(self.index)) if among is None else among.nonzero().flatten()
+        candidates = self._among(among, self.values != 0)
         return candidates[torch.sort(keys[candidates], descending=True, stable=True).indices]
+
+    def unscored(self, among: Bool[Tensor, " nodes"] | None = None) -> Int[Tensor, " k"]:
+        """The nodes (of `among`) whose score is exactly 0, in node order: all tied, and in no ranking."""
+        return self._among(among, self.values == 0)
+
+    def _among(self, among: Bool[Tensor, " nodes"] | None, chosen: Bool[Tensor, " nodes"]) -> Int[Tensor, " k"]:
+        return (chosen if among is None else chosen & among).nonzero().flatten()
+
+    @property
+    def stored(self) -> Float[Tensor, " slots"]:
+        """The scores of the nodes that exist, in node order: what is written to a file."""
+        return self.values[self.index.exists]
+
+    @staticmethod
+    def from_stored(index: NodeIndex, stored: Float[Tensor, " slots"]) -> "NodeScores":
+        """The scores of `stored`, 0 at the slots that do not exist. Raises `InputError` for another number of nodes."""
+        exists = index.exists
+        if len(stored) != int(exists.sum()):
+            raise InputError(f"{len(stored)} scores are stored for {int(exists.sum())} nodes of {index.basis}")
+        values = stored.new_zeros(len(index))
+        values[exists] = stored
+        return NodeScores(index, values)
+
+    def table(self) -> pd.DataFrame:
+        """A row per node that exists, in node order: `layer`, `site`, `position` (missing where positions are pooled), `unit`
+        (missing for an error node), `is_error` and `score`."""
+        tables = []
+        for site, (units, errors) in zip(self.index.sites, self.by_site(), strict=True):
+            blocks, width = units.shape
+            layer = int(site.split(".")[1]) if site.startswith("blocks.") else None
+            columns = {
+                "layer": layer,
+                "site": site,
+                "position": np.repeat(np.arange(blocks), width + 1),
+                "unit": np.tile(np.append(np.arange(width, dtype=float), np.nan), blocks),
+                "is_error": np.tile(np.arange(width + 1) == width, blocks),
+                "score": torch.cat([units, errors[:, None]], 1).flatten().numpy(),
+            }
+            tables.append(pd.DataFrame(columns))
+        table = pd.concat(tables, ignore_index=True)
+        table[["layer", "position", "unit"]] = table[["layer", "position", "unit"]].astype("Int64")
+        if self.index.positions is None:
+            table["position"] = pd.NA
+        return table.loc[self.index.exists.numpy()].reset_index(drop=True)
 
     def by_site(self) -> list[tuple[Tensor, Tensor]]:
         """Per site (units `[blocks, width]`, error nodes `[blocks]`)."""
         return self.index.unflatten(self.values)
-
-
-def log_sizes(total: int) -> tuple[int, ...]:
-    """0, 1, 2, 5, 10, 20, 50, ... and `total`: the same grid for every basis, up to its own number of nodes."""
-    grid = [0] + [m * 10**e for e in range(len(str(max(total, 1)))) for m in (1, 2, 5)]
-    return (*[k for k in grid if k < total], total)
-
-
-MIB_FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-
-
-def mib_sizes(total: int) -> tuple[int, ...]:
-    """The node counts nearest to MIB's fractions (.1 % to 100 %) of `total`."""
-    return tuple(round(p * total) for p in MIB_FRACTIONS)
-
-
-def bits(total: int, k: int) -> float:
-    """log2 of the number of circuits of `k` nodes among `total`: the size that is comparable between dictionaries."""
-    return (lgamma(total + 1) - lgamma(k + 1) - lgamma(total - k + 1)) / log(2)

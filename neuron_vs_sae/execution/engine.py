@@ -74,20 +74,20 @@ def evaluate_runs(
     runs: Sequence[Run],
     errors: Sequence[ErrorNode],
     ablation: Callable[[Basis], Ablation],
-    metric: Metric,
+    metrics: Sequence[Metric],
     batch_size: int,
-) -> Float[Tensor, "runs batch"]:
-    """The metric per run and prompt, that of the model itself first.
+) -> Float[Tensor, "metrics runs batch"]:
+    """Every metric per run and prompt, that of the model itself first; all are read from the same passes.
 
     `ablation(some)` gives the ablation for a basis of some units of this one.
     """
     plan = _Plan.of(model, basis, index, runs, errors, ablation)
-    table = torch.empty(1 + len(runs), len(pairs), dtype=torch.float64)
+    table = torch.empty(len(metrics), 1 + len(runs), len(pairs), dtype=torch.float64)
     with torch.no_grad():
         for length in sorted(set(pairs.length.tolist())):
             rows = (pairs.length.cpu() == length).nonzero().flatten()
             for some in tqdm(rows.split(batch_size), desc="evaluate", leave=False, delay=2):
-                table[:, some] = plan.batch(pairs, some, length, metric).double().cpu()
+                table[..., some] = plan.batch(pairs, some, length, metrics).double().cpu()
     return table
 
 
@@ -138,42 +138,47 @@ class _Plan:
         )  # fmt: skip
 
     def batch(
-        self, pairs: PromptPairs, rows: Int[Tensor, " batch"], length: int, metric: Metric
-    ) -> Float[Tensor, "runs batch"]:
-        """The metric of the model and of every run on prompts of one length."""
+        self, pairs: PromptPairs, rows: Int[Tensor, " batch"], length: int, metrics: Sequence[Metric]
+    ) -> Float[Tensor, "metrics runs batch"]:
+        """The metrics of the model and of every run on prompts of one length."""
         batch = pairs.batch(rows)
         tokens = batch.clean[:, :length]
         references = self._references(self.ablation(rows), length)
         answer, foil, columns = batch.answer, batch.foil, None
-        if reads_targets_only(metric):
+        if all(map(reads_targets_only, metrics)):
             columns, places = torch.cat([answer, foil]).unique(return_inverse=True)
             answer, foil = places.split(len(rows))
 
         def score(last: Tensor) -> Tensor:
-            target = Target(answer, foil, lambda: whole)
-            return metric(logits(self.model, last, columns), target)
+            target, read = Target(answer, foil, lambda: whole), logits(self.model, last, columns)
+            return torch.stack([metric(read, target) for metric in metrics])
 
-        clean = self._base(tokens, None, references, length)
+        clean = self._base(tokens, None, False, references, length)
         whole = logits(self.model, clean.last[0], columns)
-        is_clean = all(
-            form_of(e, True, False) == LIVE and (e.full or r.constant is None)
-            for e, r in zip(self.errors, references, strict=True)
-        )
+        is_clean = all(form_of(e, True, False) == LIVE for e in self.errors)
         bases = {
-            True: clean if is_clean else self._base(tokens, True, references, length),
-            False: self._base(tokens, False, references, length),
+            (full, bare): clean
+            if full and not bare and is_clean
+            else self._base(tokens, full, bare, references, length)
+            for full, bare in sorted({(run.full, self._bare(run, references)) for run in self.runs})
         }
         values: list[Tensor | None] = [None] * len(self.runs)
-        for group, members in self._groups(len(rows), length):
+        for group, members in self._groups(len(rows), length, references):
+            theirs = [bases[key] for key in zip(group.full, group.bare, strict=True)]
             if group.starts[-1] == length:  # nothing differs from the base where the answer is read
-                last = torch.stack([bases[full].last[0] for full in group.full])
+                last = torch.stack([base.last[0] for base in theirs])
             else:
                 last = Pass(self.model, self.sites, self.dictionaries, group, references, length).through(
-                    tokens, [bases[full] for full in group.full]
+                    tokens, theirs
                 )
             for run, found in zip(members, last, strict=True):
                 values[run] = score(found)
-        return torch.stack([score(clean.last[0]), *[v for v in values if v is not None]])
+        return torch.stack([score(clean.last[0]), *[v for v in values if v is not None]], 1)
+
+    @staticmethod
+    def _bare(run: Run, references: list[SiteReference]) -> bool:
+        """Whether anything is taken out of this run beside nodes."""
+        return not run.constants and any(r.offset is not None or r.constant is not None for r in references)
 
     def _references(self, reference: Reference, length: int) -> list[SiteReference]:
         made = []
@@ -190,28 +195,38 @@ class _Plan:
                 written = units @ dictionary.directions(on) + dictionary.at_zero(units)
             if not isinstance(dictionary, Neurons):
                 written = written + error
-            made.append(SiteReference(written, units, error, listed, reference.constants[s]))
+            made.append(SiteReference(written, units, error, listed, reference.offsets[s], reference.constants[s]))
         return made
 
-    def _base(self, tokens: Tensor, full: bool | None, references: list[SiteReference], length: int) -> Trace:
+    def _base(
+        self, tokens: Tensor, full: bool | None, bare: bool, references: list[SiteReference], length: int
+    ) -> Trace:
         """A base's run, recorded; that of the model itself for None, which all curves of these prompts share."""
         if full is None:
             return Trace.of(
-                shared(self.model, "trace", tokens, lambda: self._run(tokens, None, references, length).tensors)
+                shared(self.model, "trace", tokens, lambda: self._run(tokens, None, bare, references, length).tensors)
             )
-        return self._run(tokens, full, references, length)
+        return self._run(tokens, full, bare, references, length)
 
-    def _run(self, tokens: Tensor, full: bool | None, references: list[SiteReference], length: int) -> Trace:
+    def _run(
+        self, tokens: Tensor, full: bool | None, bare: bool, references: list[SiteReference], length: int
+    ) -> Trace:
         flags = () if full is None else (full,)
         none = [Flips({}, frozenset())] * len(flags)
         n_layers = self.model.cfg.n_layers
-        group = self._group(flags, [[flip] * len(self.sites) for flip in none], (0,) * n_layers, length)
+        flipped = [[flip] * len(self.sites) for flip in none]
+        group = self._group(flags, (bare,) * len(flags), flipped, (0,) * n_layers, length)
         trace = Trace()
         Pass(self.model, self.sites, self.dictionaries, group, references, length).through(tokens, None, trace)
         return trace
 
     def _group(
-        self, full: Sequence[bool], flipped: Sequence[Sequence[Flips]], starts: tuple[int, ...], length: int
+        self,
+        full: Sequence[bool],
+        bare: Sequence[bool],
+        flipped: Sequence[Sequence[Flips]],
+        starts: tuple[int, ...],
+        length: int,
     ) -> Group:
         last = self.model.cfg.n_layers - 1
         pooled = self.index.positions is None
@@ -222,9 +237,11 @@ class _Plan:
             made.append(
                 cells(full, [f[s] for f in flipped], self.errors[s], self.index.widths[s], pooled, first, length)
             )
-        return Group(tuple(full), starts, tuple(made))
+        return Group(tuple(full), tuple(bare), starts, tuple(made))
 
-    def _groups(self, n_prompts: int, length: int) -> Iterator[tuple[Group, list[int]]]:
+    def _groups(
+        self, n_prompts: int, length: int, references: list[SiteReference]
+    ) -> Iterator[tuple[Group, list[int]]]:
         """Runs that begin at the same cells, as many at a time as the memory has room for."""
         cuts = [site.kind == "hook_resid_post" for site in self.sites]
         layers = [site.layer for site in self.sites]
@@ -240,7 +257,8 @@ class _Plan:
             for i in range(0, len(members), size):
                 some = members[i : i + size]
                 full, flipped = [self.runs[r].full for r in some], [self.flips[r] for r in some]
-                yield self._group(full, flipped, starts, length), some
+                bare = [self._bare(self.runs[r], references) for r in some]
+                yield self._group(full, bare, flipped, starts, length), some
 
 
 def _is_neurons(site: Site, dictionary: Dictionary) -> bool:
@@ -264,7 +282,7 @@ def bytes_per_token(model: Any, length: int) -> int:
     known = _MEASURED.setdefault(model, {})
     if length not in known:
         tokens = torch.zeros(1, length, dtype=torch.long, device=next(model.parameters()).device)
-        alone = Pass(model, (), (), Group((), (0,) * model.cfg.n_layers, ()), (), length)
+        alone = Pass(model, (), (), Group((), (), (0,) * model.cfg.n_layers, ()), (), length)
         known[length] = max(1, peak_bytes(lambda: alone.through(tokens, None)) // length)
     return known[length]
 

@@ -15,12 +15,14 @@ HELD = 1 << 24
 
 @dataclass(frozen=True, eq=False)
 class SiteReference:
-    """What one site writes where it is ablated: everything together, and the units that can be live by themselves."""
+    """What one site writes where it is ablated: everything together, and the units that can be live by themselves; and what runs
+    without the ablation's constants lack, at the site (`offset`) and after it (`constant`)."""
 
     written: Float[Tensor, "_ _ d"]
     units: Float[Tensor, "_ _ w"]
     error: Float[Tensor, "_ _ _"]
     columns: Int[Tensor, " w"] | None
+    offset: Float[Tensor, " _"] | None
     constant: tuple[str, Float[Tensor, " _"]] | None
 
     def of(self, units: Int[Tensor, " k"], positions: Int[Tensor, " n"]) -> Float[Tensor, "n _ k"]:

@@ -55,9 +55,10 @@ class _Entry:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Runs that begin at the same cells, and how each site is written in them."""
+    """Runs that begin at the same cells, how each site is written in them, and which are without the ablation's constants."""
 
     full: tuple[bool, ...]
+    bare: tuple[bool, ...]
     starts: tuple[int, ...]
     cells: tuple[Cells, ...]
 
@@ -77,6 +78,7 @@ class Pass:
         self.model, self.sites, self.dictionaries = model, sites, dictionaries
         self.group, self.references, self.length = group, references, length
         self.n = max(1, len(group.full))
+        self.bare = torch.tensor(group.bare, dtype=torch.bool).nonzero().flatten()
         self.norms_last = norms_last(model)
         self.by_layer: dict[int, list[int]] = {}
         for s in range(len(group.cells)):
@@ -232,8 +234,7 @@ class Pass:
         for s in self.by_layer.get(layer, []):
             constant = self.references[s].constant
             if constant is not None and constant[0] == hook:
-                ablated = ~self.group.cells[s].error[:, None, :, None].to(x.device)
-                x -= (ablated * constant[1]).to(x.dtype)
+                x[self.bare] -= constant[1].to(x.dtype)
             if self.sites[s].kind == kind:
                 self._write_site(s, x, seen)
         seen[hook] = x
@@ -246,6 +247,9 @@ class Pass:
         if site.reads != site.writes or isinstance(dictionary, Neurons):
             y = seen[site.reads][:, :, -x.shape[2] :]
         overwrite(x, y, dictionary, self.group.cells[s], self.references[s], precision(self.model))
+        offset = self.references[s].offset
+        if offset is not None:
+            x[self.bare] -= offset.to(x.dtype)
 
 
 def norms_last(model: Any) -> bool:

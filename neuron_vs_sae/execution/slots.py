@@ -23,10 +23,12 @@ REFERENCE, LIVE, WHOLE = range(3)
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """`full`: everything is kept but the `flipped` nodes; otherwise nothing is but them."""
+    """`full`: everything is kept but the `flipped` nodes; otherwise nothing is but them. `constants`: those that the ablation
+    takes out (`splice.Reference`) are kept."""
 
     full: bool
     flipped: Int[Tensor, " k"]
+    constants: bool = True
 
 
 @dataclass(frozen=True)
@@ -77,24 +79,13 @@ class Cells:
 
 def flips(index: NodeIndex, run: Run) -> list[Flips]:
     """The run's flipped nodes, site by site."""
-    found, offset = [], 0
-    nodes = run.flipped.sort().values
-    for blocks, columns in index.shapes:
-        end = offset + blocks * columns
-        low, high = torch.searchsorted(nodes, torch.tensor([offset, end])).tolist()
-        here = nodes[low:high] - offset
-        offset = end
-        unit = here % columns
-        names, counts = (here // columns).unique_consecutive(return_counts=True)
-        units, errors = {}, set()
-        for block, part in zip(names.tolist(), unit.split(counts.tolist()), strict=True):
-            if int(part[-1]) == columns - 1:  # the error node comes last
-                errors.add(block)
-                part = part[:-1]
-            if len(part):
-                units[block] = part
-        found.append(Flips(units, frozenset(errors)))
-    return found
+    return [
+        Flips(
+            {block: units for block, units, _ in here if len(units)},
+            frozenset(b for b, _, has_error in here if has_error),
+        )
+        for here in index.at_sites(run.flipped)
+    ]
 
 
 def form_of(error: ErrorNode, full: bool, flipped: bool) -> int:

@@ -33,11 +33,13 @@ Objective = Callable[[Float[Tensor, "batch vocab"]], Float[Tensor, " batch"]]
 class Reference:
     """What is written for an ablated unit and for an ablated error node.
 
-    `constants` holds per site (hook, vector) of what the model itself adds after the site whatever the units are
-    (`b_out`, `b_O`), where the ablation counts it as part of the error; None elsewhere.
+    What a site passes on when nothing is live there is no node, and most ablations leave it: `offsets` and `constants` hold it
+    where an ablation takes it out, in runs that do not keep it (`Kept.constants`). Per site: `offsets` what the dictionary
+    writes for units at 0; `constants` (hook, vector) of what the model itself adds after the site (`b_out`, `b_O`).
     """
 
     features: Features
+    offsets: tuple[Float[Tensor, " _"] | None, ...]
     constants: tuple[tuple[str, Float[Tensor, " d"]] | None, ...]
 
 
@@ -51,10 +53,12 @@ class Start:
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """Per site which units `[blocks, width]` and which error nodes `[blocks]` stay live."""
+    """Per site which units `[blocks, width]` and which error nodes `[blocks]` stay live; and whether the constants do that the
+    ablation takes out (`Reference`)."""
 
     units: tuple[Bool[Tensor, "blocks _"], ...]
     errors: tuple[Bool[Tensor, " blocks"], ...]
+    constants: bool = True
 
 
 def precision(model: Any) -> torch.dtype:
@@ -178,16 +182,13 @@ def edit(
             units, error = split(dictionary, y, x)
             units = torch.where(kept.units[s].to(x.device), units, reference.features.units[s])
             error = torch.where(kept.errors[s][:, None].to(x.device), error, reference.features.errors[s])
-            return site.put(activation, dictionary.decode(units) + error)
+            offset = None if kept.constants else reference.offsets[s]
+            return site.put(activation, dictionary.decode(units) + error - (0.0 if offset is None else offset))
 
         edits.append((site.writes, write))
         constant = reference.constants[s]
-        if constant is not None:
-
-            def remove(x: Tensor, s: int = s, vector: Tensor = constant[1]) -> Tensor:
-                return x - (~kept.errors[s][:, None].to(vector.device) * vector).to(x)
-
-            edits.append((constant[0], remove))
+        if constant is not None and not kept.constants:
+            edits.append((constant[0], lambda x, vector=constant[1]: x - vector.to(x)))
     return run(model, tokens, length, edits)
 
 

@@ -41,7 +41,7 @@ class Metrics(BaseModel):
     size_at_level: float | None = Field(
         None,
         title="Nodes for 80 %",
-        description="Smallest circuit run whose faithfulness is at least 0.8; absent where none was.",
+        description="Size at which the ranking first reaches a faithfulness of 0.8; absent where it does not.",
         json_schema_extra=_SHOWN,
     )
     error_nodes_at_level: float | None = Field(

@@ -154,8 +154,8 @@ def markdown(table: pd.DataFrame, found: "result.Result", verdicts: pd.DataFrame
         "of its nodes are error nodes, and its bits (log2 of the number of circuits of that size). *stays*: the smallest size from "
         "which on faithfulness is at least 0.8 at every size run. *both*: 80 % with a completeness of at most 0.2. *area F*, *area "
         "\\|1-F\\|*, *area C*: mean faithfulness (1 is the model), distance from 1, and completeness (0 is best: what is left when the "
-        "circuit is removed; below 0, removing it overshoots) over log size, on the range given, which depends on the study's "
-        "bases. *not reached*: at the sizes run. Under errors ablate and resid_only the error is missing from the complement too, "
+        "circuit is removed; below 0, removing it overshoots) over log size, up to the last node that has a score. "
+        "*not reached*: by the nodes that have a score. Under errors ablate and resid_only the error is missing from the complement too, "
         "so completeness begins below 1. Intervals of every point are in summary.csv; a difference without one is no finding.",
     ]
     for _, rows in table.loc[table["seed"] == study.seed[0]].groupby(["task", "ablation", "errors"], sort=False):
@@ -165,7 +165,7 @@ def markdown(table: pd.DataFrame, found: "result.Result", verdicts: pd.DataFrame
             "",
             f"## {in_markdown(case['task'])} (ablation {case['ablation']}, errors {case['errors']})",
             "",
-            f"F(model) {case['f_model']:.3f}; areas from 1 to {case['area_up_to']} nodes.",
+            f"F(model) {case['f_model']:.3f}; areas from 1 node to each curve's last that has a score.",
             "",
             _as_markdown(_named(found, rows), columns, bold).rstrip("\n"),
         ]
@@ -226,8 +226,8 @@ def reading(found: "result.Result", table: pd.DataFrame) -> str:
         fewer, more = sum(a < b for a, b in pairs), sum(a > b for a, b in pairs)
         neither = sum(a == b == float("inf") for a, b in pairs)
         theirs_reached = [reached[task, other] for task in tasks if (task, other) in reached]
-        errors = sum(int(row["error_nodes_at_level"]) for row in theirs_reached)
-        nodes = sum(int(row["size_at_level"]) for row in theirs_reached)
+        errors = round(sum(row["error_nodes_at_level"] for row in theirs_reached))
+        nodes = round(sum(row["size_at_level"] for row in theirs_reached))
         told.append(
             f"against {names[other]}, neurons need fewer nodes on {fewer}, more on {more} and as many on "
             f"{len(tasks) - fewer - more - neither} of {len(tasks)} task{'s' if len(tasks) > 1 else ''}"
@@ -236,7 +236,7 @@ def reading(found: "result.Result", table: pd.DataFrame) -> str:
         )
     return (
         f"Nodes for a faithfulness of 0.8 under {chosen['method']}, ablation {chosen['ablation']}, errors {chosen['errors']}: "
-        f"{'; '.join(told)}. Sizes are of the grid that was run, without intervals: a small difference is no finding. Fewer nodes are "
+        f"{'; '.join(told)}. Sizes are without intervals here: a small difference is no finding. Fewer nodes are "
         "not clearer ones: nothing here says what a node means, an error node stands for all that a dictionary misses, and "
         "another method, ablation, error policy or model can turn the comparison around."
     )
@@ -251,4 +251,6 @@ def number(value: Any, digits: int | None = None) -> str:
     """A size or score as text; what is not there is a size not reached or an area not run."""
     if pd.isna(value):
         return "not reached" if digits in (None, 0) else "not run"
-    return f"{value}" if digits is None else f"{value:.{digits}f}"
+    if digits is None:
+        return f"{value:.1f}" if value % 1 and value < 100 else f"{value:.0f}"
+    return f"{value:.{digits}f}"

@@ -37,34 +37,51 @@ def intervals(
 ) -> tuple[Interval, Interval]:
     """Pointwise BCa intervals of (faithfulness, completeness); `groups` are the prompts' clusters and strata, if any."""
     draws = draw(groups or independent(len(curve.whole)), resamples, seed)
-    found = estimates(curve, draws)
-    return interval(found["faithfulness"], confidence), interval(found["completeness"], confidence)
+    by_score = estimates(curve, draws)
+    return interval(by_score["faithfulness"], confidence), interval(by_score["completeness"], confidence)
 
 
 @dataclass(frozen=True)
 class SizeAt:
-    """An interval for the smallest size that reaches a level of faithfulness; None: not reached.
+    """An interval for the size at which the ranking first reaches a level of faithfulness; None: not reached.
 
-    `not_reached` is the share of resamples that do not reach it at any size run. They are in the interval as larger than
-    every size: its upper end is None where they are more than its tail.
+    `not_reached` is the share of resamples that do not reach it with all nodes that have a score. They are in the interval as
+    larger than every size: its upper end is None where they are more than its tail.
     """
 
-    low: int | None
-    high: int | None
+    low: float | None
+    high: float | None
     not_reached: float
 
 
 def size_at(curve: Curve, faithfulness: Estimate, level: float, confidence: float = 0.95) -> SizeAt:
-    """Percentile interval of `Curve.size_at(level)`: sizes are those run, so its ends are too."""
-    reached = faithfulness.replicates >= level
-    sizes = np.append(np.array(curve.sizes, dtype=float), np.inf)
-    found = np.sort(sizes[np.where(reached.any(1), reached.argmax(1), len(curve.sizes))])
+    """Percentile interval of `Curve.size_at(level)` over the resamples of `faithfulness`, interpolated as that is."""
+    sizes = crossings(np.array(curve.sizes, dtype=float), faithfulness.replicates, level)
+    not_reached = float(np.isinf(sizes).mean())
     if len(faithfulness.left_out) < 2:
-        return SizeAt(None, None, float(np.isinf(found).mean()))
+        return SizeAt(None, None, not_reached)
     tail = (1 - confidence) / 2
-    low, high = (float(np.quantile(found, at, method="inverted_cdf")) for at in (tail, 1 - tail))
-    return SizeAt(_size(low), _size(high), float(np.isinf(found).mean()))
+    low, high = (float(np.quantile(sizes, at, method="inverted_cdf")) for at in (tail, 1 - tail))
+    return SizeAt(_reached(low), _reached(high), not_reached)
 
 
-def _size(value: float) -> int | None:
-    return None if np.isinf(value) else int(value)
+def crossings(
+    sizes: Float[np.ndarray, " sizes"], scores: Float[np.ndarray, "draws sizes"], level: float
+) -> Float[np.ndarray, " draws"]:
+    """Per draw the size at which its scores first reach the level, linear in log size between two that were run; the smallest
+    size (of at least 1) where that one reaches it; infinity where none does."""
+    kept = sizes >= 1
+    x, above = np.log(sizes[kept]), scores[:, kept] - level
+    if not len(x):
+        return np.full(len(scores), np.inf)
+    hit = above >= 0
+    after = hit.argmax(1)
+    before = np.maximum(after - 1, 0)
+    low, high = (np.take_along_axis(above, at[:, None], 1)[:, 0] for at in (before, after))
+    part = np.divide(-low, high - low, out=np.zeros(len(scores)), where=(after > before) & hit.any(1))
+    crossing = np.exp(x[before] + part * (x[after] - x[before]))
+    return np.where(hit.any(1), crossing, np.inf)
+
+
+def _reached(size: float) -> float | None:
+    return None if np.isinf(size) else size

@@ -19,9 +19,12 @@ def in_common(one: Int[Tensor, " k"], other: Int[Tensor, " k"], sizes: Sequence[
     return found
 
 
-def jaccard(common: Int[np.ndarray, " comparisons"], size: int) -> Float[np.ndarray, " comparisons"]:
-    """Intersection over union of two sets of `size` nodes that have `common` in common: 1 the same, 0 disjoint."""
-    return common / (2 * size - common)
+def jaccard(
+    common: Int[np.ndarray, " comparisons"], size: int, other: int | Int[np.ndarray, " comparisons"] | None = None
+) -> Float[np.ndarray, " comparisons"]:
+    """Intersection over union of two sets of `size` and `other` (default: as many) nodes that have `common` in common: 1 the
+    same, 0 disjoint."""
+    return common / (size + (size if other is None else other) - common)
 
 
 @cache

@@ -5,28 +5,29 @@ import pandas as pd
 
 from neuron_vs_sae.core.lookup import parse
 from neuron_vs_sae.statistics.estimates import SCORES
-from neuron_vs_sae.studies import result
+from neuron_vs_sae.studies.result import Result
+from neuron_vs_sae.studies.rows import curve_columns
 
 
-def null_band(found: "result.Result", confidence: float = 0.95) -> pd.DataFrame:
-    """Faithfulness and completeness of random circuits, one row per task x basis x ablation x errors x score x size.
+def null_band(result: Result, confidence: float = 0.95) -> pd.DataFrame:
+    """Faithfulness and completeness of random circuits: one row per case (a curve's columns but method and seed), score and size.
 
     From every curve of method `random`, whatever its options and seed: `mean`, and `low` and `high`, quantiles over the
     `n_curves` curves (of few, close to the smallest and largest; of one, that one). The band is of random rankings, not
     of prompts. Without such a curve there is no row.
     """
-    random = [method for method in found.study.method if parse("attribution", method).name == "random"]
-    rows = found.summary[found.summary["method"].isin(random)]
-    tail = (1 - confidence) / 2
+    random = [method for method in result.study.method if parse("attribution", method).name == "random"]
+    rows = result.summary[result.summary["method"].isin(random)]
+    tail, case = (1 - confidence) / 2, curve_columns(without=["method", "seed"])
     tables = []
     for score in SCORES:
-        values = rows.groupby(["task", "basis", "ablation", "errors", "size"], sort=False)[score]
+        values = rows.groupby([*case, "size"], sort=False)[score]
         table = values.agg(
             mean="mean",
             low=lambda v: np.quantile(v, tail),
             high=lambda v: np.quantile(v, 1 - tail),
             n_curves="size",
         ).reset_index()
-        table.insert(4, "score", score)
+        table.insert(len(case), "score", score)
         tables.append(table)
     return pd.concat(tables, ignore_index=True)

@@ -4,13 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
 from neuron_vs_sae.core.files import read_tensors
+from neuron_vs_sae.statistics.estimates import crossings
 from neuron_vs_sae.studies import result
 from neuron_vs_sae.studies.evidence import evidence
-from neuron_vs_sae.studies.rows import CURVE
+from neuron_vs_sae.studies.rows import CURVE, curve_columns
 
 _NUMBERS = ("f_model", "f_empty", "f_circuit", "f_complement", "faithfulness", "completeness")
 _LEVEL = 0.8
@@ -54,11 +56,11 @@ class Differences:
 
 
 def differences(a: "result.Result", b: "result.Result") -> Differences:
-    """What differs between two results, by curve where both have it (task, basis, method, ablation, error policy and seed)."""
+    """What differs between two results, by curve where both have it (`rows.CURVE`)."""
     settings = _of_mappings(a.study.model_dump(mode="json"), b.study.model_dump(mode="json"))
     made = [_flat({**one.record["provenance"], "inputs": one.record["inputs"]}) for one in (a, b)]
     made = [{k: v for k, v in one.items() if k not in _INCIDENTAL} for one in made]
-    key = [*dict.fromkeys([*CURVE, "seed"])]
+    key = list(CURVE)
     tables = [one.summary.set_index(key) for one in (a, b)]
     mine, theirs = (list(dict.fromkeys(table.index)) for table in tables)
     both = [curve for curve in mine if curve in set(theirs)]
@@ -147,16 +149,20 @@ def _rankings(a: Path, b: Path) -> pd.DataFrame:
 
 
 def _sizes(summary: pd.DataFrame, key: list[str]) -> dict[Any, str]:
-    """The smallest size that reaches the level, by curve."""
-    rows: Any = summary.loc[summary["faithfulness"] >= _LEVEL]
-    reached = rows.groupby(key)["size"].min().to_dict()
-    return {curve: str(reached.get(curve, "not reached")) for curve, _ in summary.groupby(key, sort=False)}
+    """The size at which each curve first reaches the level."""
+    groups: Any = summary.groupby(key, sort=False)
+    sizes = {}
+    for curve, rows in groups:
+        size = crossings(rows["size"].to_numpy(float), rows["faithfulness"].to_numpy(float)[None], _LEVEL)[0]
+        sizes[curve] = "not reached" if np.isinf(size) else f"{size:.4g}"
+    return sizes
 
 
 def _verdicts(a: pd.DataFrame | None, b: pd.DataFrame | None) -> tuple[Difference, ...]:
     if a is None and b is None:
         return ()
-    key = ["task", "method", "ablation", "errors", "basis_a", "basis_b", "size_measure", "score"]
+    key = [*curve_columns(without=["basis", "seed"]), "basis_a", "basis_b", "size_measure", "score"]
+    key = [name for name in key if all(table is None or name in table for table in (a, b))]
     said = [
         {}
         if table is None

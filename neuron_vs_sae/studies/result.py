@@ -78,10 +78,10 @@ class Result:
                 raise KeyError(
                     f"{len(matching)} discoveries match {values}; one is expected. There are: {list(described)}"
                 )
-            values_of_nodes = file.get_tensor(matching[0])
+            stored = file.get_tensor(matching[0])
         order = described[matching[0]]["nodes"]
-        index = NodeIndex(tuple(order["sites"]), tuple(order["widths"]), order["positions"], order["basis"])
-        return NodeScores(index, values_of_nodes)
+        index = NodeIndex(**{name: tuple(v) if isinstance(v, list) else v for name, v in order.items()})
+        return NodeScores.from_stored(index, stored)
 
     def curve(self, **values: str | int) -> Curve:
         """The one curve with these values: `result.curve(task="...", basis="...", method="relp")`.

@@ -1,13 +1,17 @@
 """What seeds change: the scores of curves that differ in their seed alone, as mean and spread."""
 
+from typing import Any
+
 import pandas as pd
 
-OF_ALL_SEEDS = ["task", "basis", "method", "ablation", "errors"]
+from neuron_vs_sae.studies.rows import curve_columns
+
+OF_ALL_SEEDS = curve_columns(without=["seed"])
 AREAS = ["area_faithfulness", "area_unfaithfulness", "area_completeness"]
 
 
 def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per curve but for its seed, from `tables.per_curve`: the number of seeds, and over them the mean and standard
+    """One row per curve but for its seed, from `per_curve`: the number of seeds, and over them the mean and standard
     deviation (n - 1; missing for one seed) of every area, the median, least and largest size at the level, and how many seeds
     reach it (`reached`; sizes are of those that do).
 
@@ -26,9 +30,10 @@ def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def sizes_told(row: dict[str, object]) -> str:
+def sizes_told(row: dict[str, Any]) -> str:
     """The sizes at the level in words: `50 (20 to 100)`, with how many seeds reach it where not all do."""
     if not row["reached"]:
         return "not reached"
-    told = f"{row['size_median']:g} ({row['size_min']:g} to {row['size_max']:g})"
-    return told if row["reached"] == row["n_seeds"] else f"{told}, reached by {row['reached']} of {row['n_seeds']}"
+    median, least, largest = (f"{row[f'size_{name}']:.3g}" for name in ("median", "min", "max"))
+    text = f"{median} ({least} to {largest})"
+    return text if row["reached"] == row["n_seeds"] else f"{text}, reached by {row['reached']} of {row['n_seeds']}"

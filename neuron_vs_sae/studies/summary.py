@@ -1,8 +1,9 @@
 """One row per curve and size: scores with their intervals, and every convention that made them."""
 
+import numpy as np
 import pandas as pd
 
-from neuron_vs_sae.core.nodes import bits
+from neuron_vs_sae.core.sizes import bits
 from neuron_vs_sae.statistics.bootstrap import band, interval
 from neuron_vs_sae.statistics.estimates import estimates
 from neuron_vs_sae.studies.rows import draws_of, each_curve, to_curve, to_groups
@@ -16,24 +17,35 @@ SUMMARY = [
 ]  # fmt: skip
 
 
+_OF_A_ROW = {
+    "run", "size", "prompt", "value", "n_error_nodes", "values", "tied", "n_scored", "n_total", "cluster", "stratum",
+}  # fmt: skip
+"""Columns of the curves' rows that are not the same in all rows of a curve, or are counted here."""
+
+
 def summarise(curves: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """One row per curve and size: F's, scores, intervals and bands, sizes, and every convention that made them."""
+    """One row per curve and size up to `n_scored`: F's, scores, intervals and bands, sizes, and every convention that made them.
+
+    `f_all` is the metric with all `n_total` nodes kept.
+    """
     tables = []
     drawn = draws_of(curves, study.resamples)
     for _, rows in each_curve(curves):
         curve = to_curve(rows)
-        values = {"run", "size", "prompt", "value", "n_error_nodes", "n_total", "cluster", "stratum"}
-        labels = {c: rows[c].iloc[0] for c in rows.columns if c not in values}
+        labels = {c: rows[c].iloc[0] for c in rows.columns if c not in _OF_A_ROW}
         columns = {
             "n_eval": len(curve.whole),
             "size": curve.sizes,
             "n_units": [k - e for k, e in zip(curve.sizes, curve.n_error_nodes, strict=True)],
             "n_error_nodes": curve.n_error_nodes,
+            "values": curve.values or np.nan,
+            "n_scored": curve.n_scored,
             "n_total": curve.n_total,
             "fraction": curve.fraction,
             "bits": [bits(curve.n_total, k) for k in curve.sizes],
             "f_model": float(curve.whole.mean()),
             "f_empty": float(curve.empty.mean()),
+            "f_all": np.nan if curve.all_nodes is None else float(curve.all_nodes.mean()),
             "f_circuit": curve.circuit.mean(1).numpy(),
             "f_complement": curve.complement.mean(1).numpy(),
             "faithfulness": curve.faithfulness.numpy(),

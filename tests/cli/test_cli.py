@@ -17,6 +17,7 @@ import neuron_vs_sae as nvs
 from neuron_vs_sae.cli import commands as cli, console
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.core.lookup import known
+from neuron_vs_sae.report.tables import number
 from neuron_vs_sae.running import runner
 from neuron_vs_sae.studies.study import Study, make_study
 
@@ -279,7 +280,7 @@ def test_several_tasks_are_the_columns_of_a_table_per_method(run: Run) -> None:
     table = nvs.tables.per_curve(nvs.load("nvs-results"))
     sizes = table[(table["method"] == "relp") & (table["basis"] == "mlp_outputs")].set_index("task")["size_at_level"]
     shown = next(line.split() for line in lines if line.startswith("mlp_outputs"))
-    assert shown[1:] == [str(sizes["ioi.0"]), str(sizes["agreement_rc"])]
+    assert shown[1:] == [number(sizes["ioi.0"]), number(sizes["agreement_rc"])]
 
 
 def test_sizes_that_are_mostly_error_nodes_are_marked_and_what_is_not_reached_is_a_dash() -> None:

@@ -1,6 +1,7 @@
 """Nodes in one flat order, circuits of exactly k of them, and the scores of curves against numbers worked by hand."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import given, settings, strategies as st
 
 from neuron_vs_sae.core.curve import Curve
 from neuron_vs_sae.core.errors import InputError, NothingToExplainError
-from neuron_vs_sae.core.nodes import MIB_FRACTIONS, NodeIndex, NodeScores, bits, log_sizes, mib_sizes
+from neuron_vs_sae.core.nodes import NodeIndex, NodeScores
+from neuron_vs_sae.core.sizes import MIB_FRACTIONS, bits, log_sizes, mib_sizes, size_grid
 
 INDEX = NodeIndex(("blocks.0.hook_mlp_out", "blocks.1.hook_mlp_out"), (2, 3), positions=2)
 
@@ -73,13 +75,15 @@ def test_a_circuit_has_exactly_k_nodes_none_worse_than_any_left_out(
 ) -> None:
     scores = tied(index, generator)
     keys = scores.values.abs() if rank_by == "absolute" else scores.values
-    for k in range(len(index) + 1):
+    n_scored = int((scores.values != 0).sum())
+    for k in range(n_scored + 1):
         circuit = scores.top(k, rank_by=rank_by)
         assert len(circuit) == int(circuit.mask.sum()) == len(set(circuit.names)) == k
         assert circuit.n_units + circuit.n_error_nodes == k
         assert circuit.n_error_nodes == sum("/error" in name for name in circuit.names)
-        if 0 < k < len(index):
-            assert keys[circuit.mask].min() >= keys[~circuit.mask].max()
+        left_out = ~circuit.mask & (scores.values != 0)
+        if 0 < k < n_scored:
+            assert keys[circuit.mask].min() >= keys[left_out].max()
 
 
 @pytest.mark.parametrize("rank_by", ["absolute", "signed"])
@@ -90,9 +94,11 @@ def test_circuits_are_nested_and_ties_go_to_the_earlier_node(
 ) -> None:
     scores = tied(index, generator)
     keys = scores.values.abs() if rank_by == "absolute" else scores.values
-    whole = scores.top(len(index), rank_by=rank_by).nodes.tolist()
-    assert whole == sorted(range(len(index)), key=lambda i: -keys[i])  # Python's sort is stable
-    for k in range(len(index)):
+    scored = [i for i in range(len(index)) if scores.values[i] != 0]
+    whole = scores.top(len(scored), rank_by=rank_by).nodes.tolist()
+    assert whole == sorted(scored, key=lambda i: -keys[i])  # Python's sort is stable
+    assert scores.unscored().tolist() == [i for i in range(len(index)) if i not in scored]
+    for k in range(len(scored)):
         assert scores.top(k, rank_by=rank_by).nodes.tolist() == whole[:k]
 
 
@@ -101,7 +107,9 @@ def test_signed_and_absolute_rankings_differ_where_signs_do() -> None:
     scores = NodeScores(index, torch.tensor([1.0, -3.0, 2.0, 0.0], dtype=torch.float64))
     assert scores.top(2).names == ["s/1", "s/2"]
     assert scores.top(2, rank_by="signed").names == ["s/2", "s/0"]
-    assert scores.top(4, rank_by="signed").names == ["s/2", "s/0", "s/error", "s/1"]
+    assert scores.top(3, rank_by="signed").names == ["s/2", "s/0", "s/1"]
+    with pytest.raises(InputError, match="a circuit of 4 nodes is asked for, and 3 of 4 have a score"):
+        scores.top(4, rank_by="signed")
 
 
 @given(indices, scores_of)
@@ -111,12 +119,12 @@ def test_a_choice_among_some_nodes_keeps_their_order(index: NodeIndex, generator
     among = ~index.is_error
     chosen = scores.order(among=among).tolist()
     assert chosen == [node for node in scores.order().tolist() if among[node]]
-    assert scores.top(1, among=among).n_error_nodes == 0
+    assert scores.top(len(chosen), among=among).n_error_nodes == 0
 
 
 def test_more_nodes_than_there_are_cannot_be_asked_for() -> None:
     scores = NodeScores(INDEX, torch.ones(14, dtype=torch.float64))
-    with pytest.raises(InputError, match="a circuit of 15 nodes is asked for, and there are 14"):
+    with pytest.raises(InputError, match="a circuit of 15 nodes is asked for, and 14 of 14 have a score"):
         scores.top(15)
     with pytest.raises(InputError, match="a circuit of -1 nodes"):
         scores.top(-1)
@@ -164,9 +172,39 @@ def test_log_sizes_of_two_bases_agree_up_to_the_smaller() -> None:
     assert small[:-1] == large[: len(small) - 1]
 
 
-def test_mib_sizes_are_the_nearest_counts() -> None:
+def test_mib_sizes_are_cut_off_as_mibs_are() -> None:
     assert mib_sizes(10_000) == (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
-    assert mib_sizes(700) == (1, 1, 4, 7, 14, 35, 70, 140, 350, 700)
+    assert mib_sizes(512) == (0, 1, 2, 5, 10, 25, 51, 102, 256, 512)
+
+
+def test_a_grid_ends_at_the_last_node_with_a_score() -> None:
+    grid = size_grid(("log",), total=61_500, n_scored=1495)
+    assert grid.ranked == (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 1495)
+    assert grid.tied == grid.dropped == ()
+    assert size_grid(("all",), 61_500, 1495).ranked == (1495,)
+    assert size_grid((3, 10), 61_500, 1495).ranked == (3, 10, 1495)
+
+
+def test_numbers_beyond_the_nodes_with_a_score_are_dropped_and_beyond_all_nodes_refused() -> None:
+    grid = size_grid((1, 60, 100), total=100, n_scored=50)
+    assert (grid.ranked, grid.tied, grid.dropped) == ((1, 50), (), (60,))  # 100 is the whole circuit, which is no size
+    with pytest.raises(InputError, match=r"a circuit of 101 nodes is asked for .* basis 'sae' has 100"):
+        size_grid((101,), 100, 50, "sae")
+    with pytest.raises(InputError, match="a circuit of -1 nodes"):
+        size_grid((-1,), 100, 50)
+    with pytest.raises(InputError, match=r"no sizes \['logs'\]; there are numbers, 'log', 'mib' and 'all'"):
+        size_grid(("logs",), 100, 50)
+
+
+def test_mibs_sizes_alone_go_on_past_the_nodes_with_a_score() -> None:
+    grid = size_grid(("log", "mib"), total=512, n_scored=60)
+    assert grid.ranked == (0, 1, 2, 5, 10, 20, 25, 50, 51, 60)
+    assert grid.tied == (102, 256, 512)
+
+
+def test_a_function_of_all_nodes_gives_exactly_its_sizes() -> None:
+    grid = size_grid(lambda total: (0, 7, 70, total), total=100, n_scored=50)
+    assert (grid.ranked, grid.tied, grid.dropped) == ((0, 7), (), (70,))
 
 
 # Curves, at sizes 0, 1, 10 and 100 of 100 nodes; F(M) = 5, F(empty) = 1.
@@ -178,6 +216,7 @@ def curve(
     sizes: tuple[int, ...] = (0, 1, 10, 100),
     whole: float = 5.0,
     empty: float = 1.0,
+    total: int | None = None,
 ) -> Curve:
     """Two prompts, one above and one below the given means."""
 
@@ -187,7 +226,7 @@ def curve(
     return Curve(
         sizes=sizes,
         n_error_nodes=(0,) * len(sizes),
-        n_total=sizes[-1],
+        n_total=sizes[-1] if total is None else total,
         whole=prompts([whole])[0],
         empty=prompts([empty])[0],
         circuit=prompts(circuit),
@@ -213,28 +252,57 @@ def test_scores_are_ratios_of_means_not_means_of_ratios() -> None:
     assert one.faithfulness.tolist() == pytest.approx([0, 0.4])  # (1 + 3) / (1 + 9), not (1/1 + 3/9) / 2
 
 
-def test_the_smallest_size_that_reaches_a_level() -> None:
+def test_the_size_at_a_level_is_the_first_crossing_linear_in_log_size() -> None:
+    # Faithfulness 0.5, 1.5, 1 and completeness 0.75, 0.1, 0 at 10^0, 10^1, 10^2.
     assert BY_HAND.size_at(faithfulness=0.5) == 1
-    assert BY_HAND.size_at(faithfulness=0.8) == 10
-    assert BY_HAND.size_at(faithfulness=0.8, completeness=0.2) == 10
-    assert BY_HAND.size_at(faithfulness=0.8, completeness=0.05) == 100
+    assert BY_HAND.size_at(faithfulness=0.8) == pytest.approx(10**0.3)
+    assert BY_HAND.size_at(faithfulness=1.5) == pytest.approx(10)
     assert BY_HAND.size_at(completeness=0.8) == 1
+    assert BY_HAND.size_at(completeness=0.05) == pytest.approx(10**1.5)
+    assert BY_HAND.size_at(faithfulness=0.8, completeness=0.05) == pytest.approx(10**1.5)  # the later of the two
+    assert BY_HAND.size_at(faithfulness=0.8, completeness=0.2) == pytest.approx(10 ** (0.55 / 0.65))
+
+
+def test_a_level_that_no_circuit_reaches_has_no_size() -> None:
     assert BY_HAND.size_at(faithfulness=1.6) is None
+    assert curve([1.0, 2.0, 3.0], [5.0] * 3, sizes=(0, 1, 10), total=5000).size_at(faithfulness=0.8) is None
+
+
+def test_the_smallest_size_run_stands_for_what_it_reaches() -> None:
+    assert curve([4.6, 4.8], [5.0] * 2, sizes=(5, 10)).size_at(faithfulness=0.8) == 5
 
 
 def test_a_stable_size_is_one_that_no_larger_size_falls_below() -> None:
-    wavy = curve([1.0, 4.8, 2.0, 5.0], [5.0] * 4)
+    wavy = curve([1.0, 4.8, 2.0, 5.0], [5.0] * 4)  # faithfulness 0.95, 0.25, 1
     assert wavy.size_at(faithfulness=0.9) == 1
-    assert wavy.size_at(faithfulness=0.9, stable=True) == 100
+    assert wavy.size_at(faithfulness=0.9, stable=True) == pytest.approx(10 ** (1 + 0.65 / 0.75))
     assert BY_HAND.size_at(faithfulness=0.5, stable=True) == 1
     assert curve([1.0, 5.0, 5.0, 4.0], [5.0] * 4).size_at(faithfulness=0.9, stable=True) is None
 
 
+def test_the_values_at_a_level_are_those_of_the_same_crossing() -> None:
+    counted = replace(BY_HAND, values=(0.0, 128.0, 265.0, 355.0))
+    assert counted.values_at(faithfulness=0.5) == 128
+    assert counted.values_at(faithfulness=0.8) == pytest.approx(128 * (265 / 128) ** 0.3)
+    assert counted.values_at(faithfulness=1.6) is None
+    with pytest.raises(InputError, match="no `values`"):
+        BY_HAND.values_at(faithfulness=0.5)
+
+
 def test_a_size_within_a_margin_is_near_on_both_sides_and_both_scores() -> None:
-    assert BY_HAND.size_within(0.05) == 100  # at 10 nodes faithfulness is 1.5: above, but not near
-    assert BY_HAND.size_within(0.5) == 10
+    # At 10 nodes faithfulness is 1.5: above, but not near; towards 100 it falls to 1, and is within .05 at .9 of the way.
+    assert BY_HAND.size_within(0.05) == pytest.approx(10**1.9)
+    assert BY_HAND.size_within(0.5) == pytest.approx(10 ** (0.25 / 0.65))
     assert curve([1.0, 5.1, 5.0, 5.0], [5.0, 1.1, 1.0, 1.0]).size_within(0.05) == 1
     assert curve([1.0, 2.0, 2.0, 2.0], [5.0] * 4).size_within() is None
+
+
+def test_all_nodes_are_in_no_size_and_no_area() -> None:
+    short = curve([1.0, 3.0, 3.0], [5.0] * 3, sizes=(0, 1, 10), total=5000)
+    apart = replace(short, all_nodes=torch.full((2,), 5.0, dtype=torch.float64))
+    assert apart.n_scored == 10
+    assert apart.size_at(faithfulness=0.9) is None
+    assert apart.area() == short.area() == pytest.approx(0.5)
 
 
 @pytest.mark.checked
@@ -270,6 +338,22 @@ def test_an_area_beyond_the_sizes_that_were_run_is_refused() -> None:
 def mib(value: float) -> Curve:
     sizes = mib_sizes(1000)
     return curve([value] * len(sizes), [1.0] * len(sizes), sizes=sizes)
+
+
+def test_tied_circuits_are_for_cpr_and_cmd_alone() -> None:
+    whole = mib(5.0)
+    ranked, beyond = (part(whole, mib_sizes(1000)[at]) for at in (slice(6), slice(6, None)))
+    split = replace(ranked, tied=beyond)
+    assert (split.cpr(), split.cmd(), split.n_scored) == (whole.cpr(), whole.cmd(), 50)
+    assert split.area() == ranked.area()
+    with pytest.raises(InputError, match=r"\[100, 200, 500, 1000\] were not run"):
+        ranked.cpr()
+
+
+def part(of: Curve, sizes: tuple[int, ...]) -> Curve:
+    at = [of.sizes.index(k) for k in sizes]
+    n_error_nodes = tuple(of.n_error_nodes[i] for i in at)
+    return replace(of, sizes=sizes, n_error_nodes=n_error_nodes, circuit=of.circuit[at], complement=of.complement[at])
 
 
 def test_a_perfect_curve_has_cpr_999_and_cmd_0() -> None:

@@ -128,7 +128,7 @@ def test_only_units_of_circuits_are_encoded(gpt2: Any, monkeypatch: pytest.Monke
     monkeypatch.setattr(Affine, "encode_some", count)
     monkeypatch.setattr(Affine, "encode", never)
     monkeypatch.setattr(Affine, "decode", never)
-    nvs.evaluate(gpt2, basis, units_first(basis), PAIRS, sizes=[7])
+    nvs.evaluate(gpt2, basis, units_first(basis), PAIRS, sizes=lambda _: [7])
     assert 0 < max(encoded) <= 7
 
 

@@ -1,6 +1,7 @@
 """Tests between bases, adjusted p-values, size measures, effects over tasks: by hand, against scipy and statsmodels, and their rates."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from neuron_vs_sae.statistics.multiplicity import benjamini_hochberg, holm
 from neuron_vs_sae.statistics.permutation import contrast, sign_flip
 from neuron_vs_sae.statistics.random_effects import across
 from neuron_vs_sae.statistics.resampling import Groups, draw, independent
-from neuron_vs_sae.statistics.size_measures import MEASURES, area_weights, common_range, points
+from neuron_vs_sae.statistics.size_measures import MEASURES, area_weights, common_range, measurable, points
 from neuron_vs_sae.studies.verdict import differ
 
 
@@ -136,6 +137,7 @@ def sized(
     return Curve(
         sizes=tuple(sizes), n_error_nodes=tuple(errors), n_total=total, whole=torch.ones(1).double(), empty=torch.zeros(1).double(),
         circuit=values, complement=1 - values, change=torch.tensor([change], dtype=torch.float64).T,
+        values=tuple(float(k - e + 128 * e) for k, e in zip(sizes, errors, strict=True)),
     )  # fmt: skip
 
 
@@ -146,6 +148,7 @@ def test_a_circuit_has_a_size_by_every_measure() -> None:
     assert found["nodes"] == [1, 2, 4, 8]
     assert found["fraction"] == [1 / 8, 2 / 8, 4 / 8, 1]
     assert found["bits"] == pytest.approx([3, np.log2(28), np.log2(70)])  # 8 of 8 is one circuit: no choice, no bits
+    assert found["values"] == [128, 129, 258, 516]
     assert found["change"] == [0, 0.2, 0.5, 0.9, 1.0]
 
 
@@ -182,11 +185,36 @@ def test_a_common_stretch_is_what_all_reach() -> None:
 
 
 def test_a_measure_that_is_not_there_is_said() -> None:
-    with pytest.raises(InputError, match="no size measure 'tokens'; there are: units, nodes, fraction, bits, change"):
+    with pytest.raises(
+        InputError, match="no size measure 'tokens'; there are: units, nodes, values, fraction, bits, change"
+    ):
         points(sized(), "tokens")
     without = Curve(**{**vars(sized()), "change": None})
     with pytest.raises(InputError, match="has no `change`: it was made by hand"):
         points(without, "change")
+    with pytest.raises(InputError, match="has no `values`: it was made by hand"):
+        points(replace(without, values=None), "values")
+    assert measurable([sized(), without]) == ["units", "nodes", "values", "fraction", "bits"]
+    assert measurable([sized()]) == list(MEASURES)
+
+
+def test_a_curve_that_ends_within_a_range_is_held_at_its_last_value() -> None:
+    """On 1 to 64 in log2: 0.1, 0.5, 0.7, 1 at 0, 1, 2, 3, and 1 from there to 6."""
+    weights = area_weights(sized(), "nodes", 1.0, 64.0)
+    assert weights.sum() == pytest.approx(1)
+    assert weights @ sized().faithfulness.numpy() == pytest.approx((0.3 + 0.6 + 0.85 + 3) / 6)
+
+
+def test_a_curve_that_begins_within_a_range_is_held_at_its_first_value() -> None:
+    """An error node first: 128 values. On 32 to 128, where a basis of units has sizes, it has its first value."""
+    curve = sized(errors=(0, 1, 1, 2, 4))
+    assert area_weights(curve, "values", 32.0, 128.0) @ curve.faithfulness.numpy() == pytest.approx(0.1)
+
+
+def test_the_area_over_values_by_hand() -> None:
+    curve = sized(sizes=(0, 1, 2), errors=(0, 0, 1), total=10, change=(0, 0.5, 1), score=(0, 0.2, 0.8))
+    assert common_range([curve], "values") == (1, 129)
+    assert area_weights(curve, "values", 1.0, 129.0) @ curve.faithfulness.numpy() == pytest.approx(0.5)
 
 
 # Over tasks and seeds.

@@ -92,13 +92,14 @@ def test_a_finished_folder_holds_these_files_and_no_others(fresh: nvs.Result) ->
 
 
 def test_curves_have_a_row_per_run_size_and_prompt(fresh: nvs.Result) -> None:
-    n_sizes = len(SIZES) + 1
-    assert len(fresh.curves) == 4 * N_EVAL * (2 + 3 * n_sizes)  # 2 bases x 2 error policies
+    assert len(list(each_curve(fresh.curves))) == 4  # 2 bases x 2 error policies
     for names, rows in each_curve(fresh.curves):
+        n_sizes = len(to_curve(rows).sizes)
         counts = rows["run"].value_counts().to_dict()
         assert counts == {
             "whole": N_EVAL,
             "empty": N_EVAL,
+            "all": N_EVAL,
             "circuit": N_EVAL * n_sizes,
             "complement": N_EVAL * n_sizes,
             "change": N_EVAL * n_sizes,
@@ -117,7 +118,10 @@ def test_the_summary_begins_with_the_columns_that_are_promised(fresh: nvs.Result
     )
     assert (fresh.folder / "summary.csv").read_text().startswith(promised)
     table = pd.read_csv(fresh.folder / "summary.csv")
-    assert len(table) == 4 * (len(SIZES) + 1)
+    assert len(table) == sum(len(to_curve(rows).sizes) for _, rows in each_curve(fresh.curves))
+    assert set(table["size"]) >= set(SIZES)
+    ends = table.groupby(["basis", "errors"])
+    assert (ends["size"].max() == ends["n_scored"].max()).all()
     assert (table["n_units"] + table["n_error_nodes"] == table["size"]).all()
 
 
@@ -153,7 +157,11 @@ def test_the_summary_is_derived_from_the_values_per_prompt(fresh: nvs.Result, sa
     assert curve.faithfulness.tolist() == rows["faithfulness"].tolist()
     assert curve.completeness.tolist() == rows["completeness"].tolist()
     assert curve.bits == rows["bits"].tolist()
-    assert [curve.faithfulness[0], curve.faithfulness[-1]] == pytest.approx([0, 1], abs=1e-5)  # float32
+    assert curve.values == tuple(rows["values"])
+    assert set(rows["n_scored"]) == {curve.n_scored}
+    assert float(curve.faithfulness[0]) == pytest.approx(0, abs=1e-5)  # float32
+    assert curve.all_nodes is not None
+    assert curve.all_nodes.tolist() == pytest.approx(curve.whole.tolist(), abs=1e-4)
     assert curve.n_total == 2 * 5 * (20 + 1)  # layers, positions, units and the error node
 
 
@@ -225,9 +233,17 @@ def test_scores_are_stored_with_the_order_of_their_nodes(fresh: nvs.Result, sae_
     nodes = index["saw/mlp_neurons/relp/0"].pop("nodes")
     assert index["saw/mlp_neurons/relp/0"] == {"task": "saw", "basis": "mlp_neurons", "method": "relp", "seed": 0}
     assert nodes.pop("basis").startswith("mlp_neurons ")
-    assert nodes == {"sites": [f"blocks.{i}.mlp.hook_post" for i in (0, 1)], "widths": [24, 24], "positions": 5}
+    assert nodes == {
+        "sites": [f"blocks.{i}.mlp.hook_post" for i in (0, 1)],
+        "widths": [24, 24],
+        "positions": 5,
+        "lossless": [True, True],
+    }
     scores = fresh.scores(basis="mlp_neurons")
-    assert torch.equal(scores.values, tensors["saw/mlp_neurons/relp/0"])
+    assert torch.equal(scores.stored, tensors["saw/mlp_neurons/relp/0"])
+    assert len(scores.stored) == 2 * 5 * 24  # neurons have no error nodes, and their slots are not stored
+    assert len(scores.values) == 2 * 5 * 25
+    assert not scores.values[~scores.index.exists].any()
     assert scores.index.positions == 5
     with pytest.raises(KeyError, match=r"2 discoveries match .*; one is expected. There are: .*mlp_neurons/relp/0"):
         fresh.scores(task="saw")
@@ -697,13 +713,16 @@ def test_the_table_has_a_row_per_curve_under_the_conventions(fresh: nvs.Result) 
     assert [line.split(" | ")[0] for line in body] == ["| mlp_neurons", "| sae:mlp_out"] * 2
 
 
-def test_areas_of_one_task_share_their_range(fresh: nvs.Result, sae_folder: Path) -> None:
+def test_areas_of_a_curve_end_at_its_last_node_with_a_score(fresh: nvs.Result, sae_folder: Path) -> None:
     table = nvs.tables.per_curve(fresh).set_index(["basis", "errors"])
-    smallest = 2 * 5 * 20  # layers, positions and units of the SAEs; there are 24 neurons
     for basis in ("mlp_neurons", f"sae:{sae_folder}"):
-        curve = fresh.curve(basis=basis, errors="ablate")
-        assert table.loc[(basis, "ablate"), "area_faithfulness"] == curve.area(up_to=smallest)
-        assert table.loc[(basis, "ablate"), "size_at_level"] in (curve.size_at(0.8), pd.NA)
+        curve, row = fresh.curve(basis=basis, errors="ablate"), table.loc[(basis, "ablate")]
+        assert row["n_scored"] == curve.sizes[-1] <= row["n_total"] == curve.n_total
+        assert row["area_faithfulness"] == curve.area(up_to=curve.n_scored)
+        size = curve.size_at(0.8)
+        assert pd.isna(row["size_at_level"]) if size is None else row["size_at_level"] == size
+        assert row["size_at_level_low"] <= row["size_at_level_high"] or row["size_at_level_not_reached"] > 0
+    assert table.loc[("mlp_neurons", "ablate"), "faithfulness_all_nodes"] == pytest.approx(1, abs=1e-4)
     assert table["cpr"].isna().all()  # MIB's sizes were not run
 
 

@@ -154,7 +154,7 @@ def test_fitted_bases_are_fitted_to_each_seeds_prompts(a_study: Callable[..., St
 
 
 def test_scores_over_seeds_by_hand() -> None:
-    names = {"task": "t", "basis": "b", "method": "m", "ablation": "a", "errors": "e"}
+    names = {"task": "t", "basis": "b", "method": "m", "ablation": "a", "errors": "e", "metric": "l"}
     table = pd.DataFrame(
         {
             **names,

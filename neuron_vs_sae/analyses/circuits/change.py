@@ -35,7 +35,7 @@ def changes(
     nodes `error - reference`, out of what their site writes. That vector's L2 norm over all sites and real positions, divided
     by the same norm for all nodes of `order`: 0 for no node, 1 for all. Parts may cancel, so it can pass 1 on the way, and fall.
     It is 0 where there is nothing to take out. Norms are of the sites' own spaces: of another kind of site, it is a share of
-    another whole. What an ablation takes from the model after the site (`Reference.constants`) is a part of the error node's.
+    another whole. Constants that an ablation takes out (`splice.Reference`) are no nodes, and no part of either norm.
 
     `sizes` grow; `ablate(basis, prompts per pass)` gives the reference values. Cost: as many prompts' clean pass, encoding and
     ablation values, and each node decoded once, however many sizes there are.
@@ -53,10 +53,8 @@ def changes(
         for s, (site, dictionary) in enumerate(zip(basis.sites, basis.dictionaries, strict=True)):
             units, error = split(dictionary, site.view(activations[site.reads]), site.view(activations[site.writes]))
             units, error = units - values.features.units[s], error - values.features.errors[s]
-            constant = values.constants[s]
-            after = None if constant is None else constant[1]
             real = batch.real.to(units.device)
-            squares += _squares(dictionary, units, error, after, real, steps[s], index.positions is None).cpu()
+            squares += _squares(dictionary, units, error, real, steps[s], index.positions is None).cpu()
         norms = squares.sqrt()
         columns.append(torch.where(norms[-1] > 0, norms[:-1] / norms[-1], 0.0))
     return torch.cat(columns, 1)
@@ -68,37 +66,21 @@ Step = list[tuple[int, Int[Tensor, " _"], bool]]
 
 def _steps(index: NodeIndex, order: Int[Tensor, " nodes"], sizes: Sequence[int]) -> list[list[Step]]:
     """Per site what each size adds to the one before, the last step being all that no size has."""
-    ends = [0, *sizes, len(order)]
-    found: list[list[Step]] = [[] for _ in index.shapes]
-    for start, end in pairwise(ends):
-        nodes = order[start:end].sort().values
-        offset = 0
-        for s, (blocks, columns) in enumerate(index.shapes):
-            low, high = torch.searchsorted(nodes, torch.tensor([offset, offset + blocks * columns])).tolist()
-            here = nodes[low:high] - offset
-            offset += blocks * columns
-            block, counts = (here // columns).unique_consecutive(return_counts=True)
-            step: Step = []
-            for b, units in zip(block.tolist(), (here % columns).split(counts.tolist()), strict=True):
-                has_error = int(units[-1]) == columns - 1  # the error node comes last
-                step.append((b, units[:-1] if has_error else units, has_error))
-            found[s].append(step)
-    return found
+    added = [index.at_sites(order[start:end]) for start, end in pairwise([0, *sizes, len(order)])]
+    return [[step[site] for step in added] for site in range(len(index.sites))]
 
 
 def _squares(
     dictionary: Dictionary,
     units: Float[Tensor, "batch pos width"],
     error: Float[Tensor, "batch pos d"],
-    after: Float[Tensor, " d_after"] | None,
     real: Bool[Tensor, "batch pos"],
     steps: list[Step],
     pooled: bool,
 ) -> Float[Tensor, "steps batch"]:
     """The squared norm of what one site's nodes change, after every step; summed over real positions."""
     at_site = torch.zeros_like(error)
-    constants = torch.zeros(units.shape[1], dtype=torch.float64, device=units.device)
-    found = []
+    by_step = []
     for step in steps:
         for block, chosen, has_error in step:
             where = slice(None) if pooled else slice(block, block + 1)
@@ -106,7 +88,6 @@ def _squares(
             at_site[:, where] += dictionary.written(units[:, where][..., chosen], chosen)
             if has_error:
                 at_site[:, where] += error[:, where]
-                constants[where] = 0.0 if after is None else float(after.double().square().sum())
-        squares = at_site.double().square().sum(-1) + constants
-        found.append((squares * real).sum(1))
-    return torch.stack(found)
+        squares = at_site.double().square().sum(-1)
+        by_step.append((squares * real).sum(1))
+    return torch.stack(by_step)

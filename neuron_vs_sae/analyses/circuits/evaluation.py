@@ -1,7 +1,8 @@
 """How faithful and complete circuits are: F(M), F(empty), F(C) and F(complement) on held-out pairs."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import logging
+from dataclasses import replace
+from typing import Any, Unpack
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -9,20 +10,23 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from neuron_vs_sae.analyses.circuits.change import changes
-from neuron_vs_sae.catalog.references import Ablation, constants as constants_of
+from neuron_vs_sae.analyses.circuits.options import EvaluationChoices, EvaluationOptions
+from neuron_vs_sae.analyses.circuits.roles import always_kept, candidates, error_nodes, values_carried
+from neuron_vs_sae.catalog.references import Ablation
 from neuron_vs_sae.core.basis import Basis
-from neuron_vs_sae.core.conventions import Engine, ErrorPolicy, RankBy
+from neuron_vs_sae.core.conventions import Engine
 from neuron_vs_sae.core.curve import Curve
 from neuron_vs_sae.core.errors import InputError, check_choice
 from neuron_vs_sae.core.lookup import find
 from neuron_vs_sae.core.metric import Metric, Target, resolve
-from neuron_vs_sae.core.nodes import NodeIndex, NodeScores, log_sizes
+from neuron_vs_sae.core.nodes import NodeIndex, NodeScores
 from neuron_vs_sae.core.pairs import PromptPairs
+from neuron_vs_sae.core.sizes import SizeGrid, size_grid
 from neuron_vs_sae.execution.engine import evaluate_runs, unsupported
-from neuron_vs_sae.execution.slots import ErrorNode, Run
+from neuron_vs_sae.execution.slots import Run
 from neuron_vs_sae.execution.splice import Kept, edit, run
 
-_RESIDUAL = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post")
+_LOG = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -30,103 +34,78 @@ def evaluate(
     basis: Basis,
     scores: NodeScores,
     pairs: PromptPairs,
+    options: EvaluationOptions | None = None,
     *,
-    sizes: Sequence[int] | Callable[[int], Sequence[int]] = log_sizes,
-    metric: str | Metric = "logit_difference",
-    ablation: str = "mean",
-    errors: ErrorPolicy = "nodes",
-    rank_by: RankBy = "absolute",
-    source: PromptPairs | None = None,
-    seed: int = 0,
     batch_size: int = 64,
     engine: Engine = "fast",
-    measure_change: bool = False,
+    **choices: Unpack[EvaluationChoices],
 ) -> Curve:
-    """The curve of the circuits that `scores` rank first, judged on `pairs`.
+    """The curve of the circuits that `scores` rank first, judged on `pairs` by one metric.
 
-    `sizes` counts nodes, or makes them from how many there are (default: `log_sizes`); `source` are the pairs whose corrupt prompts give the mean ablations'
-    values (default: `pairs`); `seed` draws the resample ablation's. Always the model itself runs, never RelP's.
+    `options` say how circuits are judged, and each of them can be given as a keyword instead:
+    `evaluate(model, basis, scores, pairs, metric="kl", errors="keep")`. Always the model itself runs, never RelP's. Nodes of score 0
+    are in no circuit, so the curve ends at the last node that has a score; a size beyond it is left out, with a line to the log.
     `engine` and `batch_size` (pairs per pass) say how it is computed and change numbers by rounding only: "fast" falls
     back to "exact" for what it does not know (`engine_for`).
-    `measure_change` adds `Curve.change` (`change.py`), at the cost of every dictionary whole, whatever the sizes.
     Cost: at most two forward passes per size and prompt; with the fast engine, less the smaller the circuit.
-    Raises `InputError` for sizes beyond the number of nodes and for a metric that is not finite.
+    Raises `InputError` for sizes beyond the number of nodes, for a metric that is not finite, and for several metrics.
     """
-    pooled = scores.index.positions is None
-    expected = basis.index(None if pooled else pairs.positions)
-    if scores.index != expected:
-        raise InputError(
-            f"the scores are those of {_shape(scores.index)}, and basis '{basis.name}' on these prompts is "
-            f"{_shape(expected)}: discover and evaluate with one basis and one prompt length"
-        )
+    options = options or EvaluationOptions()
+    if "metric" in choices:
+        options = replace(options, metrics=(choices.pop("metric"),))
+    options = replace(options, **choices)
+    if len(options.metrics) != 1:
+        raise InputError(f"evaluate judges by one metric, and {len(options.metrics)} are given: use evaluate_metrics")
+    return evaluate_metrics(model, basis, scores, pairs, options, batch_size=batch_size, engine=engine)[0]
+
+
+def evaluate_metrics(
+    model: Any,
+    basis: Basis,
+    scores: NodeScores,
+    pairs: PromptPairs,
+    options: EvaluationOptions,
+    *,
+    batch_size: int = 64,
+    engine: Engine = "fast",
+) -> tuple[Curve, ...]:
+    """A curve per metric of `options`, in their order, all read from the same passes; otherwise as `evaluate`."""
     check_choice("engine", engine, Engine)
-    constants = constants_of(ablation, model, basis)
-    candidates, fixed = roles(basis, scores.index, errors, constants)
-    total = int(candidates.sum())
-    grid = tuple(sorted(set(sizes(total) if callable(sizes) else sizes)))
-    if not grid or grid[0] < 0 or grid[-1] > total:
-        raise InputError(
-            f"the sizes {list(grid)} go beyond the {total} nodes of basis '{basis.name}' with errors='{errors}': "
-            f"sizes lie between 0 and {total}"
-        )
+    _check_index(basis, scores.index, pairs)
+    among = candidates(basis, scores.index, options.errors)
+    ranked = scores.order(rank_by=options.rank_by, among=among)
+    order = torch.cat([ranked, scores.unscored(among)])
+    grid = size_grid(options.sizes, len(order), len(ranked), basis.name)
+    if grid.dropped:
+        _LOG.warning(
+            "basis '%s': no circuit of %s nodes is run, because only %d of its %d nodes have a score",
+            basis.name, ", ".join(map(str, grid.dropped)), len(ranked), len(order),
+        )  # fmt: skip
 
     def ablate(of: Basis, rows: int = batch_size) -> Ablation:
-        return find("ablation", ablation)(model, of, pairs, source or pairs, seed, rows)
+        return find("ablation", options.ablation)(model, of, pairs, options.source or pairs, options.seed, rows)
 
-    order = scores.order(rank_by=rank_by, among=candidates)
-    runs = [Run(False, order[:0])]
-    runs += [_run(False, order, k) for k in grid]
-    runs += [_run(True, order, k) for k in grid]
+    runs, metrics = _runs(order, grid), [resolve(metric) for metric in options.metrics]
     if engine_for(model, basis, engine) == "fast":
-        nodes = _error_nodes(basis, scores.index, candidates, fixed, constants)
-        values = evaluate_runs(model, basis, scores.index, pairs, runs, nodes, ablate, resolve(metric), batch_size)
+        errors = error_nodes(basis, options.errors)
+        values = evaluate_runs(model, basis, scores.index, pairs, runs, errors, ablate, metrics, batch_size)
     else:
-        masks = [_mask(run, candidates, fixed) for run in runs]
-        values = _run_exactly(model, basis, scores.index, pairs, masks, ablate(basis), resolve(metric), batch_size)
+        fixed = always_kept(basis, scores.index, options.errors)
+        kept = [_kept(scores.index, run, among, fixed) for run in runs]
+        values = _run_exactly(model, basis, pairs, kept, ablate(basis), metrics, batch_size)
     if not bool(values.isfinite().all()):
         raise InputError(
-            f"the metric is NaN or infinite on {int((~values.isfinite()).any(0).sum())} of {len(pairs)} prompts: look for "
-            "NaN in the model's or the SAE's weights (`nvs check`), or use a wider dtype"
+            f"the metric is NaN or infinite on {int((~values.isfinite()).any(0).any(0).sum())} of {len(pairs)} prompts: look "
+            "for NaN in the model's or the SAE's weights (`nvs check`), or use a wider dtype"
         )
-    is_error = scores.index.is_error
-    n = len(grid)
-    return Curve(
-        sizes=grid,
-        n_error_nodes=tuple(int(is_error[order[:k]].sum()) for k in grid),
-        n_total=total,
-        whole=values[0],
-        empty=values[1],
-        circuit=values[2 : 2 + n],
-        complement=values[2 + n :],
-        change=changes(model, basis, scores.index, pairs, order, grid, ablate, batch_size) if measure_change else None,
-    )
-
-
-def roles(
-    basis: Basis,
-    index: NodeIndex,
-    errors: ErrorPolicy,
-    constants: tuple[tuple[str, Tensor] | None, ...],
-) -> tuple[Bool[Tensor, " nodes"], Bool[Tensor, " nodes"]]:
-    """(nodes that a circuit may choose from, nodes that are kept in every run) under an error policy."""
-    check_choice("errors", errors, ErrorPolicy)
-    chosen, kept = [], []
-    for site, dictionary, constant in zip(basis.sites, basis.dictionaries, constants, strict=True):
-        exists = not dictionary.lossless or constant is not None
-        policy = errors
-        if errors == "resid_only":
-            policy = "nodes" if site.kind in _RESIDUAL else "ablate"
-        chosen.append(exists and policy == "nodes")
-        # What a lossless dictionary leaves over is rounding: it stays where it is.
-        kept.append(not exists or policy == "keep")
-
-    def spread(units: bool, flags: list[bool]) -> Tensor:
-        return index.flatten(
-            [torch.full((index.blocks, width), units) for width in index.widths],
-            [torch.full((index.blocks,), flag) for flag in flags],
-        )
-
-    return spread(True, chosen), spread(False, kept)
+    sizes = (*grid.ranked, *grid.tied)
+    change = None
+    if options.measure_change:
+        change = changes(model, basis, scores.index, pairs, order, sizes, ablate, batch_size)
+    carried = values_carried(basis, scores.index, order, sizes, float(pairs.length.double().mean()))
+    n_errors = scores.index.is_error[order].cumsum(0)
+    count = tuple(int(n_errors[k - 1]) if k else 0 for k in sizes)
+    return tuple(_curve(grid, len(order), count, carried, of_metric, change) for of_metric in values)
 
 
 def engine_for(model: Any, basis: Basis, engine: Engine) -> str:
@@ -137,59 +116,92 @@ def engine_for(model: Any, basis: Basis, engine: Engine) -> str:
     return "fast" if reason is None else f"exact: {reason}"
 
 
+def _check_index(basis: Basis, index: NodeIndex, pairs: PromptPairs) -> None:
+    expected = basis.index(None if index.positions is None else pairs.positions)
+    if index != expected:
+        raise InputError(
+            f"the scores are those of {_shape(index)}, and basis '{basis.name}' on these prompts is "
+            f"{_shape(expected)}: discover and evaluate with one basis and one prompt length"
+        )
+
+
+def _runs(order: Int[Tensor, " nodes"], grid: SizeGrid) -> list[Run]:
+    """All nodes ablated, all kept, and then every size's circuit and every size's complement."""
+    sizes = (*grid.ranked, *grid.tied)
+    circuits, complements = ([_run(full, order, k) for k in sizes] for full in (False, True))
+    return [_run(False, order, 0), _run(True, order, 0), *circuits, *complements]
+
+
 def _run(full: bool, order: Int[Tensor, " nodes"], k: int) -> Run:
-    """The run that keeps (`full`: ablates) the first k nodes, told from the base that it is nearer to."""
-    return Run(full, order[:k]) if 2 * k <= len(order) else Run(not full, order[k:])
+    """The run that keeps (`full`: ablates) the first k nodes, told from the base that it is nearer to.
+
+    Any run that keeps a node keeps the constants that the ablation takes out.
+    """
+    constants = k < len(order) if full else k > 0
+    return Run(full, order[:k], constants) if 2 * k <= len(order) else Run(not full, order[k:], constants)
 
 
-def _error_nodes(
-    basis: Basis,
-    index: NodeIndex,
-    candidates: Bool[Tensor, " nodes"],
-    fixed: Bool[Tensor, " nodes"],
-    constants: tuple[tuple[str, Tensor] | None, ...],
-) -> list[ErrorNode]:
-    found = []
-    parts = zip(basis.dictionaries, index.unflatten(candidates), index.unflatten(fixed), constants, strict=True)
-    for dictionary, (_, chosen), (_, kept), constant in parts:
-        exact = dictionary.lossless and (constant is None or not bool(dictionary.at_zero(constant[1]).any()))
-        found.append(ErrorNode(empty=bool(kept[0]), full=bool(kept[0] | chosen[0]), exact=exact))
-    return found
+def _curve(
+    grid: SizeGrid,
+    n_total: int,
+    n_error_nodes: tuple[int, ...],
+    carried: tuple[float, ...],
+    values: Float[Tensor, "runs batch"],
+    change: Float[Tensor, "sizes batch"] | None,
+) -> Curve:
+    """The curve of one metric's values: of the model, of `_runs`."""
+    whole, empty, all_nodes = values[:3]
+    circuit, complement = values[3:].chunk(2)
+
+    def part(sizes: tuple[int, ...], where: slice) -> Curve:
+        return Curve(
+            sizes=sizes,
+            n_error_nodes=n_error_nodes[where],
+            n_total=n_total,
+            whole=whole,
+            empty=empty,
+            circuit=circuit[where],
+            complement=complement[where],
+            change=None if change is None else change[where],
+            values=carried[where],
+        )
+
+    n = len(grid.ranked)
+    tied = part(grid.tied, slice(n, None)) if grid.tied else None
+    return replace(part(grid.ranked, slice(n)), all_nodes=all_nodes, tied=tied)
 
 
-def _mask(run: Run, candidates: Bool[Tensor, " nodes"], fixed: Bool[Tensor, " nodes"]) -> Bool[Tensor, " nodes"]:
-    mask = candidates | fixed if run.full else fixed.clone()
+def _kept(index: NodeIndex, run: Run, among: Bool[Tensor, " nodes"], fixed: Bool[Tensor, " nodes"]) -> Kept:
+    mask = among | fixed if run.full else fixed.clone()
     mask[run.flipped] = not run.full
-    return mask
+    parts = index.unflatten(mask)
+    return Kept(tuple(units for units, _ in parts), tuple(error for _, error in parts), run.constants)
 
 
 def _run_exactly(
     model: Any,
     basis: Basis,
-    index: NodeIndex,
     pairs: PromptPairs,
-    masks: list[Bool[Tensor, " nodes"]],
+    kept: list[Kept],
     reference: Ablation,
-    metric: Metric,
+    metrics: list[Metric],
     batch_size: int,
-) -> Float[Tensor, "runs batch"]:
-    """The metric per run and prompt: first the model itself, then with all nodes ablated but those of each mask."""
-    kept = [_kept(index, mask) for mask in masks]
+) -> Float[Tensor, "metrics runs batch"]:
+    """Every metric per run and prompt: first of the model itself, then with all nodes ablated but those that are kept."""
     columns = []
     for rows in tqdm(torch.arange(len(pairs)).split(batch_size), desc="evaluate", leave=False, delay=2):
         batch = pairs.batch(rows)
         model_logits = run(model, batch.clean, batch.length)
         target = Target(batch.answer, batch.foil, lambda logits=model_logits: logits)
         values = reference(rows)
-        found = [metric(model_logits, target)]
-        found += [metric(edit(model, basis, batch.clean, batch.length, k, values), target) for k in kept]
-        columns.append(torch.stack(found).double().cpu())
-    return torch.cat(columns, 1)
 
+        def score(logits: Tensor, target: Target = target) -> Tensor:
+            return torch.stack([metric(logits, target) for metric in metrics]).double().cpu()
 
-def _kept(index: NodeIndex, mask: Bool[Tensor, " nodes"]) -> Kept:
-    parts = index.unflatten(mask)
-    return Kept(tuple(units for units, _ in parts), tuple(error for _, error in parts))
+        by_run = [score(model_logits)]
+        by_run += [score(edit(model, basis, batch.clean, batch.length, k, values)) for k in kept]
+        columns.append(torch.stack(by_run, 1))
+    return torch.cat(columns, 2)
 
 
 def _shape(index: NodeIndex) -> str:

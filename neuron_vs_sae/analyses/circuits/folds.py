@@ -67,10 +67,9 @@ class Choice:
     rank_by: RankBy
 
     def for_scores(self, *rankings: NodeScores) -> "Choice":
-        """The same at those sizes that no ranking fills with nodes of score 0, whose order is their place alone."""
-        scored = [(s.values if self.rank_by == "signed" else s.values.abs()) > 0 for s in rankings]
-        most = min(int((some & self.among).sum()) for some in scored)
-        return replace(self, sizes=tuple(k for k in self.sizes if k <= most))
+        """The same at those sizes that every ranking reaches."""
+        shortest = min(int(((scores.values != 0) & self.among).sum()) for scores in rankings)
+        return replace(self, sizes=tuple(k for k in self.sizes if k <= shortest))
 
     @property
     def largest(self) -> int:
@@ -84,10 +83,12 @@ class Choice:
 @dataclass(frozen=True, eq=False)
 class Resampled:
     """Per resample and size, how many nodes (and how many of these error nodes) the circuit has in common with the whole
-    set's, and per size the share of resamples that keep each of `nodes`; they keep no other."""
+    set's, and how many it has: fewer than the size where fewer have a score in that resample. Per size the share of resamples that
+    keep each of `nodes`; they keep no other."""
 
     common: Int[np.ndarray, "resamples sizes"]
     common_errors: Int[np.ndarray, "resamples sizes"]
+    lengths: Int[np.ndarray, "resamples sizes"]
     nodes: Int[Tensor, " some"]
     kept: Float[Tensor, "sizes some"]
 
@@ -95,14 +96,12 @@ class Resampled:
 def resample(scores: NodeScores, groups: Folds, choice: Choice, seed: int) -> Resampled:
     """The circuits of `RESAMPLES` draws of the folds with replacement: the same draws for every basis and method.
 
-    Exact, ties included: nodes that are zero in every fold are zero in every resample, so that only the first of them
-    can be chosen and no others need be ranked. Cost: `RESAMPLES` sorts of the nodes that are left.
+    A node whose score is 0 in every fold is in no circuit of a resample, so only the others are ranked; one whose score is 0 in a
+    resample is in none of its circuits. Cost: `RESAMPLES` sorts of the nodes that are left.
     """
     assert scores.by_group is not None  # groups were marked
     order, by_fold = choice.order(scores), scores.by_group[: groups.folds]
-    zero = choice.among & (by_fold == 0).all(0)
-    ranked = choice.among & ~zero
-    ranked[zero.nonzero().flatten()[: choice.largest]] = True
+    ranked = choice.among & (by_fold != 0).any(0)
     ranked[order] = True
     nodes = ranked.nonzero().flatten()
     values, is_error = by_fold[:, nodes], scores.index.is_error[nodes]
@@ -110,20 +109,23 @@ def resample(scores: NodeScores, groups: Folds, choice: Choice, seed: int) -> Re
     rank[order] = torch.arange(len(order))
     rank = rank[nodes]
 
-    common, common_errors = np.zeros((2, RESAMPLES, len(choice.sizes)), dtype=np.int64)
+    common, common_errors, lengths = np.zeros((3, RESAMPLES, len(choice.sizes)), dtype=np.int64)
     kept = torch.zeros(len(choice.sizes), len(nodes))
     weights = _draws(groups, seed)
     for rows in torch.arange(RESAMPLES).split(max(1, _HELD // len(nodes))):
-        keys = weights[rows] @ values
-        keys = keys.abs() if choice.rank_by == "absolute" else keys
-        found = torch.sort(keys, descending=True, stable=True).indices[:, : choice.largest]
+        drawn = weights[rows] @ values
+        keys = drawn.abs() if choice.rank_by == "absolute" else drawn
+        keys = keys.masked_fill(drawn == 0, -torch.inf)
+        top = torch.sort(keys, descending=True, stable=True).indices[:, : choice.largest]
+        has_score = drawn.gather(1, top) != 0
         for i, k in enumerate(choice.sizes):
-            first = found[:, :k]
-            both = rank[first] < k
+            first, there = top[:, :k], has_score[:, :k]
+            both = (rank[first] < k) & there
             common[rows, i] = both.sum(1)
             common_errors[rows, i] = (both & is_error[first]).sum(1)
-            kept[i] += torch.bincount(first.flatten(), minlength=len(nodes))
-    return Resampled(common, common_errors, nodes, kept / RESAMPLES)
+            lengths[rows, i] = there.sum(1)
+            kept[i] += torch.bincount(first[there], minlength=len(nodes))
+    return Resampled(common, common_errors, lengths, nodes, kept / RESAMPLES)
 
 
 def _draws(groups: Folds, seed: int) -> Float[Tensor, "resamples folds"]:

@@ -1,6 +1,6 @@
 """How stable circuits are: between resamples of the discovery prompts, templates, seeds and methods.
 
-A circuit here is the first k nodes of a ranking. Two circuits of one size are compared by the share of their k nodes
+A circuit here is the first k nodes of a ranking, none of which has a score of 0. Two circuits of one size are compared by the share of their k nodes
 that they have in common (`mean`) and by its Jaccard index, each beside what a random circuit of that size would give
 (`chance`). Column `against` says which comparison, `other` with what:
 
@@ -75,50 +75,53 @@ def within(
     Both are empty where the scores are not kept by group (one fold, or a method that is no mean over prompts), and where no
     size has a circuit of nodes with a score.
     """
-    told, n = choice.for_scores(scores), len(groups.members)
-    if scores.by_group is None or not told.sizes:
+    chosen, n = choice.for_scores(scores), len(groups.members)
+    if scores.by_group is None or not chosen.sizes:
         return [], pd.DataFrame(columns=CIRCUIT)
-    found, order, is_error = resample(scores, groups, told, seed), told.order(scores), scores.index.is_error
+    resampled, order, is_error = resample(scores, groups, chosen, seed), chosen.order(scores), scores.index.is_error
     rows: list[dict[str, Any]] = []
-    for i, k in enumerate(told.sizes):
-        row = _row(told, k, found.common[:, i], found.common_errors[:, i], is_error[order[:k]], confidence)
+    for i, k in enumerate(chosen.sizes):
+        common = resampled.common[:, i], resampled.common_errors[:, i], resampled.lengths[:, i]
+        row = _row(chosen, k, common, is_error[order[:k]], confidence)
         facts = {"against": "resamples", "n_discovery": n, "n_other": n}
-        rows.append({**row, **facts, **_core(found.kept[i], is_error[found.nodes])})
+        rows.append({**row, **facts, **_core(resampled.kept[i], is_error[resampled.nodes])})
     for g, template in enumerate(groups.templates, groups.folds):
         its, its_n = scores.by_group[g].double(), int(groups.prompts[g])
         others = (scores.values * n - its * its_n) / (n - its_n)
         facts = {"against": "template", "other": template, "n_discovery": n - its_n, "n_other": its_n, "n_shared": 0}
         rankings = [NodeScores(scores.index, values) for values in (others, its)]
         rows += [{**row, **facts} for row in between(choice, *rankings)]
-    return rows, _circuit(scores, told, order, found)
+    return rows, _circuit(scores, chosen, order, resampled)
 
 
-def between(choice: Choice, one: NodeScores, other: NodeScores) -> list[dict[str, Any]]:
+def between(choice: Choice, scores: NodeScores, others: NodeScores) -> list[dict[str, Any]]:
     """A row per size of what the circuits of two scores of the same nodes have in common; without an interval."""
-    told, is_error = choice.for_scores(one, other), one.index.is_error
-    first, second = told.order(one), told.order(other)
+    chosen, is_error = choice.for_scores(scores, others), scores.index.is_error
+    first, second = chosen.order(scores), chosen.order(others)
     rows = []
-    for k, both in zip(told.sizes, in_common(first, second, told.sizes), strict=True):
-        common = np.array([len(both)]), np.array([int(is_error[both].sum())])
-        rows.append(_row(told, k, *common, is_error[first[:k]], None))
+    for k, both in zip(chosen.sizes, in_common(first, second, chosen.sizes), strict=True):
+        common = np.array([len(both)]), np.array([int(is_error[both].sum())]), np.array([k])
+        rows.append(_row(chosen, k, common, is_error[first[:k]], None))
     return rows
 
 
 def _row(
     choice: Choice,
     size: int,
-    common: Int[np.ndarray, " comparisons"],
-    common_errors: Int[np.ndarray, " comparisons"],
+    common: tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"], Int[np.ndarray, " n"]],
     is_error: Bool[Tensor, " size"],
     confidence: float | None,
 ) -> dict[str, Any]:
+    """What a circuit of `size` has in common with others: `common` counts the nodes that both have, how many of these are error
+    nodes, and how many the other has."""
+    n_both, n_errors, n_other = common
     total = int(choice.among.sum())
     chance, jaccard_chance = by_chance(total, size)
-    share, index = common / size, jaccard(common, size)
+    share, index = n_both / size, jaccard(n_both, size, n_other)
     row = {
         "size": size, "mean": float(share.mean()), "chance": chance, "jaccard": float(index.mean()),
         "jaccard_chance": jaccard_chance, "error_nodes": int(is_error.sum()),
-        "common_error_nodes": float(common_errors.mean()), "n_total": total,
+        "common_error_nodes": float(n_errors.mean()), "n_total": total,
     }  # fmt: skip
     if confidence is not None:
         ends = [(1 - confidence) / 2, (1 + confidence) / 2]
@@ -138,11 +141,11 @@ def _core(kept: Float[Tensor, " some"], is_error: Bool[Tensor, " some"]) -> dict
     }
 
 
-def _circuit(scores: NodeScores, choice: Choice, order: Int[Tensor, " k"], found: Resampled) -> pd.DataFrame:
+def _circuit(scores: NodeScores, choice: Choice, order: Int[Tensor, " k"], resampled: Resampled) -> pd.DataFrame:
     """Per node of the largest circuit its score, the smallest size that holds it, and the share of resamples whose circuit
     of that size keeps it."""
     place = torch.full((len(scores.index),), -1)
-    place[found.nodes] = torch.arange(len(found.nodes))
+    place[resampled.nodes] = torch.arange(len(resampled.nodes))
     sizes = torch.tensor(sorted(choice.sizes), dtype=torch.long)
     which = torch.searchsorted(sizes, torch.arange(1, len(order) + 1))  # the first size that is not smaller
     return pd.DataFrame(
@@ -152,7 +155,7 @@ def _circuit(scores: NodeScores, choice: Choice, order: Int[Tensor, " k"], found
             "is_error": scores.index.is_error[order].numpy(),
             "score": scores.values[order].numpy(),
             "size": sizes[which].numpy(),
-            "kept": found.kept[which, place[order]].double().numpy(),
+            "kept": resampled.kept[which, place[order]].double().numpy(),
         },
         columns=CIRCUIT,
     )

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from neuron_vs_sae.catalog.ablation.zero_units import zeros
 from neuron_vs_sae.catalog.references import Ablation
-from neuron_vs_sae.core.basis import Basis, Features, Site
+from neuron_vs_sae.core.basis import Basis, Site
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.core.pairs import PromptPairs
 from neuron_vs_sae.execution.splice import Reference, precision
@@ -16,24 +16,18 @@ from neuron_vs_sae.execution.splice import Reference, precision
 def zero_site(
     model: Any, basis: Basis, pairs: PromptPairs, source: PromptPairs, seed: int, batch_size: int
 ) -> Ablation:
-    """Units at 0 and the error at `-decode(0)`: everything ablated writes exactly 0, everything kept is the model.
+    """Units and errors at 0, and no constants: everything ablated writes exactly 0, everything kept is the model.
 
-    What a basis writes when its units are 0 counts as part of its error: an SAE's decoder bias, and the constant that
-    the model adds after the site (`b_out` after `mlp.hook_post`, `b_O` after `attn.hook_z`). Where there is such a
-    constant, lossless bases have an error node too; it is the same on every prompt and scores 0, so by absolute score it
-    is kept last.
+    What a basis passes on when its units and errors are 0 is a constant: an SAE's decoder bias, and what the model adds after the
+    site (`b_out` after `mlp.hook_post`, `b_O` after `attn.hook_z`). It is no node, and the same on
+    every prompt. In every basis any run that keeps a node keeps it, so only the run that keeps none is without: a circuit of one
+    node has all constants, and what completeness falls to is what the constants do alone.
     """
     del source, seed, batch_size
     nothing = zeros(model, basis, pairs)
-    offsets = basis.constants(nothing.units[0])
-    errors = tuple(-offset.expand(1, 1, -1) for offset in offsets)
-    after = constants(model, basis)
-    return lambda rows: Reference(Features(nothing.units, errors), after)
-
-
-def constants(model: Any, basis: Basis) -> tuple[tuple[str, Float[Tensor, " d"]] | None, ...]:
-    """Per site `constant_after`."""
-    return tuple(constant_after(model, site) for site in basis.sites)
+    offsets = tuple(offset if bool(offset.any()) else None for offset in basis.constants(nothing.units[0]))
+    after = tuple(constant_after(model, site) for site in basis.sites)
+    return lambda rows: Reference(nothing, offsets, after)
 
 
 def constant_after(model: Any, site: Site) -> tuple[str, Float[Tensor, " d"]] | None:

@@ -23,7 +23,10 @@ def random(
     batch_size: int = 64,
     seed: int = 0,
 ) -> NodeScores:
-    """One standard normal number per node, error nodes included and no different from units. The null of every curve."""
+    """One standard normal number per node, error nodes included and no different from units. The null of every curve.
+
+    The draws do not depend on which error nodes exist; those that do not have 0.
+    """
     del model, metric, pairing, batch_size
     check_positions(pairs, positions)
     blocks = None if positions == "pooled" else pairs.positions
@@ -31,4 +34,5 @@ def random(
         torch.randn(len(part.index(blocks)), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         for part in basis.parts
     ]
-    return NodeScores(basis.index(blocks), torch.cat(drawn))
+    index = basis.index(blocks)
+    return NodeScores(index, torch.cat(drawn).masked_fill(~index.exists, 0.0))

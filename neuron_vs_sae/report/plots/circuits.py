@@ -62,20 +62,17 @@ def jaccard(sets: list[Bool[Tensor, " nodes"]] | list[Bool[np.ndarray, " nodes"]
 
 def _best(found: "result.Result", scores: NodeScores, size: int) -> Bool[Tensor, " nodes"]:
     """The mask of the best nodes, of those that the study's first error policy lets a circuit choose from."""
-    is_error = scores.index.is_error
-    among = ~is_error
-    if found.study.errors[0] in ("nodes", "resid_only"):
-        among = among | (
-            scores.values != 0
-        )  # a dictionary that loses nothing has error nodes of score 0, and no use for them
+    among = ~scores.index.is_error
+    if found.study.errors[0] == "nodes":
+        among = scores.index.exists
     if found.study.errors[0] == "resid_only":
         residual = [site.rpartition(".")[2].startswith("hook_resid") for site in scores.index.sites]
-        parts = scores.index.unflatten(is_error)
-        there = scores.index.flatten(
+        parts = scores.index.unflatten(scores.index.exists)
+        among = scores.index.flatten(
             [units for units, _ in parts], [errors & kept for (_, errors), kept in zip(parts, residual, strict=True)]
         )
-        among = among & (~is_error | there)
-    return scores.top(min(size, int(among.sum())), rank_by=found.study.rank_by, among=among).mask
+    ranked = len(scores.order(among=among))
+    return scores.top(min(size, ranked), rank_by=found.study.rank_by, among=among).mask
 
 
 def _map(

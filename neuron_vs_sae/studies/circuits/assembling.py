@@ -50,7 +50,7 @@ def assemble(loaded: Loaded[Study], finished: Mapping[Cell, CellFiles], folder: 
     for found in discoveries:
         label = label_of(found.names)
         scores = stored_scores(loaded, found.task, found.basis, found.files)
-        tensors[label] = scores.values
+        tensors[label] = scores.stored
         index[label] = {**found.names, "nodes": asdict(scores.index)}
     files.write_tensors(folder / "scores.safetensors", tensors, {"index": json.dumps(index)})
     files.write_table(folder / "prompts.parquet", _prompts(study, loaded.tasks))

@@ -7,22 +7,26 @@ in the fast engine and does not in the exact one; sizes between are interpolated
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import log1p
 from typing import Any
 
 import numpy as np
 import torch
 
+from neuron_vs_sae.analyses.circuits.options import EvaluationOptions
+from neuron_vs_sae.analyses.circuits.roles import candidates
 from neuron_vs_sae.core.basis import apart, together
 from neuron_vs_sae.core.conventions import ErrorPolicy
 from neuron_vs_sae.core.curve import Curve
 from neuron_vs_sae.core.lookup import bound, find, parse
 from neuron_vs_sae.core.nodes import NodeScores
+from neuron_vs_sae.core.sizes import size_grid
 from neuron_vs_sae.execution.cache import sharing
 from neuron_vs_sae.execution.splice import run
 from neuron_vs_sae.studies.cells import Cell
-from neuron_vs_sae.studies.circuits.judging import curve_labels, draw_groups, judge
-from neuron_vs_sae.studies.circuits.sizes import alike, choice_of, index_of
+from neuron_vs_sae.studies.circuits.judging import curve_labels, draw_groups, judge, options_of
+from neuron_vs_sae.studies.circuits.sizes import alike, index_of
 from neuron_vs_sae.studies.loaded import Loaded, Task
 from neuron_vs_sae.studies.rows import to_rows
 from neuron_vs_sae.studies.study import Study
@@ -103,34 +107,43 @@ class _Timed:
         study, basis = self.loaded.spec, self.loaded.basis(task, text)
         index = index_of(study, basis, task.evaluation)
         return sum(
-            self._curve(task, text, method, ablation, policies[0], metric)
+            self._curves_of(task, text, method, ablation, policies[0])
             for ablation in study.ablation
-            for policies in alike(self.loaded, basis, index, ablation)
-            for metric in study.metric
+            for policies in alike(study, basis, index)
         )
 
-    def _curve(self, task: Task, text: str, method: str, ablation: str, errors: ErrorPolicy, metric: str) -> float:
+    def _curves_of(self, task: Task, text: str, method: str, ablation: str, errors: ErrorPolicy) -> float:
+        """Seconds for the curves of all metrics under one ablation and error policy: they share their passes."""
         ranking = _ranking(task, text, method)
-        key = ("curve", ablation, errors, metric, ranking)
+        key = ("curve", ablation, errors, ranking)
         if key not in self.known:
             study, basis, held_out = self.loaded.spec, self.loaded.basis(task, text), task.evaluation
             scores = self.rankings.get(ranking)
             if scores is None:
                 scores = find("attribution", "random")(self.loaded.model, basis, held_out, positions=study.positions)
-            sizes = choice_of(study, text, basis, index_of(study, basis, held_out), errors).sizes
+            among = candidates(basis, scores.index, errors)
+            n_scored = len(scores.order(among=among))
+            sizes = size_grid(study.sizes, int(among.sum()), n_scored, text).ranked
+            options = options_of(study, task, ablation, errors)
 
-            def judged(at: Sequence[int]) -> Curve:
-                return judge(
-                    self.loaded, task, text, scores, ablation=ablation, errors=errors, metric=metric, sizes=tuple(at)
-                )
+            def judged(at: Sequence[int]) -> tuple[Curve, ...]:
+                return judge(self.loaded, task, text, scores, replace(options, sizes=lambda _: at))
 
             probes = sorted({0, sizes[len(sizes) // 4], sizes[len(sizes) // 2], sizes[3 * len(sizes) // 4], sizes[-1]})
-            curve = judged(probes)  # and everything is warm
+            curves = judged(probes)  # and everything is warm
             measured = {k: _seconds(lambda k=k: judged([k])) for k in probes}
-            labels = curve_labels(self.loaded, task, text, method, ablation=ablation, errors=errors, metric=metric)
-            written = _seconds(lambda: summarise(to_rows(curve, labels, draw_groups(study, task)), study))
+            written = sum(
+                _seconds(lambda curve=curve, metric=metric: self._write(task, text, method, options, metric, curve))
+                for curve, metric in zip(curves, study.metric, strict=True)
+            )
             self.known[key] = curve_seconds(sizes, measured) + written * len(sizes) / len(probes)
         return self.known[key]
+
+    def _write(self, task: Task, text: str, method: str, options: EvaluationOptions, metric: str, curve: Curve) -> None:
+        """What a curve costs once it has been run: its rows and their summary."""
+        ablation, errors = options.ablation, options.errors
+        labels = curve_labels(self.loaded, task, text, method, ablation=ablation, errors=errors, metric=metric)
+        summarise(to_rows(curve, labels, draw_groups(self.loaded.spec, task)), self.loaded.spec)
 
 
 def _shape(task: Task) -> tuple[Any, ...]:

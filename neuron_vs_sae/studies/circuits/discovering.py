@@ -47,7 +47,7 @@ def discover(loaded: Loaded[Study], task: Task, method: str) -> Outcome:
                 f"{label_of(names)}: every score is 0, so nothing can be ranked. The metric '{study.explained_metric}' may not depend on "
                 "these sites, or its gradient vanishes at the clean prompt (kl): choose another --attribution-metric"
             )
-        tensors[str(place)] = scores.values
+        tensors[str(place)] = scores.stored
         theirs, nodes = _stability(loaded, task, text, scores, groups)
         rows += [{**row, **names} for row in theirs]
         circuits += [table.assign(**{**names, "errors": errors}) for errors, table in nodes]
@@ -69,7 +69,7 @@ def stored_scores(loaded: Loaded[Study], task: Task, text: str, files: CellFiles
     """The scores of a basis that a cell's first step has written."""
     place = str(loaded.spec.basis.index(text))
     index = index_of(loaded.spec, loaded.basis(task, text), task.discovery)
-    return NodeScores(index, files.tensors(STEP)[place])
+    return NodeScores.from_stored(index, files.tensors(STEP)[place])
 
 
 def one_below_the_other(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
@@ -86,7 +86,7 @@ def _stability(
     index = index_of(study, basis, task.discovery)
     within = partial(stability.within, scores, groups, confidence=study.confidence, seed=task.seed)
     of_policy = {}
-    for policies in alike(loaded, basis, index, None):
+    for policies in alike(study, basis, index):
         choice = shown_for_stability(choice_of(study, text, basis, index, policies[0]))
         of_policy |= dict.fromkeys(policies, within(choice))
     rows = [{**row, "errors": errors} for errors in study.errors for row in of_policy[errors][0]]

@@ -5,7 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from neuron_vs_sae.analyses.circuits.evaluation import evaluate
+from neuron_vs_sae.analyses.circuits.evaluation import evaluate_metrics
+from neuron_vs_sae.analyses.circuits.options import EvaluationOptions
 from neuron_vs_sae.core.conventions import ErrorPolicy
 from neuron_vs_sae.core.curve import Curve
 from neuron_vs_sae.core.errors import NothingToExplainError
@@ -13,7 +14,7 @@ from neuron_vs_sae.core.nodes import NodeScores
 from neuron_vs_sae.statistics.resampling import Groups, groups_of
 from neuron_vs_sae.studies.cells import Cell, CellFiles, Outcome, Step
 from neuron_vs_sae.studies.circuits.discovering import discovery_names, label_of, stored_scores
-from neuron_vs_sae.studies.circuits.sizes import alike, index_of, sizes_of
+from neuron_vs_sae.studies.circuits.sizes import alike, index_of
 from neuron_vs_sae.studies.loaded import Loaded, Task
 from neuron_vs_sae.studies.rows import to_rows
 from neuron_vs_sae.studies.study import Study
@@ -42,51 +43,44 @@ def curves_of(loaded: Loaded[Study], task: Task, text: str, method: str, scores:
     """
     study, basis = loaded.spec, loaded.basis(task, text)
     for ablation in study.ablation:
-        curves: dict[tuple[ErrorPolicy, str], Curve] = {}
-        for policies in alike(loaded, basis, index_of(study, basis, task.evaluation), ablation):
-            for metric in study.metric:
-                curve = judge(loaded, task, text, scores, ablation=ablation, errors=policies[0], metric=metric)
+        curves: dict[ErrorPolicy, tuple[Curve, ...]] = {}
+        for policies in alike(study, basis, index_of(study, basis, task.evaluation)):
+            of_metrics = judge(loaded, task, text, scores, options_of(study, task, ablation, policies[0]))
+            for metric, curve in zip(study.metric, of_metrics, strict=True):
                 try:
                     _ = curve.denominator  # found out now, not when all the others have run
                 except NothingToExplainError as error:
                     which = label_of(discovery_names(task, text, method))
                     raise NothingToExplainError(
-                        f"{which}, ablation {ablation}, errors {policies[0]}: {error}"
+                        f"{which}, ablation {ablation}, errors {policies[0]}, metric {metric}: {error}"
                     ) from None
-                curves |= {(errors, metric): curve for errors in policies}
+            curves |= dict.fromkeys(policies, of_metrics)
         for errors in study.errors:
-            for metric in study.metric:
+            for metric, curve in zip(study.metric, curves[errors], strict=True):
                 labels = curve_labels(loaded, task, text, method, ablation=ablation, errors=errors, metric=metric)
-                yield to_rows(curves[errors, metric], labels, draw_groups(study, task))
+                yield to_rows(curve, labels, draw_groups(study, task))
 
 
 def judge(
-    loaded: Loaded[Study],
-    task: Task,
-    text: str,
-    scores: NodeScores,
-    *,
-    ablation: str,
-    errors: ErrorPolicy,
-    metric: str,
-    sizes: tuple[int, ...] | None = None,
-) -> Curve:
-    """One curve as the study judges it; at `sizes` instead of the study's, where they are given."""
-    study, basis = loaded.spec, loaded.basis(task, text)
-    return evaluate(
-        loaded.model,
-        basis,
-        scores,
-        task.evaluation,
-        sizes=sizes or (lambda total: sizes_of(study, total, text)),
-        metric=metric,
+    loaded: Loaded[Study], task: Task, text: str, scores: NodeScores, options: EvaluationOptions
+) -> tuple[Curve, ...]:
+    """The curves of a basis's circuits, one per metric."""
+    basis, batch_size, engine = loaded.basis(task, text), loaded.batch_size, loaded.engine
+    return evaluate_metrics(
+        loaded.model, basis, scores, task.evaluation, options, batch_size=batch_size, engine=engine
+    )  # fmt: skip
+
+
+def options_of(study: Study, task: Task, ablation: str, errors: ErrorPolicy) -> EvaluationOptions:
+    """How the task's circuits are judged under one ablation and error policy, by all of the study's metrics."""
+    return EvaluationOptions(
+        sizes=study.sizes,
+        metrics=study.metric,
         ablation=ablation,
         errors=errors,
         rank_by=study.rank_by,
         source=task.discovery if study.mean_source == "discovery" else None,
         seed=task.seed,
-        batch_size=loaded.batch_size,
-        engine=loaded.engine,
         measure_change=True,
     )
 

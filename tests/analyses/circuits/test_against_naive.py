@@ -1,6 +1,8 @@
 """The package's circuits and curves are those of a second implementation that shares no code with it (`naive.py`)."""
 
-from functools import cache, partial
+import math
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import naive
@@ -48,7 +50,7 @@ ABLATIONS = ["mean", "mean_global", "counterfactual", "resample", "zero_units", 
 
 
 # Every ablation x policy where all sorts of site meet; on other bases and models each ablation, and each policy where
-# it meets what is special there (a bias after the site belongs to the error under zero_site).
+# it meets what is special there (zero_site takes out a bias after the site).
 EVALUATED = [
     *(("llama", "sae three kinds", ablation, errors) for ablation in ABLATIONS for errors in ERRORS),
     *(("llama", name, ablation, "nodes") for name in CASES for ablation in ("mean", "zero_site") if "three" not in name),
@@ -62,25 +64,10 @@ EVALUATED = [
 ]  # fmt: skip
 
 
-@cache
-def sites_for(kind: str, name: str, ablation: str) -> list[naive.Site]:
-    """The naive sites; under zero_site a bias after a lossless site (b_out, b_O) is what its error node stands for."""
-    model = toys.model(kind)
-    sites = CASES[name].sites(model)
-    if ablation != "zero_site":
-        return sites
-    return [site._replace(error=site.error or _bias_follows(model, site)) for site in sites]
-
-
-def _bias_follows(model: Any, site: naive.Site) -> bool:
-    bias = naive.bias_of(model, site._replace(error=True))
-    return bias is not None and bool(bias[1].any())
-
-
 @pytest.mark.parametrize(("kind", "name", "ablation", "errors"), EVALUATED)
 def test_every_run_gives_the_naive_metric_per_prompt(kind: str, name: str, ablation: str, errors: Any) -> None:
     """F(M), F(empty), F(C), F(complement) of a third of the nodes, under every ablation and error policy."""
-    model, basis, sites = toys.model(kind), CASES[name].basis(toys.model(kind)), sites_for(kind, name, ablation)
+    model, basis, sites = toys.model(kind), CASES[name].basis(toys.model(kind)), CASES[name].sites(toys.model(kind))
     scores = nvs.attribution.random(model, basis, PAIRS, seed=1)
     nodes = eligible(sites, as_naive(scores, sites, naive.all_nodes(model, sites, PAIRS.clean[:1])), errors)
     k = len(nodes) // 3
@@ -94,6 +81,26 @@ def test_every_run_gives_the_naive_metric_per_prompt(kind: str, name: str, ablat
     assert curve.n_total == len(nodes)
     for ours, theirs in zip(runs_of(curve), expected.values(), strict=True):
         assert ours.tolist() == pytest.approx(theirs, abs=EXACT, rel=EXACT)
+
+
+def first_crossing(sizes: list[int], scores: list[float], level: float) -> float:
+    """The size at which a line through the scores over log size first reaches the level, by bisection; infinity: it does not."""
+    points = [(math.log(k), score) for k, score in zip(sizes, scores, strict=True) if k >= 1]
+    if points[0][1] >= level:
+        return math.exp(points[0][0])
+    for (low, below), (high, above) in pairwise(points):
+        if above >= level:
+            start, step = low, high - low
+            for _ in range(60):
+                middle = (low + high) / 2
+                reached = below + (above - below) * (middle - start) / step >= level
+                low, high = (low, middle) if reached else (middle, high)
+            return math.exp(high)
+    return math.inf
+
+
+def _runs(curve: nvs.Curve, size: int = 0) -> list[torch.Tensor]:
+    return [curve.whole, curve.empty, curve.circuit[size], curve.complement[size]]
 
 
 @pytest.mark.parametrize("metric", naive.METRICS)
@@ -177,13 +184,17 @@ def test_scores_of_a_curve_are_the_naive_ones(kind: str, name: str, errors: Any)
     basis, sites = case.basis(model), case.sites(model)
     scores = discover(method, model, basis, PAIRS)
     nodes = eligible(sites, method.naive(model, sites, one_by_one(PAIRS), paired=True), errors)
-    fractions = [round(share * len(nodes)) for share in naive.FRACTIONS]
-    grid = sorted({0, 1, 2, 5, 10, 20, 50, len(nodes), *fractions})
-    curve = nvs.evaluate(model, basis, scores, PAIRS, sizes=grid, errors=errors)
+    fractions = [int(share * len(nodes)) for share in naive.FRACTIONS]
+    n_scored = sum(score != 0 for score in nodes.values())
+    whole_grid = sorted({0, 1, 2, 5, 10, 20, 50, n_scored, *fractions})
+    grid = [k for k in whole_grid if k <= n_scored]
+    curve = nvs.evaluate(model, basis, scores, PAIRS, sizes=("mib", *grid), errors=errors)
+    assert curve.sizes == tuple(grid)
     values = naive.ablation_values(model, sites, one_by_one(PAIRS))
-    runs = [naive.evaluate(model, sites, one_by_one(PAIRS), naive.top_k(nodes, k), values, errors) for k in grid]
+    runs = [naive.evaluate(model, sites, one_by_one(PAIRS), naive.top_k(nodes, k), values, errors) for k in whole_grid]
     faithful, complete = [naive.faithfulness(run) for run in runs], [naive.completeness(run) for run in runs]
-    at = dict(zip(grid, faithful, strict=True))
+    at = dict(zip(whole_grid, faithful, strict=True))
+    faithful, complete = faithful[: len(grid)], complete[: len(grid)]
     close = partial(pytest.approx, rel=EXACT, abs=EXACT)
     assert curve.faithfulness.tolist() == close(faithful)
     assert curve.completeness.tolist() == close(complete)
@@ -195,6 +206,6 @@ def test_scores_of_a_curve_are_the_naive_ones(kind: str, name: str, errors: Any)
     assert curve.area(up_to=20) == close(naive.auc_logk(grid[: grid.index(20) + 1], faithful[: grid.index(20) + 1]))
     assert curve.cpr() == close(naive.cpr([at[k] for k in fractions]))
     assert curve.cmd() == close(naive.cmd([at[k] for k in fractions]))
-    assert curve.size_at(0.8) == next((k for k, f in zip(grid, faithful, strict=True) if f >= 0.8), None)
+    assert (curve.size_at(0.8) or math.inf) == close(first_crossing(grid, faithful, 0.8))
     errors_kept = [sum(node[2] == "error" for node in naive.top_k(nodes, k)) for k in grid]
     assert list(curve.n_error_nodes) == errors_kept

@@ -93,6 +93,8 @@ def test_the_whole_circuit_is_the_model_and_the_empty_one_explains_nothing(
     assert torch.allclose(curve.completeness, torch.tensor([1.0, 0.0]).double(), atol=EXACT / scale)
     assert torch.allclose(curve.circuit[1], curve.whole, atol=EXACT), "per prompt, not only on average"
     assert torch.allclose(curve.complement[1], curve.empty, atol=EXACT)
+    assert curve.all_nodes is not None
+    assert torch.allclose(curve.all_nodes, curve.whole, atol=EXACT)
 
 
 @pytest.mark.parametrize(("basis_case", "kind"), in_turn(tables.BASES, tuple(toys.MODELS)), ids=name_of)
@@ -350,7 +352,7 @@ def test_circuits_are_nested_and_of_the_size_asked_for_in_every_basis(llama: Any
         # Many exact ties: most units of an SAE never fire.
         scores = nvs.attribution.delta(llama, basis, PAIRS)
         smaller: set[int] = set()
-        for k in nvs.log_sizes(len(scores.index)):
+        for k in nvs.log_sizes(len(scores.order())):
             circuit = scores.top(k)
             assert len(circuit) == k == circuit.n_units + circuit.n_error_nodes
             assert smaller <= set(circuit.nodes.tolist())

@@ -249,8 +249,32 @@ def test_a_circuit_is_not_told_where_it_holds_nodes_without_a_score() -> None:
     values[:, :4], values[:, 4] = 1 + torch.arange(4), -1.0
     scores = scores_of(values, groups)
     assert rows_within(scores, groups, all_nodes(scores, (2, 4, 5, 6, 10))).index.tolist() == [2, 4, 5]
-    assert rows_within(scores, groups, all_nodes(scores, (2, 4, 5), "signed")).index.tolist() == [2, 4]
+    assert rows_within(scores, groups, all_nodes(scores, (2, 4, 5, 6), "signed")).index.tolist() == [2, 4, 5]
     assert stability.between(all_nodes(scores, (10,)), scores, scores) == []
+
+
+def test_a_resample_whose_ranking_ends_early_has_a_smaller_circuit() -> None:
+    """Two prompts, (3, 2, 0, 0) and (0, 0, 1, 0): both drawn, three nodes have a score; one of them twice, two nodes or one."""
+    groups = folds_of(pairs_of(2), 2, seed=0)
+    scores = scores_of([[3, 2, 0, 0], [0, 0, 1, 0]], groups)
+    found = resample(scores, groups, all_nodes(scores, (1, 3)), seed=0)
+    assert found.nodes.tolist() == [0, 1, 2]
+    assert {tuple(pair) for pair in zip(found.common[:, 1], found.lengths[:, 1], strict=True)} == {
+        (3, 3),
+        (2, 2),
+        (1, 1),
+    }
+    rows = rows_within(scores, groups, all_nodes(scores, (3,)))
+    share = found.common[:, 1].mean() / 3
+    assert rows.loc[3, "mean"] == pytest.approx(share)
+    assert rows.loc[3, "jaccard"] == pytest.approx(share), "what is missing is in no union but the whole set's"
+
+
+def test_nothing_is_told_of_candidates_without_a_score() -> None:
+    groups = folds_of(pairs_of(6), 3, seed=0)
+    values = torch.zeros(3, 30)
+    values[:, :5] = 1.0
+    scores = scores_of(values, groups)
     unscored = Choice(torch.arange(30) >= 5, (1, 2), "absolute")
     rows, nodes = stability.within(scores, groups, unscored, confidence=0.95, seed=0)
     assert rows == []

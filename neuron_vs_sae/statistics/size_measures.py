@@ -68,7 +68,10 @@ def area_weights(curve: Curve, measure: str, low: float, high: float) -> Float[n
     grid = np.concatenate([[start], x[(x > start) & (x < end)], [end]])
     steps = np.diff(grid)
     heights = (np.append(steps, 0.0) + np.append(0.0, steps)) / 2
+    # Every point of the grid is a mean of the two sizes around it; beyond the ends, the size at that end.
+    after = np.clip(np.searchsorted(x, grid), min(1, len(x) - 1), len(x) - 1)
+    before = np.maximum(after - 1, 0)
+    part = np.clip((grid - x[before]) / np.where(after > before, x[after] - x[before], 1.0), 0.0, 1.0)
     weights = np.zeros(len(curve.sizes))
-    for i, one in zip(place, np.eye(len(place)), strict=True):
-        weights[i] = np.interp(grid, x, one) @ heights
+    weights[place] = np.bincount(after, heights * part, len(x)) + np.bincount(before, heights * (1 - part), len(x))
     return weights / (end - start)

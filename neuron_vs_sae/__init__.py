@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from neuron_vs_sae.running.machine import Machine
     from neuron_vs_sae.studies.chance import null_band
     from neuron_vs_sae.studies.result import Result, load
+    from neuron_vs_sae.studies.robustness import robustness
+    from neuron_vs_sae.studies.specifications import specifications
     from neuron_vs_sae.studies.study import Study
     from neuron_vs_sae.studies.verdict import across_tasks, verdicts
 
@@ -63,6 +65,8 @@ _HOME = {
     "mib_sizes": "core.nodes",
     "null_band": "studies.chance",
     "prepare": "models.loading",
+    "robustness": "studies.robustness",
+    "specifications": "studies.specifications",
     "verdicts": "studies.verdict",
 }
 _MODULES = {
@@ -108,6 +112,8 @@ __all__ = [
     "null_band",
     "plots",
     "prepare",
+    "robustness",
+    "specifications",
     "tables",
     "tasks",
     "verdicts",

@@ -117,9 +117,9 @@ def _flipped(values: Float[np.ndarray, "batch k"], groups: Groups, flips: int, s
     for signs in patterns(n, flips, seed):
         np.abs(parts.T @ signs.T, out=r[:, start : start + len(signs)])
         start += len(signs)
-    observed, limit = np.abs(parts.sum(0)), np.abs(parts).sum(0)
+    observed, rounding = np.abs(parts.sum(0)), 1e-12 * np.abs(parts).sum(0)
     # Patterns are summed in another order than the observed values: ties are ties up to rounding.
-    reached = np.count_nonzero(r >= (observed - 1e-12 * limit)[:, None], axis=1).astype(float)
+    reached = np.count_nonzero(r >= (observed - rounding)[:, None], axis=1).astype(float)
     count = r.shape[1]
     if all_patterns(n, flips):
         return reached / count
@@ -127,5 +127,5 @@ def _flipped(values: Float[np.ndarray, "batch k"], groups: Groups, flips: int, s
     few, size = np.flatnonzero(reached < SEEN), exceedances(count) + 1
     if len(few):
         largest = to_t(np.partition(r[few], count - size, axis=1)[:, -size:].T, n)
-        fitted[few] = beyond(to_t(observed[few], n), largest, to_t(limit[few], n), count)
+        fitted[few] = beyond(to_t(observed[few], n), largest, count)
     return with_tail(reached, fitted, count, resolution(n))

@@ -43,6 +43,12 @@ def family(basis_a: str, basis_b: str, method: str | None = None) -> str:
     return CONFIRMATORY if declared and not (method and is_baseline(method)) else EXPLORATORY
 
 
+def has_robust_verdict(basis_a: str, basis_b: str) -> bool:
+    """Pairs that an answer is sought for: those with neurons, and those of two trained dictionaries."""
+    names = [parse("bases", basis).name for basis in (basis_a, basis_b)]
+    return NEURONS in names or all(name in TRAINED for name in names)
+
+
 def adjusted(table: pd.DataFrame, p: str, by: list[str]) -> pd.DataFrame:
     """`p_holm` and `p_bh` of the column `p`, adjusted apart within every combination of `by`; NaN is not counted."""
     columns = pd.DataFrame(np.nan, index=table.index, columns=["p_holm", "p_bh"])

@@ -13,7 +13,7 @@ from neuron_vs_sae.statistics.estimates import SCORES
 from neuron_vs_sae.statistics.joint import JointTest, joint_test
 from neuron_vs_sae.statistics.permutation import sign_flip
 from neuron_vs_sae.studies import result
-from neuron_vs_sae.studies.families import adjusted, family
+from neuron_vs_sae.studies.families import adjusted, family, has_robust_verdict
 from neuron_vs_sae.studies.findings import MORE_IS_BETTER, Array, Finding, decide, differ, findings, unbeaten
 from neuron_vs_sae.studies.multiverse import CONVENTIONS, Multiverse, of_finding, pooled
 from neuron_vs_sae.studies.study import Study
@@ -30,6 +30,8 @@ COLUMNS = [
 
 def robustness(found: "result.Result") -> pd.DataFrame:
     """One row per task, pair of bases and score, and one for the mean over tasks (`task` is "all", where there are several).
+
+    Pairs are those with neurons and those of two trained dictionaries; `specifications` has all.
 
     `share_a_better`, `share_b_better`, `share_equivalent`: of specifications by their own verdict (`specifications`).
     `median_difference`: the median over specifications of a less b, with its BCa interval. `p_joint`: the joint sign-flip test of the
@@ -53,6 +55,8 @@ def rows_of(pair: Sequence[Finding], study: Study) -> list[dict[str, Any]]:
     """The rows of one pair of bases, before p-values are adjusted: `verdict` holds what is said if `p_joint_holm` is not significant,
     `candidate` the basis that is better if it is."""
     rows = []
+    if not pair or not has_robust_verdict(pair[0].comparison.basis_a, pair[0].comparison.basis_b):
+        return rows
     for score in SCORES:
         multiverses = [each for one in pair if (each := of_finding(one, score)) is not None]
         together = pooled(multiverses) if len(multiverses) > 1 else None

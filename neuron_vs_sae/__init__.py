@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from neuron_vs_sae.studies.chance import null_band as null_band
     from neuron_vs_sae.studies.result import Result as Result, load as load
     from neuron_vs_sae.studies.robustness import robustness as robustness
+    from neuron_vs_sae.studies.specifications import specifications as specifications
     from neuron_vs_sae.studies.study import Study as Study
     from neuron_vs_sae.studies.verdict import across_tasks as across_tasks, verdicts as verdicts
 
@@ -94,6 +95,7 @@ _HOMES = {
     "plots": "report.plots",
     "prepare": "models.loading",
     "robustness": "studies.robustness",
+    "specifications": "studies.specifications",
     "tables": "report.tables",
     "tasks": "catalog.tasks",
     "verdicts": "studies.verdict",
@@ -139,6 +141,7 @@ __all__ = [
     "plots",
     "prepare",
     "robustness",
+    "specifications",
     "tables",
     "tasks",
     "verdicts",

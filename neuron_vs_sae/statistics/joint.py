@@ -67,9 +67,7 @@ def _of_median(medians: Float[np.ndarray, " flips"], parts: Float[np.ndarray, "c
         return reached / count
     size = exceedances(count) + 1
     largest = np.partition(medians, count - size)[-size:, None]
-    # No specification's t goes beyond that of signs that all agree, so neither does the median beyond theirs.
-    limit = np.median(to_t(np.abs(parts).sum(0), n), keepdims=True)
-    fitted = beyond(np.array([observed]), largest, limit, count)
+    fitted = beyond(np.array([observed]), largest, count)
     return float(with_tail(np.array([float(reached)]), fitted, count, resolution(n))[0])
 
 

@@ -1,6 +1,7 @@
 """Sign-flip tests between two bases on the same prompts."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float
@@ -8,8 +9,8 @@ from jaxtyping import Float
 from neuron_vs_sae.statistics.resampling import Groups
 from neuron_vs_sae.statistics.tails import SEEN, beyond, exceedances, with_tail
 
-_SIGNS = 2**22
-"""Signs held at once: 32 MiB."""
+_SIGNS = 2**23
+"""Signs kept between tests, at most: 64 MiB."""
 _ROWS = 4096
 """Patterns held at once: what is computed of them stays in a processor's cache."""
 _STATISTICS = 2**23
@@ -50,12 +51,26 @@ def n_patterns(n_clusters: int, flips: int) -> int:
 
 def patterns(n_clusters: int, flips: int, seed: int) -> Iterator[Float[np.ndarray, "rows clusters"]]:
     """Signs of clusters in blocks of rows: every pattern up to its mirror where they are at most `flips`, else `flips - 1` at random."""
-    every = all_patterns(n_clusters, flips)
+    count = n_patterns(n_clusters, flips)
+    if count * n_clusters <= _SIGNS:
+        kept = _kept_patterns(n_clusters, flips, seed)
+        yield from (kept[start : start + _ROWS] for start in range(0, count, _ROWS))
+    else:
+        yield from _drawn_patterns(n_clusters, flips, seed)
+
+
+@lru_cache(maxsize=2)
+def _kept_patterns(n_clusters: int, flips: int, seed: int) -> Float[np.ndarray, "count clusters"]:
+    """All of them in one array: tests of many comparisons on the same prompts flip the same signs."""
+    return np.concatenate(list(_drawn_patterns(n_clusters, flips, seed)))
+
+
+def _drawn_patterns(n_clusters: int, flips: int, seed: int) -> Iterator[Float[np.ndarray, "rows clusters"]]:
     left = n_patterns(n_clusters, flips)
     rng = np.random.default_rng(seed)
     while left:
-        rows = min(left, _ROWS, max(1, _SIGNS // n_clusters))
-        if every:
+        rows = min(left, _ROWS)
+        if all_patterns(n_clusters, flips):
             negative = (np.arange(left - rows, left)[:, None] >> np.arange(n_clusters)) & 1
         else:
             negative = rng.integers(0, 2, (rows, n_clusters), dtype=np.int8)
@@ -98,10 +113,13 @@ def sign_flip(
 def _flipped(values: Float[np.ndarray, "batch k"], groups: Groups, flips: int, seed: int) -> Float[np.ndarray, " k"]:
     n = groups.n_clusters
     parts = aligned(values, groups)
-    r = np.abs(np.concatenate([parts.T @ signs.T for signs in patterns(n, flips, seed)], axis=1))
-    observed, limit = np.abs(parts.sum(0)), np.abs(parts).sum(0)
+    r, start = np.empty((parts.shape[1], n_patterns(n, flips))), 0
+    for signs in patterns(n, flips, seed):
+        np.abs(parts.T @ signs.T, out=r[:, start : start + len(signs)])
+        start += len(signs)
+    observed, rounding = np.abs(parts.sum(0)), 1e-12 * np.abs(parts).sum(0)
     # Patterns are summed in another order than the observed values: ties are ties up to rounding.
-    reached = np.count_nonzero(r >= (observed - 1e-12 * limit)[:, None], axis=1).astype(float)
+    reached = np.count_nonzero(r >= (observed - rounding)[:, None], axis=1).astype(float)
     count = r.shape[1]
     if all_patterns(n, flips):
         return reached / count
@@ -109,5 +127,5 @@ def _flipped(values: Float[np.ndarray, "batch k"], groups: Groups, flips: int, s
     few, size = np.flatnonzero(reached < SEEN), exceedances(count) + 1
     if len(few):
         largest = to_t(np.partition(r[few], count - size, axis=1)[:, -size:].T, n)
-        fitted[few] = beyond(to_t(observed[few], n), largest, to_t(limit[few], n), count)
+        fitted[few] = beyond(to_t(observed[few], n), largest, count)
     return with_tail(reached, fitted, count, resolution(n))

@@ -96,7 +96,7 @@ def by_task(found: "result.Result", resamples: int) -> list[TaskCurves]:
     kept = [c for c in curves.columns if c in {*CURVE, *CASE, "run"} or pd.api.types.is_numeric_dtype(curves[c])]
     tasks: dict[str, dict[str, dict[Case, Curve]]] = {}
     groups: dict[str, Groups] = {}
-    for identity, rows in each_curve(curves[kept]):
+    for identity, rows in each_curve(curves.loc[:, kept]):
         task, basis = str(identity["task"]), str(identity["basis"])
         case = tuple(rows[c].iloc[0] if c in rows.columns else "" for c in CASE)
         tasks.setdefault(task, {}).setdefault(basis, {})[case] = to_curve(rows)

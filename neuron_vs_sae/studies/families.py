@@ -1,10 +1,11 @@
 """What was asked beforehand and what is explored, and which basis is whose control: from names and records, as data."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool
 
 from neuron_vs_sae.core.lookup import Spec, parse
 from neuron_vs_sae.statistics.multiplicity import benjamini_hochberg, holm
@@ -23,8 +24,11 @@ def is_baseline(method: str) -> bool:
     return parse("attribution", method).name in BASELINES
 
 
-def is_trained(basis: str) -> bool:
-    return parse("bases", basis).name in TRAINED
+def baselines(methods: Iterable[str]) -> Bool[np.ndarray, " k"]:
+    """Which of these methods are baselines."""
+    named = list(methods)
+    known = {method: is_baseline(method) for method in set(named)}
+    return np.array([known[method] for method in named], dtype=bool)
 
 
 def neurons(study: Study) -> list[str]:
@@ -39,10 +43,17 @@ def family(basis_a: str, basis_b: str, method: str | None = None) -> str:
     return CONFIRMATORY if declared and not (method and is_baseline(method)) else EXPLORATORY
 
 
+def has_robust_verdict(basis_a: str, basis_b: str) -> bool:
+    """Pairs that an answer is sought for: those with neurons, and those of two trained dictionaries."""
+    names = [parse("bases", basis).name for basis in (basis_a, basis_b)]
+    return NEURONS in names or all(name in TRAINED for name in names)
+
+
 def adjusted(table: pd.DataFrame, p: str, by: list[str]) -> pd.DataFrame:
     """`p_holm` and `p_bh` of the column `p`, adjusted apart within every combination of `by`; NaN is not counted."""
     columns = pd.DataFrame(np.nan, index=table.index, columns=["p_holm", "p_bh"])
-    for _, rows in table[table[p].notna()].groupby(by, sort=False):
+    groups: Any = table[table[p].notna()].groupby(by, sort=False)
+    for _, rows in groups:
         values = rows[p].to_numpy(np.float64)
         columns.loc[rows.index, "p_holm"], columns.loc[rows.index, "p_bh"] = holm(values), benjamini_hochberg(values)
     return columns

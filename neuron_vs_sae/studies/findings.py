@@ -1,6 +1,6 @@
 """What each comparison of a study shows, specification by specification: computed once, for verdicts, specifications and robustness."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,16 +17,21 @@ from neuron_vs_sae.studies.comparing import Comparison, Control, by_task, compar
 from neuron_vs_sae.studies.families import controls_of, neurons
 from neuron_vs_sae.studies.study import Study
 
+Array = np.ndarray[Any, Any]
+
 MORE_IS_BETTER = {"faithfulness": 1.0, "completeness": -1.0}
 """Per score 1 where more of it is better, -1 where less is."""
 
 
 @dataclass(frozen=True, eq=False)
 class Finding:
-    """A comparison and its numbers: a row per specification, without adjusted p-values and verdicts."""
+    """A comparison and its numbers: a row per specification, without adjusted p-values. `alone` is the verdict of each by its own p, and
+    `unbeaten` marks for each control of the comparison where the basis that it controls wins, alone, and does not beat it."""
 
     comparison: Comparison
     rows: pd.DataFrame
+    alone: Array
+    unbeaten: tuple[Bool[np.ndarray, " k"], ...]
 
 
 def findings(found: "result.Result", against: str | None = None) -> Iterator[list[Finding]]:
@@ -43,22 +48,35 @@ def findings(found: "result.Result", against: str | None = None) -> Iterator[lis
     for a, b in pairs(study.basis, [against] if against else neurons(study)):
         if against in (None, a):
             comparisons = [compare(task, a, b, controls[task.task]) for task in tasks]
-            yield [Finding(one, numbers(one, study)) for one in comparisons if one is not None]
+            yield [finding(one, study) for one in comparisons if one is not None]
 
 
-def numbers(one: Comparison, study: Study) -> pd.DataFrame:
-    """A row per specification: labels, `a`, `b`, their difference with interval and p-values (see `verdict.verdicts`)."""
-    columns: dict[str, Any] = {
-        "a": one.a,
-        "b": one.b,
-        **differ(one.difference, study.confidence, study.margin),
-        "p": sign_flip(one.contrasts, one.groups, flips=study.sign_flips, seed=study.seed[0]),
-        "margin": study.margin,
-        "n": len(one.groups.cluster),
-        "n_clusters": one.groups.n_clusters,
-    }
-    named = {"task": one.task, "basis_a": one.basis_a, "basis_b": one.basis_b}
-    return one.labels.assign(**named, **columns)
+def finding(one: Comparison, study: Study) -> Finding:
+    """The numbers of a comparison (their meanings: `verdict.verdicts`)."""
+    p = sign_flip(one.contrasts, one.groups, flips=study.sign_flips, seed=study.seed[0])
+    numbers = differ(one.difference, study.confidence, study.margin)
+    rows = one.labels.assign(
+        task=one.task,
+        basis_a=one.basis_a,
+        basis_b=one.basis_b,
+        a=one.a,
+        b=one.b,
+        **numbers,
+        p=p,
+        margin=study.margin,
+        n=len(one.groups.cluster),
+        n_clusters=one.groups.n_clusters,
+    )
+    sign = signs(one.labels["score"])
+    alone = decide(numbers, p, sign, 1 - study.confidence)
+    wins = [alone == ("a better" if control.of == one.basis_a else "b better") for control in one.controls]
+    flagged = [unbeaten(c, w, sign, one.groups, study) for c, w in zip(one.controls, wins, strict=True)]
+    return Finding(one, rows, alone, tuple(flagged))
+
+
+def signs(scores: Iterable[str]) -> Float[np.ndarray, " k"]:
+    """1 for every score of which more is better, -1 for the others."""
+    return np.array([MORE_IS_BETTER[score] for score in scores])
 
 
 def differ(difference: Estimate, confidence: float, margin: float) -> dict[str, Float[np.ndarray, " k"]]:
@@ -73,24 +91,21 @@ def differ(difference: Estimate, confidence: float, margin: float) -> dict[str, 
     }
 
 
-def decide(rows: pd.DataFrame, p: str, alpha: float) -> list[str]:
-    """The verdict of every row: `equivalent`, `a better`, `b better` or `undecided`, by the column `p` of p-values.
+def decide(
+    numbers: Mapping[str, Array], p: Float[np.ndarray, " k"], sign: float | Float[np.ndarray, " k"], alpha: float
+) -> Array:
+    """The verdict of each specification: `equivalent`, `a better`, `b better` or `undecided`, by the numbers of `differ`.
 
     Equivalent where `p_equivalence` < alpha; else better where the interval excludes 0 and p < alpha.
     """
-    sign = rows["score"].map(MORE_IS_BETTER)
-    above, below = rows["low"] > 0, rows["high"] < 0
-    better = np.where(above == (sign > 0), "a better", "b better")
-    real = (above | below) & (rows[p] < alpha)
-    return np.where(rows["p_equivalence"] < alpha, "equivalent", np.where(real, better, "undecided")).tolist()
+    above, below = np.asarray(numbers["low"]) > 0, np.asarray(numbers["high"]) < 0
+    better = np.where(above == (np.asarray(sign) > 0), "a better", "b better")
+    real = (above | below) & (p < alpha)
+    return np.where(np.asarray(numbers["p_equivalence"]) < alpha, "equivalent", np.where(real, better, "undecided"))
 
 
 def unbeaten(
-    control: Control,
-    wins: Bool[np.ndarray, " k"],
-    sign: Float[np.ndarray, " k"],
-    groups: Groups,
-    study: Study,
+    control: Control, wins: Bool[np.ndarray, " k"], sign: Float[np.ndarray, " k"], groups: Groups, study: Study
 ) -> Bool[np.ndarray, " k"]:
     """Where a basis wins but does not beat its control by the sign-flip test that it won by, at the study's alpha."""
     flagged = np.zeros(len(wins), dtype=bool)

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from neuron_vs_sae.statistics.bootstrap import Estimate
 from neuron_vs_sae.statistics.resampling import Groups
-from neuron_vs_sae.studies.comparing import Comparison, Control
-from neuron_vs_sae.studies.families import is_baseline
+from neuron_vs_sae.studies.comparing import Control
+from neuron_vs_sae.studies.families import baselines
+from neuron_vs_sae.studies.findings import Finding
 
 CONVENTIONS = ("errors", "size_measure", "method", "ablation", "metric")
 """The factors of the design: what an author chooses."""
@@ -19,7 +20,11 @@ ALL_TASKS = "all"
 @dataclass(frozen=True, eq=False)
 class Multiverse:
     """k specifications of one pair of bases by one score: the level of every convention, the difference of areas (a less b),
-    its contrast per prompt, and the controls' contrasts in the same specifications. Seeds are averaged."""
+    its contrast per prompt, and the controls' contrasts in the same specifications. Seeds are averaged.
+
+    `p` is each one's sign-flip p and `unbeaten` marks what each control does not let stand (`findings.Finding`), where
+    they are known: of one task and seed.
+    """
 
     task: str
     factors: dict[str, list[str]]
@@ -27,8 +32,10 @@ class Multiverse:
     contrasts: Float[np.ndarray, "batch k"]
     groups: Groups
     controls: tuple[Control, ...]
+    p: Float[np.ndarray, " k"] | None = None
+    unbeaten: tuple[Bool[np.ndarray, " k"], ...] | None = None
 
-    def keys(self) -> list[tuple[str, ...]]:
+    def names(self) -> list[tuple[str, ...]]:
         return list(zip(*self.factors.values(), strict=True))
 
     def mixed(self, weights: Float[np.ndarray, "k m"], factors: dict[str, list[str]]) -> "Multiverse":
@@ -39,16 +46,15 @@ class Multiverse:
         )
 
 
-def of_comparison(one: Comparison, score: str) -> Multiverse | None:
+def of_finding(found: Finding, score: str) -> Multiverse | None:
     """The specifications by this score, seeds averaged; without baselines, and those that some seed lacks. None where none is left."""
-    labels = one.labels
+    one, labels = found.comparison, found.comparison.labels
     keys = [tuple(map(str, row)) for row in labels[list(CONVENTIONS)].itertuples(index=False, name=None)]
-    baseline = {method: is_baseline(method) for method in labels["method"].unique()}
-    usable = (labels["score"] == score) & ~labels["method"].map(baseline).astype(bool)
+    usable = (labels["score"] == score).to_numpy(dtype=bool) & ~baselines(labels["method"])
     places: dict[tuple[str, ...], list[int]] = {}
     for place in np.flatnonzero(usable):
         places.setdefault(keys[place], []).append(int(place))
-    n_seeds = labels["seed"].nunique()
+    n_seeds = len(set(labels["seed"]))
     whole = {key: own for key, own in places.items() if len(own) == n_seeds}
     if not whole:
         return None
@@ -56,9 +62,11 @@ def of_comparison(one: Comparison, score: str) -> Multiverse | None:
     seeds = np.array(list(whole.values()))
     columns = seeds.ravel()
     controls = tuple(Control(c.basis, c.of, c.contrasts[:, columns]) for c in one.controls)
-    every = Multiverse(one.task, {}, one.difference.take(columns), one.contrasts[:, columns], one.groups, controls)
+    p, unbeaten = found.rows["p"].to_numpy(np.float64)[columns], tuple(flags[columns] for flags in found.unbeaten)
+    difference, contrasts = one.difference.take(columns), one.contrasts[:, columns]
+    every = Multiverse(one.task, factors, difference, contrasts, one.groups, controls, p, unbeaten)
     if n_seeds == 1:
-        return Multiverse(one.task, factors, every.difference, every.contrasts, one.groups, controls)
+        return every
     return every.mixed(np.kron(np.eye(len(whole)), np.full((n_seeds, 1), 1 / n_seeds)), factors)
 
 
@@ -67,11 +75,11 @@ def pooled(tasks: Sequence[Multiverse]) -> Multiverse | None:
 
     Controls are pooled where all tasks have them. None where tasks share no specification.
     """
-    shared = [key for key in tasks[0].keys() if all(key in set(task.keys()) for task in tasks)]
+    shared = [key for key in tasks[0].names() if all(key in set(task.names()) for task in tasks)]
     if not shared:
         return None
     factors = {name: [key[i] for key in shared] for i, name in enumerate(tasks[0].factors)}
-    columns = [np.array([task.keys().index(key) for key in shared]) for task in tasks]
+    columns = [np.array([task.names().index(key) for key in shared]) for task in tasks]
     groups, sizes = _side_by_side([task.groups for task in tasks]), [len(task.contrasts) for task in tasks]
     # The mean over all prompts is then the mean over tasks of each task's mean.
     scales = [sum(sizes) / (len(tasks) * size) for size in sizes]

@@ -13,9 +13,9 @@ from neuron_vs_sae.statistics.estimates import SCORES
 from neuron_vs_sae.statistics.joint import JointTest, joint_test
 from neuron_vs_sae.statistics.permutation import sign_flip
 from neuron_vs_sae.studies import result
-from neuron_vs_sae.studies.families import adjusted, family
-from neuron_vs_sae.studies.findings import MORE_IS_BETTER, Finding, decide, differ, findings, unbeaten
-from neuron_vs_sae.studies.multiverse import CONVENTIONS, Multiverse, of_comparison, pooled
+from neuron_vs_sae.studies.families import adjusted, family, has_robust_verdict
+from neuron_vs_sae.studies.findings import MORE_IS_BETTER, Array, Finding, decide, differ, findings, unbeaten
+from neuron_vs_sae.studies.multiverse import CONVENTIONS, Multiverse, of_finding, pooled
 from neuron_vs_sae.studies.study import Study
 
 AGREEMENT = 0.95
@@ -30,6 +30,8 @@ COLUMNS = [
 
 def robustness(found: "result.Result") -> pd.DataFrame:
     """One row per task, pair of bases and score, and one for the mean over tasks (`task` is "all", where there are several).
+
+    Pairs are those with neurons and those of two trained dictionaries; `specifications` has all.
 
     `share_a_better`, `share_b_better`, `share_equivalent`: of specifications by their own verdict (`specifications`).
     `median_difference`: the median over specifications of a less b, with its BCa interval. `p_joint`: the joint sign-flip test of the
@@ -53,8 +55,10 @@ def rows_of(pair: Sequence[Finding], study: Study) -> list[dict[str, Any]]:
     """The rows of one pair of bases, before p-values are adjusted: `verdict` holds what is said if `p_joint_holm` is not significant,
     `candidate` the basis that is better if it is."""
     rows = []
+    if not pair or not has_robust_verdict(pair[0].comparison.basis_a, pair[0].comparison.basis_b):
+        return rows
     for score in SCORES:
-        multiverses = [each for one in pair if (each := of_comparison(one.comparison, score)) is not None]
+        multiverses = [each for one in pair if (each := of_finding(one, score)) is not None]
         together = pooled(multiverses) if len(multiverses) > 1 else None
         for each in [*multiverses, *([together] if together else [])]:
             names = {"task": each.task, "basis_a": pair[0].comparison.basis_a, "basis_b": pair[0].comparison.basis_b}
@@ -70,7 +74,7 @@ def judged(rows: list[dict[str, Any]], study: Study) -> pd.DataFrame:
     table["p_joint_holm"] = adjusted(table, "p_joint", ["family", "score"])["p_holm"]
     wins = (table["p_joint_holm"] < 1 - study.confidence) & (table["candidate"] != "")
     table["verdict"] = table["verdict"].where(~wins | (table["verdict"] == "equivalent"), table["candidate"])
-    return table[COLUMNS]
+    return table.reindex(columns=COLUMNS)
 
 
 def _row(each: Multiverse, score: str, basis_a: str, study: Study) -> dict[str, Any]:
@@ -78,8 +82,8 @@ def _row(each: Multiverse, score: str, basis_a: str, study: Study) -> dict[str, 
     flips, seed = study.sign_flips, study.seed[0]
     joint = joint_test(sign * each.contrasts, each.groups, flips=flips, seed=seed)
     columns = differ(each.difference, study.confidence, study.margin)
-    p = sign_flip(each.contrasts, each.groups, flips=flips, seed=seed)
-    verdicts = np.array(decide(pd.DataFrame({**columns, "score": score, "p": p}), "p", alpha))
+    p = sign_flip(each.contrasts, each.groups, flips=flips, seed=seed) if each.p is None else each.p
+    verdicts = decide(columns, p, sign, alpha)
     favour = np.sign(sign * each.difference.value)
     stays = np.where((joint.p_max_t < alpha) & (verdicts != "equivalent"), np.sign(joint.t), 0.0)
     ahead = "a" if joint.median_t > 0 else "b"
@@ -118,7 +122,7 @@ def _row(each: Multiverse, score: str, basis_a: str, study: Study) -> dict[str, 
     }
 
 
-def _candidate(verdicts: np.ndarray, favour: Float[np.ndarray, " k"], joint: JointTest) -> str:
+def _candidate(verdicts: Array, favour: Float[np.ndarray, " k"], joint: JointTest) -> str:
     """The basis that is better if the joint test says so: `a better`, `b better` or nothing."""
     for side, name, other in ((1.0, "a better", "b better"), (-1.0, "b better", "a better")):
         if joint.median_t * side > 0 and (verdicts == name).any() and _agree(verdicts, favour * side, other):
@@ -126,14 +130,14 @@ def _candidate(verdicts: np.ndarray, favour: Float[np.ndarray, " k"], joint: Joi
     return ""
 
 
-def _agree(verdicts: np.ndarray, favour: Float[np.ndarray, " k"], other: str) -> bool:
+def _agree(verdicts: Array, favour: Float[np.ndarray, " k"], other: str) -> bool:
     """Whether 95 % of the specifications that are not equivalent favour one basis, and none is significant for the other."""
     different = verdicts != "equivalent"
     return bool(different.any() and (favour[different] > 0).mean() >= AGREEMENT and not (verdicts == other).any())
 
 
 def _otherwise(
-    verdicts: np.ndarray,
+    verdicts: Array,
     favour: Float[np.ndarray, " k"],
     stays: Float[np.ndarray, " k"],
     factors: dict[str, list[str]],
@@ -154,7 +158,7 @@ def _otherwise(
     return "undecided"
 
 
-def _of_level(verdicts: np.ndarray, favour: Float[np.ndarray, " k"], stays: Float[np.ndarray, " k"]) -> str:
+def _of_level(verdicts: Array, favour: Float[np.ndarray, " k"], stays: Float[np.ndarray, " k"]) -> str:
     """What the specifications of one level say by themselves; nothing where they do not agree, or none stays significant."""
     if (verdicts == "equivalent").mean() >= AGREEMENT:
         return "equivalent"
@@ -165,14 +169,17 @@ def _of_level(verdicts: np.ndarray, favour: Float[np.ndarray, " k"], stays: Floa
 
 
 def _disqualified(
-    each: Multiverse, verdicts: np.ndarray, ahead: str, sign: float, basis_a: str, study: Study
+    each: Multiverse, verdicts: Array, ahead: str, sign: float, basis_a: str, study: Study
 ) -> tuple[list[str], float]:
     """The controls that the basis ahead does not beat, and the share of its wins that some control does not let stand."""
     wins: Bool[np.ndarray, " k"] = verdicts == f"{ahead} better"
     flagged, names = np.zeros(len(wins), dtype=bool), []
-    for control in each.controls:
+    for i, control in enumerate(each.controls):
         if (control.of == basis_a) == (ahead == "a") and wins.any():
-            own = unbeaten(control, wins, np.full(len(wins), sign), each.groups, study)
+            if each.unbeaten is None:
+                own = unbeaten(control, wins, np.full(len(wins), sign), each.groups, study)
+            else:
+                own = each.unbeaten[i]
             flagged |= own
             if own.sum() > (1 - AGREEMENT) * wins.sum():
                 names.append(control.basis)

@@ -4,9 +4,8 @@ import numpy as np
 import pandas as pd
 
 from neuron_vs_sae.studies import result
-from neuron_vs_sae.studies.families import family, is_baseline
-from neuron_vs_sae.studies.findings import MORE_IS_BETTER, Finding, decide, findings, unbeaten
-from neuron_vs_sae.studies.study import Study
+from neuron_vs_sae.studies.families import baselines, family
+from neuron_vs_sae.studies.findings import Finding, findings
 
 SUMMARY = "area"
 """What a specification's estimate summarises a curve by."""
@@ -24,7 +23,7 @@ def specifications(found: "result.Result") -> pd.DataFrame:
     `control_wins`: the basis that wins here does not beat its control (`control`: those it was tested against; empty where it has
     none, which holds for neurons without `rotation`) by the same test on the same range. Baseline methods are left out.
     """
-    tables = [rows_of(one, found.study) for pair in findings(found) for one in pair]
+    tables = [rows_of(one) for pair in findings(found) for one in pair]
     return joined(tables)
 
 
@@ -34,24 +33,19 @@ def joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=COLUMNS)
 
 
-def rows_of(finding: Finding, study: Study) -> pd.DataFrame:
+def rows_of(found: Finding) -> pd.DataFrame:
     """The specifications of one comparison."""
-    methods = {method: is_baseline(method) for method in finding.rows["method"].unique()}
-    kept = ~finding.rows["method"].map(methods).to_numpy(dtype=bool)
-    rows = finding.rows.loc[kept]
-    one, verdict = finding.comparison, np.array(decide(rows, "p", 1 - study.confidence), dtype=str)
-    sign = rows["score"].map(MORE_IS_BETTER).to_numpy(dtype=float)
-    flagged, names = np.zeros(len(rows), dtype=bool), np.full(len(rows), "", dtype=object)
+    one, rows = found.comparison, found.rows
+    names = [""] * len(rows)
     for control in one.controls:
-        wins = verdict == ("a better" if control.of == one.basis_a else "b better")
-        restricted = type(control)(control.basis, control.of, control.contrasts[:, kept])
-        flagged |= unbeaten(restricted, wins, sign, one.groups, study)
-        names[wins] = [f"{before}; {control.basis}" if before else control.basis for before in names[wins]]
-    return rows.assign(
+        for i in np.flatnonzero(found.alone == ("a better" if control.of == one.basis_a else "b better")):
+            names[i] += f"; {control.basis}" if names[i] else control.basis
+    whole = rows.assign(
         summary=SUMMARY,
         estimate=rows["difference"],
-        verdict=verdict,
-        control_wins=flagged,
+        verdict=found.alone,
+        control_wins=np.any([np.zeros(len(rows), dtype=bool), *found.unbeaten], axis=0),
         control=names,
         family=family(one.basis_a, one.basis_b),
-    )[COLUMNS]
+    )
+    return whole.loc[~baselines(rows["method"]), COLUMNS]

@@ -1,6 +1,7 @@
 """Which basis is better, in which sense of size, and whether the prompts at hand can tell: from a result's values per prompt."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ from neuron_vs_sae.core import files
 from neuron_vs_sae.statistics.random_effects import across
 from neuron_vs_sae.studies import result
 from neuron_vs_sae.studies.families import adjusted, family
-from neuron_vs_sae.studies.findings import decide, findings
+from neuron_vs_sae.studies.findings import decide, findings, signs
 from neuron_vs_sae.studies.robustness import judged, rows_of
 from neuron_vs_sae.studies.specifications import SUMMARY, joined, rows_of as specifications_of
 from neuron_vs_sae.studies.study import Study
@@ -25,7 +26,10 @@ ACROSS = [
     "a_better", "b_better", "equivalent", "undecided", "mean", "low", "high", "degrees_of_freedom", "task_variance",
     "seed_variance", "rest_variance", "depends_on_size", "n_depending", "n_reversed", "note",
 ]  # fmt: skip
-_PAIR = ["method", "ablation", "errors", "metric", "basis_a", "basis_b"]
+_CASE = ["method", "ablation", "errors", "metric", "basis_a", "basis_b", "size_measure", "score", "family"]
+_VALUES = ["task", "seed", "difference", "verdict"]
+_VERDICTS = ("a better", "b better", "equivalent", "undecided")
+_Row = tuple[str, int, float, str]
 _SPECIFICATION = ("errors", "ablation", "metric")
 
 
@@ -68,7 +72,9 @@ def table_of(rows: Sequence[pd.DataFrame], study: Study) -> pd.DataFrame:
     table["question"] = QUESTION
     labels = [[f"{name}={value}" for value in table[name]] for name in _SPECIFICATION]
     table["specification"] = [", ".join([*own, f"summary={SUMMARY}"]) for own in zip(*labels, strict=True)]
-    table["verdict"] = decide(table, "p_holm", 1 - study.confidence)
+    numbers = {name: table[name].to_numpy(np.float64) for name in ("low", "high", "p_equivalence")}
+    p_holm = table["p_holm"].to_numpy(np.float64)
+    table["verdict"] = decide(numbers, p_holm, signs(table["score"]), 1 - study.confidence)
     return table.reindex(columns=COLUMNS)
 
 
@@ -80,30 +86,43 @@ def across_tasks(table: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     lack a seed are counted but not averaged. `depends_on_size`: on some task (`n_depending` of them, seeds apart) this pair's
     verdict of this score is another by another size measure; on `n_reversed` of them a is better by one and b by another.
     """
+    cases: dict[tuple[Any, ...], list[_Row]] = {}
+    by_task: dict[tuple[Any, ...], dict[tuple[str, int], set[str]]] = {}
+    # Plain tuples: there are thousands of groups of a few rows each.
+    for *labels, task, seed, difference, verdict in table[[*_CASE, *_VALUES]].itertuples(index=False, name=None):
+        cases.setdefault(tuple(labels), []).append((task, seed, difference, verdict))
+        case = tuple(value for name, value in zip(_CASE, labels, strict=True) if name != "size_measure")
+        by_task.setdefault(case, {}).setdefault((task, seed), set()).add(verdict)
     rows = []
-    for _, pair in table.groupby([*_PAIR, "score"], sort=False):
-        by_task = pair.groupby(["task", "seed"], sort=False)["verdict"].agg(set)
-        for _, case in pair.groupby("size_measure", sort=False):
-            values = case.pivot(index="task", columns="seed", values="difference")
-            whole = values.dropna()
-            found = across(whole.to_numpy(np.float64), confidence) if len(whole) else None
-            told = case["verdict"].tolist()
-            rows.append(
-                {
-                    **{c: case[c].iloc[0] for c in (*_PAIR, "size_measure", "score", "family")},
-                    "n_tasks": len(values),
-                    "n_seeds": len(values.columns),
-                    **{v.replace(" ", "_"): told.count(v) for v in _VERDICTS},
-                    **(vars(found) if found else {"note": "no task has every seed"}),
-                    "depends_on_size": any(len(of_task) > 1 for of_task in by_task),
-                    "n_depending": sum(len(of_task) > 1 for of_task in by_task),
-                    "n_reversed": sum({"a better", "b better"} <= of_task for of_task in by_task),
-                }
-            )
+    for labels, values in cases.items():
+        named = dict(zip(_CASE, labels, strict=True))
+        of_tasks = by_task[tuple(value for name, value in named.items() if name != "size_measure")].values()
+        rows.append(
+            {
+                **named,
+                **_over(values, confidence),
+                "depends_on_size": any(len(verdicts) > 1 for verdicts in of_tasks),
+                "n_depending": sum(len(verdicts) > 1 for verdicts in of_tasks),
+                "n_reversed": sum({"a better", "b better"} <= verdicts for verdicts in of_tasks),
+            }
+        )
     return pd.DataFrame(rows, columns=ACROSS)
 
 
-_VERDICTS: Sequence[str] = ("a better", "b better", "equivalent", "undecided")
+def _over(values: Sequence[_Row], confidence: float) -> dict[str, Any]:
+    """Counts and the mean of one pair under one specification over tasks and seeds."""
+    seeds = list(dict.fromkeys(seed for _, seed, _, _ in values))
+    by_task: dict[str, dict[int, float]] = {}
+    for task, seed, difference, _ in values:
+        by_task.setdefault(task, {})[seed] = difference
+    whole = [[own[seed] for seed in seeds] for own in by_task.values() if len(own) == len(seeds)]
+    verdicts = [verdict for *_, verdict in values]
+    return {
+        "n_tasks": len(by_task),
+        "n_seeds": len(seeds),
+        **{name.replace(" ", "_"): verdicts.count(name) for name in _VERDICTS},
+        **(vars(across(np.array(whole), confidence)) if whole else {"note": "no task has every seed"}),
+    }
 
 
 def write_verdicts(found: "result.Result") -> None:
@@ -113,7 +132,7 @@ def write_verdicts(found: "result.Result") -> None:
     rows, specified, robust = [], [], []
     for pair in findings(found):
         rows += [one.rows for one in pair]
-        specified += [specifications_of(one, study) for one in pair]
+        specified += [specifications_of(one) for one in pair]
         robust += rows_of(pair, study)
     table = table_of(rows, study)
     over_tasks, specifications, survives = (
@@ -123,5 +142,5 @@ def write_verdicts(found: "result.Result") -> None:
     )
     files.write(found.folder / "verdicts.csv", lambda file: table.to_csv(file, index=False))
     files.write(found.folder / "verdicts_across_tasks.csv", lambda file: over_tasks.to_csv(file, index=False))
-    files.write(found.folder / "specifications.parquet", lambda file: specifications.to_parquet(file, index=False))
+    files.write_table(found.folder / "specifications.parquet", specifications)
     files.write(found.folder / "robustness.csv", lambda file: survives.to_csv(file, index=False))

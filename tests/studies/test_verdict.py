@@ -65,7 +65,7 @@ def finished(
             each,
             {
                 "model": "gpt2", "task": task, "basis": basis, "site": "s", "method": study.method[0], "ablation": "mean",
-                "errors": "nodes", "seed": seed,
+                "errors": "nodes", "metric": "logit_difference", "seed": seed,
             },
             groups,
         )
@@ -156,7 +156,7 @@ def test_p_values_are_adjusted_for_all_comparisons_by_one_measure_and_score() ->
         )
     )
     family = table[(table["size_measure"] == "bits") & (table["score"] == "completeness")]
-    assert len(family) == 2 * 2
+    assert len(family) == 2 * 3
     assert family["p_holm"].tolist() == holm(family["p"].to_numpy()).tolist()
     assert family["p_bh"].tolist() == benjamini_hochberg(family["p"].to_numpy()).tolist()
 
@@ -178,13 +178,17 @@ def test_what_is_significant_alone_but_not_by_holm_is_undecided() -> None:
     assert set(table[held_back]["verdict"]) == {"undecided"}
 
 
-def test_every_other_basis_is_compared_with_neurons_or_with_the_one_asked_for() -> None:
+def test_every_pair_is_compared_once_neurons_first_or_all_with_the_one_asked_for() -> None:
     found = finished(
         {("t", basis): curve(0.6, seed=i) for i, basis in enumerate(("residual", "mlp_neurons", "attention"))}
     )
-    assert set(verdicts(found)["basis_a"]) == {"mlp_neurons"}
-    assert list(dict.fromkeys(verdicts(found)["basis_b"])) == ["residual", "attention"]
-    assert set(verdicts(found, against="attention")["basis_a"]) == {"attention"}
+
+    def compared(table: pd.DataFrame) -> list[Any]:
+        return list(dict.fromkeys(zip(table["basis_a"], table["basis_b"], strict=True)))
+
+    neurons = [("mlp_neurons", "residual"), ("mlp_neurons", "attention")]
+    assert compared(verdicts(found)) == [*neurons, ("residual", "attention")]
+    assert compared(verdicts(found, against="attention")) == [("attention", "residual"), ("attention", "mlp_neurons")]
     with pytest.raises(InputError, match="no basis 'sae' in this study; there are: residual, mlp_neurons, attention"):
         verdicts(found, against="sae")
 
@@ -252,8 +256,9 @@ def rows(verdict: Callable[[str, str], str], difference: dict[tuple[str, int], f
     return pd.DataFrame(
         [
             {
-                "task": task, "seed": seed, "method": "relp", "ablation": "mean", "errors": "nodes", "basis_a": "n", "basis_b": "s",
-                "size_measure": measure, "score": "faithfulness", "difference": value, "verdict": verdict(task, measure),
+                "task": task, "seed": seed, "method": "relp", "ablation": "mean", "errors": "nodes", "metric": "logit_difference",
+                "basis_a": "n", "basis_b": "s", "size_measure": measure, "score": "faithfulness", "difference": value,
+                "verdict": verdict(task, measure), "family": "exploratory",
             }
             for (task, seed), value in difference.items()
             for measure in ("nodes", "bits")

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.core.nodes import NodeIndex, NodeScores
+from neuron_vs_sae.core.unit_wise import UnitWise
 
 
 class Dictionary(ABC):
@@ -32,6 +33,9 @@ class Dictionary(ABC):
     d: int
     lossless: bool = False
     """`decode(encode(x))` is x up to rounding: what is left over is never a node."""
+
+    unit_wise: UnitWise | None = None
+    """The encoder as numbers, equal to `encode` up to rounding, where it is ReLU, JumpReLU or gated."""
 
     @abstractmethod
     def encode(self, y: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch {self.width}"]: ...
@@ -107,10 +111,12 @@ class Affine(Dictionary):
         offset: Float[Tensor, " d"],
         *,
         some: Callable[[Tensor, Tensor], Tensor] | None = None,
+        unit_wise: UnitWise | None = None,
         lossless: bool = False,
     ):
         self.encoder = encoder
         self.some = some
+        self.unit_wise = unit_wise
         self.decoder = decoder
         self.offset = offset
         self.lossless = lossless

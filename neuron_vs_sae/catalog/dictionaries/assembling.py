@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 
@@ -182,4 +183,8 @@ def _reading(made: Affine, site: Site, cfg: Any, model: Any) -> Affine:
         )
     weight = norm.w.detach().to(made.decoder.dtype)
     bias = norm.b.detach().to(made.decoder.dtype) if hasattr(norm, "b") else torch.zeros_like(weight)
-    return Affine(lambda y: made.encode(y * weight + bias), made.decoder, made.offset)
+    unit_wise = made.unit_wise
+    if unit_wise is not None:
+        normalised = unit_wise.normalised
+        unit_wise = replace(unit_wise, normalised=lambda y: normalised(y * weight + bias))
+    return Affine(lambda y: made.encode(y * weight + bias), made.decoder, made.offset, unit_wise=unit_wise)

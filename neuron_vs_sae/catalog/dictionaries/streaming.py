@@ -8,6 +8,7 @@ from torch import Tensor
 
 from neuron_vs_sae.core.basis import Dictionary
 from neuron_vs_sae.core.errors import InputError
+from neuron_vs_sae.core.unit_wise import UnitWise
 
 
 class Shelf:
@@ -53,6 +54,10 @@ class Streamed(Dictionary):
         self._get = lambda: shelf.get(key, size, read)
         first = self._get()
         self.width, self.d, self.lossless = first.width, first.d, first.lossless
+
+    @property
+    def unit_wise(self) -> UnitWise | None:  # type: ignore[override]
+        return self._get().unit_wise
 
     def encode(self, y: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch {self.width}"]:
         return self._get().encode(y)

@@ -64,7 +64,7 @@ def overwrite(
     for n in _slices(len(run), batch * dictionary.width):
         live = at.error[run[n], position[n]].to(x.device)
         made = whole_slots(
-            dictionary, whole_y[n], whole_x[n], position[n], kept[n].to(x.device), live,
+            dictionary, whole_y[n], whole_x[n], kept[n].to(x.device), live,
             _at(reference.units, at.first + position[n]), _at(reference.error, at.first + position[n]),
         )  # fmt: skip
         x[run[n], :, position[n]] = made.to(x.dtype)

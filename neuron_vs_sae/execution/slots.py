@@ -130,7 +130,6 @@ def cells(
             elif units is not None:
                 listed[r, q] = True
                 entries.append((r, q, units))
-    whole.sort(key=lambda slot: (slot[1], full[slot[0]]))  # those with similar inputs next to each other
     return Cells(first, form, live, tuple(_corrections(entries, form)), _stacked(whole, width), listed)
 
 

@@ -11,82 +11,54 @@ from neuron_vs_sae.core.unit_wise import UnitWise
 # Where fewer values than one in so many are not zero, a CPU adds up those units' decoder rows alone.
 _FEW = 12
 
-# Multiplications that encode one prompt at one position in all runs, from which on it is worth asking which units can fire;
-# and how far apart the runs' inputs may be, as a share of their length, for the bound to say anything.
-_MANY = 1 << 22
-_NEAR = 0.25
-
 
 def whole_slots(
     dictionary: Dictionary,
     y: Float[Tensor, "n batch d_in"],
     x: Float[Tensor, "n batch d"],
-    position: Int[Tensor, " n"],
     kept: Bool[Tensor, "n width"],
     live: Bool[Tensor, " n"],
     units: Float[Tensor, "n _ width"],
     error: Float[Tensor, "n _ d"],
 ) -> Float[Tensor, "n batch d"]:
-    """`decode(kept ? encode(y) : units) + (live ? x - decode(encode(y)) : error)`, slot by slot.
-
-    `units` and `error` are references. On a CPU, with a unit-wise encoder, it is rearranged: where the error is live, what the
-    ablated units write is taken off `x`, else what the kept ones write is summed.
-    """
+    """`decode(kept ? encode(y) : units) + (live ? x - decode(encode(y)) : error)`, slot by slot; `units` and `error` are references."""
     if dictionary.unit_wise is None or not x.is_cpu:
         encoded, left_over = split(dictionary, y, x)
         mixed = torch.where(kept[:, None], encoded, units)
         return dictionary.decode(mixed) + torch.where(live[:, None, None], left_over, error)
-    written = _written_by(dictionary, dictionary.unit_wise, y, 2 * position + live, kept != live[:, None])
-    reference = units.masked_fill(kept[:, None], 0.0).flatten(0, 1)
-    row, unit = reference.nonzero(as_tuple=True)
-    from_reference = _sum(dictionary, row, unit, reference[row, unit], len(reference)).unflatten(0, units.shape[:2])
-    return torch.where(live[:, None, None], x - written, written + dictionary.at_zero(x) + error) + from_reference
+    return _by_active_units(dictionary, dictionary.unit_wise, y, x, kept, live, units, error)
 
 
-def _written_by(
+def _by_active_units(
     dictionary: Dictionary,
     unit_wise: UnitWise,
     y: Float[Tensor, "n batch d_in"],
-    like: Int[Tensor, " n"],
-    wanted: Bool[Tensor, "n width"],
+    x: Float[Tensor, "n batch d"],
+    kept: Bool[Tensor, "n width"],
+    live: Bool[Tensor, " n"],
+    units: Float[Tensor, "n _ width"],
+    error: Float[Tensor, "n _ d"],
 ) -> Float[Tensor, "n batch d"]:
-    """What the `wanted` units of every slot write; slots of one number in `like` are expected to have similar inputs."""
-    z, scale = unit_wise.normalised(y)
-    written = y.new_empty(*y.shape[:2], dictionary.d)
-    whole = torch.ones(y.shape[:2], dtype=torch.bool)
-    for number in like.unique():
-        slots = (like == number).nonzero()[:, 0]
-        if len(slots) > 1 and len(slots) * unit_wise.rows.numel() >= _MANY:
-            for b, units in _can_fire(unit_wise, z[slots]).items():
-                values = unit_wise.values(z[slots, b], units) * wanted[slots][:, units]
-                active = values.any(0).nonzero()[:, 0]
-                written[slots, b] = values[:, active] @ dictionary.directions(units[active])
-                whole[slots, b] = False
-    slot, prompt = whole.nonzero(as_tuple=True)
-    active = unit_wise.active(z[slot, prompt])
-    chosen = wanted[slot[active.row], active.unit]
-    row, unit, value = active.row[chosen], active.unit[chosen], active.value[chosen]
-    written[slot, prompt] = _sum(dictionary, row, unit, value, len(slot))
-    return written if scale is None else written * scale
+    """The same, rearranged: with a live error what ablated units write is taken off `x`, else what kept ones write is summed."""
+    n, batch = y.shape[:2]
+    active = unit_wise.active(y.flatten(0, 1))
+    slot = active.row // batch
+    wanted = kept[slot, active.unit] != live[slot]
+    from_units = sum_of(dictionary, active.row[wanted], active.unit[wanted], active.value[wanted], n * batch)
+    from_units = from_units.unflatten(0, (n, batch))
+    ablated = units.masked_fill(kept[:, None], 0.0).flatten(0, 1)
+    from_reference = _written(dictionary, ablated).unflatten(0, units.shape[:2])
+    with_error = torch.where(live[:, None, None], x - from_units, from_units + dictionary.at_zero(x) + error)
+    return with_error + from_reference
 
 
-def _can_fire(unit_wise: UnitWise, z: Float[Tensor, "runs batch d_in"]) -> dict[int, Int[Tensor, " _"]]:
-    """By prompt the units that can be active in any of the runs, for prompts of which they are few.
-
-    Told from the mean over the runs of what the encoder is given, which is encoded in their place.
-    """
-    middle = z.mean(0)
-    change = (z - middle).norm(dim=-1).amax(0)
-    near = (change < _NEAR * middle.norm(dim=-1)).nonzero()[:, 0].tolist()
-    found = {}
-    for b, pre in zip(near, unit_wise.pre(middle[near]), strict=True):
-        units = unit_wise.can_fire(pre, middle[b], change[b]).nonzero()[:, 0]
-        if _FEW * len(units) <= len(pre):
-            found[b] = units
-    return found
+def _written(dictionary: Dictionary, values: Float[Tensor, "n width"]) -> Float[Tensor, "n d"]:
+    """`decode(values) - decode(0)`."""
+    row, unit = values.nonzero(as_tuple=True)
+    return sum_of(dictionary, row, unit, values[row, unit], len(values))
 
 
-def _sum(
+def sum_of(
     dictionary: Dictionary, row: Int[Tensor, " m"], unit: Int[Tensor, " m"], value: Float[Tensor, " m"], rows: int
 ) -> Float[Tensor, "rows d"]:
     """Per row the sum of its units' directions times their values; `row` grows, and rows without a unit are 0."""

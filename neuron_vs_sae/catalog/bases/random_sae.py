@@ -84,7 +84,7 @@ def _calibrated(
 
     def make() -> Affine:
         rows = directions()
-        numbers = UnitWise(lambda y: (y - mean, None), rows, rows.new_zeros(len(rows)), threshold.expand(len(rows)))
+        numbers = UnitWise(lambda y: (y - mean, None), rows.T, rows.new_zeros(len(rows)), threshold.expand(len(rows)))
         return Affine(
             lambda y: along(y, rows),
             scale * rows,

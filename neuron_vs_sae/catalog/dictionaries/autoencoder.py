@@ -87,18 +87,15 @@ def _as_numbers(module: Any, scaled: bool, encode: Callable[[Tensor], Tensor]) -
     bias = weights["b_gate" if "b_gate" in weights else "b_enc"].detach()
     threshold = weights.get("threshold", torch.zeros_like(bias)).detach().clamp(min=0)
     gated = {"gain": weights["r_mag"].detach().exp(), "shift": weights["b_mag"].detach()} if "r_mag" in weights else {}
-    made = UnitWise(normalised, weights["W_enc"].detach().T, bias, threshold, **gated)
+    made = UnitWise(normalised, weights["W_enc"].detach(), bias, threshold, **gated)
     y = _probe(module.cfg.d_in, bias.dtype, bias.device)[0]
-    z, scale = normalised(y)
-    active, units = made.active(z), torch.zeros(len(y), len(bias), dtype=bias.dtype, device=bias.device)
+    active, units = made.active(y), torch.zeros(len(y), len(bias), dtype=bias.dtype, device=bias.device)
     units[active.row, active.unit] = active.value
-    units = units if scale is None else units * scale
     return made if torch.allclose(units, encode(y), atol=1e-4, rtol=1e-3) else None
 
 
 def _own(sae: Any, dtype: torch.dtype, device: torch.device) -> Any:
-    """The same SAE as a module of our own, in that precision; its weights are shared where they need no conversion, but for the
-    encoder's matrix: it is laid out unit by unit, so that a few of its units are read at their own cost.
+    """The same SAE as a module of our own, in that precision; its weights are shared where they need no conversion.
 
     It takes and gives flat vectors, and decodes without undoing a normalisation. Built anew, not copied: sae-lens'
     normalisations are closures over the module that they were made for, and in a copy would go on writing to the original.
@@ -108,9 +105,7 @@ def _own(sae: Any, dtype: torch.dtype, device: torch.device) -> Any:
         made = type(sae)(cfg)
     made.load_state_dict(sae.state_dict(), assign=True)
     made.run_time_activation_norm_fn_out = lambda x: x
-    made = made.to(dtype=dtype, device=device).eval().requires_grad_(False)
-    made.W_enc.data = made.W_enc.data.T.contiguous().T
-    return made
+    return made.to(dtype=dtype, device=device).eval().requires_grad_(False)
 
 
 def _take_scale(module: Any) -> Tensor | None:

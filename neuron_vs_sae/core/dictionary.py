@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from neuron_vs_sae.core.unit_wise import UnitWise
+
 Encoder = Callable[[Tensor], Tensor]
 """`y [*batch, d_in] -> units [*batch, width]`."""
 EncoderOfSome = Callable[[Tensor, Tensor], Tensor]
@@ -36,6 +38,10 @@ class Dictionary(ABC):
     """Dimensions of `x`."""
     lossless: bool
     """`decode(encode(x))` is x up to rounding: what is left over is never a node."""
+
+    @abstractmethod
+    def unit_wise(self) -> UnitWise | None:
+        """The encoder as numbers, equal to `encode` up to rounding, where it is ReLU, JumpReLU or gated."""
 
     @abstractmethod
     def encode(self, y: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch {self.width}"]:
@@ -102,6 +108,9 @@ class Coordinates(Dictionary):
         self.width = self.d = d
         self.dtype = dtype
 
+    def unit_wise(self) -> UnitWise | None:
+        return None
+
     def encode(self, y: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch {self.width}"]:
         return y
 
@@ -151,15 +160,20 @@ class Affine(Dictionary):
         *,
         some: EncoderOfSome | None = None,
         rows: Rows | None = None,
+        unit_wise: UnitWise | None = None,
         lossless: bool = False,
     ):
         self.encoder = encoder
+        self._unit_wise = unit_wise
         self.some = some
         self.rows = rows
         self.decoder = decoder
         self.offset = offset
         self.lossless = lossless
         self.width, self.d = decoder.shape
+
+    def unit_wise(self) -> UnitWise | None:
+        return self._unit_wise
 
     def encode(self, y: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch {self.width}"]:
         return self.encoder(y)
@@ -218,6 +232,9 @@ class Some(Dictionary):
         self.rows = whole.directions(units)
         self.offset = whole.at_zero(like)
         self.width, self.d = self.rows.shape
+
+    def unit_wise(self) -> UnitWise | None:
+        return None
 
     def encode(self, y: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch {self.width}"]:
         return self.whole.encode_some(y, self.units)

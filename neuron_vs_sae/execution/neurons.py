@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import gelu
 
 from neuron_vs_sae.core.dictionary import Dictionary
+from neuron_vs_sae.core.unit_wise import UnitWise
 
 # transformer-lens writes GPT-2's GELU out in five passes over memory.
 _ACTIVATIONS: dict[Any, Callable[[Tensor], Tensor]] = {
@@ -29,6 +30,9 @@ class Neurons(Dictionary):
         self.width, self.d = mlp.W_out.shape
         self.act = activation(mlp)
         self.gated = hasattr(mlp, "W_gate")
+
+    def unit_wise(self) -> UnitWise | None:
+        return None
 
     def _post(self, y: Tensor, units: Any) -> Tensor:
         mlp = self.mlp

@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from neuron_vs_sae.core.dictionary import Dictionary, split
+from neuron_vs_sae.core.dictionary import Dictionary
 from neuron_vs_sae.execution.slots import REFERENCE, Cells
+from neuron_vs_sae.execution.whole import whole_slots
 
 # Elements of a table of cells x prompts x units that are held at a time, 64 MiB in float32: memory does not grow with width.
 HELD = 1 << 24
@@ -63,12 +64,12 @@ def overwrite(
             before = x[c.run[n], :, c.position[n]]
             x[c.run[n], :, c.position[n]] = (before.to(dtype) + change @ directions).to(x.dtype)
     for n in _slices(len(run), batch * dictionary.width):
-        units, error = split(dictionary, whole_y[n], whole_x[n])
-        at_positions = at.first + position[n]
-        units = torch.where(kept[n, None].to(x.device), units, _at(reference.units, at_positions))
-        live = at.error[run[n], position[n]][:, None, None].to(x.device)
-        error = torch.where(live, error, _at(reference.error, at_positions))
-        x[run[n], :, position[n]] = (dictionary.decode(units) + error).to(x.dtype)
+        live = at.error[run[n], position[n]].to(x.device)
+        made = whole_slots(
+            dictionary, whole_y[n], whole_x[n], kept[n].to(x.device), live,
+            _at(reference.units, at.first + position[n]), _at(reference.error, at.first + position[n]),
+        )  # fmt: skip
+        x[run[n], :, position[n]] = made.to(x.dtype)
 
 
 def _slices(n: int, elements: int) -> list[Int[Tensor, " m"]]:

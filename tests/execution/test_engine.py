@@ -17,6 +17,7 @@ from neuron_vs_sae.analyses.circuits.evaluation import engine_for
 from neuron_vs_sae.core.basis import apart, together
 from neuron_vs_sae.core.conventions import ErrorPolicy
 from neuron_vs_sae.core.dictionary import Affine
+from neuron_vs_sae.core.unit_wise import UnitWise
 from neuron_vs_sae.execution import memory, passes
 from neuron_vs_sae.execution.engine import bytes_per_token, runs_at_once
 
@@ -219,15 +220,13 @@ def test_a_dictionary_is_used_in_slices(gpt2: Any, monkeypatch: pytest.MonkeyPat
     whole = nvs.evaluate(gpt2, basis, scores, PAIRS, sizes=[200], errors="keep")
     monkeypatch.setattr("neuron_vs_sae.execution.overwrite.HELD", 450)  # two cells of five prompts at most
     encoded: list[int] = []
-    encode = Affine.encode
+    active = UnitWise.active
 
     def count(self: Any, y: Any) -> Any:
-        encoded.append(y[..., 0].numel() * self.width)
-        return encode(self, y)
+        encoded.append(y.shape[0] * 40)
+        return active(self, y)
 
-    monkeypatch.setattr(
-        "neuron_vs_sae.execution.overwrite.split", lambda d, y, x: (count(d, y), x - d.decode(d.encode(y)))
-    )
+    monkeypatch.setattr(UnitWise, "active", count)
     sliced = nvs.evaluate(gpt2, basis, scores, PAIRS, sizes=[200], errors="keep")
     assert 0 < max(encoded) <= 450
     assert torch.allclose(whole.circuit, sliced.circuit, atol=EXACT)

@@ -15,6 +15,7 @@ from neuron_vs_sae.catalog.dictionaries.streaming import Shelf
 from neuron_vs_sae.core.basis import Basis
 from neuron_vs_sae.core.dictionary import Affine, Dictionary
 from neuron_vs_sae.core.pairs import PromptPairs
+from neuron_vs_sae.core.unit_wise import UnitWise
 from neuron_vs_sae.execution.splice import precision, read
 
 
@@ -89,6 +90,13 @@ def _calibrated(
 
     def make() -> Affine:
         rows = directions()
-        return Affine(lambda y: along(y, rows), scale * rows, mean, some=lambda y, units: along(y, rows[units]))
+        numbers = UnitWise(lambda y: (y - mean, None), rows.T, rows.new_zeros(len(rows)), threshold.expand(len(rows)))
+        return Affine(
+            lambda y: along(y, rows),
+            scale * rows,
+            mean,
+            some=lambda y, units: along(y, rows[units]),
+            unit_wise=numbers if threshold >= 0 else None,
+        )
 
     return make

@@ -161,9 +161,14 @@ def _before_norm(dictionary: Affine, site: Site, cfg: Any, model: Any) -> Affine
         )
     weight = norm.w.detach().to(dictionary.decoder.dtype)
     bias = norm.b.detach().to(dictionary.decoder.dtype) if hasattr(norm, "b") else torch.zeros_like(weight)
+    unit_wise = dictionary.unit_wise()
+    if unit_wise is not None:
+        normalised = unit_wise.normalised
+        unit_wise = replace(unit_wise, normalised=lambda y: normalised(y * weight + bias))
     return Affine(
         lambda y: dictionary.encode(y * weight + bias),
         dictionary.decoder,
         dictionary.offset,
         rows=lambda y, units: dictionary.reading(y * weight + bias, units)[0] * weight,
+        unit_wise=unit_wise,
     )

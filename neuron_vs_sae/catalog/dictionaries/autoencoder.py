@@ -1,5 +1,6 @@
 """A sae-lens SAE or transcoder as a dictionary: affine in its units, and nothing remembered between calls."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from neuron_vs_sae.catalog.dictionaries.reading import PER_TOKEN, encodes_as_sae
 from neuron_vs_sae.catalog.dictionaries.sources import quiet
 from neuron_vs_sae.core.dictionary import Affine
 from neuron_vs_sae.core.errors import InputError
+from neuron_vs_sae.core.unit_wise import UnitWise
 from neuron_vs_sae.execution.splice import precision
 
 # Architectures whose units do not depend on each other, and the encoder's parameters that have a column per unit.
@@ -39,12 +41,14 @@ def dictionary(sae: Any, model: Any) -> Affine:
     def encode_some(y: Float[Tensor, "*batch d_in"], units: Int[Tensor, " k"]) -> Float[Tensor, "*batch k"]:
         return scaled(_UnitsOf(module, units), y)
 
-    unit_wise = encodes_as_sae_lens(module) and module.cfg.architecture() in _UNIT_WISE
-    some = encode_some if unit_wise else None
+    is_unit_wise = encodes_as_sae_lens(module) and module.cfg.architecture() in _UNIT_WISE
+    some = encode_some if is_unit_wise else None
+    unit_wise = _as_numbers(module, normalised, encode) if is_unit_wise else None
     # Functions of the module alone: one that knew the dictionary would keep it in memory after it was given up.
     rows = rows_of(module, some or (lambda y, units: encode(y)[..., units]), normalised)
     # The scale is folded into the units; the shift and the scaled bias go to the error.
-    affine = Affine(encode, decoder, torch.zeros_like(bias) if normalised else bias, some=some, rows=rows)
+    offset = torch.zeros_like(bias) if normalised else bias
+    affine = Affine(encode, decoder, offset, some=some, rows=rows, unit_wise=unit_wise)
     affine.lossless = not is_transcoder(sae.cfg) and _gives_back(affine, dtype, device)
     return affine
 
@@ -78,6 +82,25 @@ class _UnitsOf:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._module, name)
+
+
+def _as_numbers(module: Any, scaled: bool, encode: Callable[[Tensor], Tensor]) -> UnitWise | None:
+    """The encoder as numbers, None where they do not give what `encode` gives: another activation function."""
+
+    def normalised(y: Tensor) -> tuple[Tensor, Tensor | None]:
+        with torch.no_grad():
+            z, scale = module.process_sae_in(y), take_scale(module)
+        return z, scale if scaled else None
+
+    weights: dict[str, Tensor] = dict(module.named_parameters())
+    bias = weights["b_gate" if "b_gate" in weights else "b_enc"].detach()
+    threshold = weights.get("threshold", torch.zeros_like(bias)).detach().clamp(min=0)
+    gated = {"gain": weights["r_mag"].detach().exp(), "shift": weights["b_mag"].detach()} if "r_mag" in weights else {}
+    numbers = UnitWise(normalised, weights["W_enc"].detach(), bias, threshold, **gated)
+    y = _probe(module.cfg.d_in, bias.dtype, bias.device)[0]
+    active, units = numbers.active(y), torch.zeros(len(y), len(bias), dtype=bias.dtype, device=bias.device)
+    units[active.row, active.unit] = active.value
+    return numbers if torch.allclose(units, encode(y), atol=1e-4, rtol=1e-3) else None
 
 
 def _own(sae: Any, dtype: torch.dtype, device: torch.device) -> Any:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from neuron_vs_sae.core.dictionary import Dictionary
 from neuron_vs_sae.core.errors import InputError
+from neuron_vs_sae.core.unit_wise import UnitWise
 
 Read = Callable[[], tuple[Dictionary, dict[str, Any]]]
 """Reads a dictionary: (itself, where it came from)."""
@@ -84,6 +85,9 @@ class Streamed(Dictionary):
         self._get = lambda: shelf.get(key, size, read)
         first = self._get()
         self.width, self.d, self.lossless = first.width, first.d, first.lossless
+
+    def unit_wise(self) -> UnitWise | None:
+        return self._get().unit_wise()
 
     def encode(self, y: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch {self.width}"]:
         return self._get().encode(y)

@@ -252,7 +252,7 @@ cli_results.add_to(app)
 def _show(found: Any) -> None:
     """A table per ablation and error policy, with a column per task where there are several; what all curves share is
     said once, above, and what they show below."""
-    from neuron_vs_sae.report.plots import labels
+    from neuron_vs_sae.report.labels import labels
     from neuron_vs_sae.report.tables import reading
     from neuron_vs_sae.studies.per_curve import per_curve
 

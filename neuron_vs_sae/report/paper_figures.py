@@ -10,9 +10,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from neuron_vs_sae.core import files
+from neuron_vs_sae.report.cases import cases, drawable, least_sizes, ranked
 from neuron_vs_sae.report.escaping import in_drawing
 from neuron_vs_sae.report.labels import labels
-from neuron_vs_sae.report.plots.against_size import cases, drawable, least_sizes, ranked
 from neuron_vs_sae.report.plots.style import colours_of, markers_of
 from neuron_vs_sae.studies import result
 from neuron_vs_sae.studies.rows import rows_with

@@ -29,7 +29,6 @@ from neuron_vs_sae.models.loading import prepare
 from neuron_vs_sae.models.presets import same_model
 from neuron_vs_sae.report.page import write_page
 from neuron_vs_sae.report.paper_figures import write_curves_pdf
-from neuron_vs_sae.report.plots import write_curves_html
 from neuron_vs_sae.report.tables import write_tables
 from neuron_vs_sae.running.machine import Machine
 from neuron_vs_sae.running.planning import Cell, Task, draw_groups, load_model_for, load_tasks, plan, sizes_of
@@ -115,7 +114,6 @@ def write_report(found: result.Result) -> None:
     write_verdicts(found)
     curves, tested = per_curve(found), evidence(found.folder)
     write_tables(found, curves, tested.verdicts)
-    write_curves_html(found)
     write_curves_pdf(found)
     write_page(found, tested, curves)
 

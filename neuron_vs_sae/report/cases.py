@@ -1,5 +1,6 @@
 """The rows that figures and tables show: by case, by curve, and of random circuits."""
 
+import numpy as np
 import pandas as pd
 
 from neuron_vs_sae.core.lookup import parse
@@ -33,8 +34,17 @@ def ranked(methods: list[str]) -> tuple[list[str], list[str]]:
 
 
 def chance_envelope(rows: pd.DataFrame, score: str) -> list[list[float]]:
-    """`[size, low, high]` of random circuits: from the lowest to the highest end of the intervals of `rows` (the curves themselves,
-    where they have none)."""
+    """`[size, low, high]` of random circuits: from the lowest to the highest end of the intervals of the curves in `rows` (of the curves
+    themselves, where they have none), on straight lines in log size between the sizes run, as far as all of them reach."""
     ends = rows.assign(low=rows[f"{score}_low"].fillna(rows[score]), high=rows[f"{score}_high"].fillna(rows[score]))
-    by_size = ends.groupby("size").agg(low=("low", "min"), high=("high", "max")).reset_index()
-    return by_size[["size", "low", "high"]].astype("float64").to_numpy().tolist()
+    curves = [
+        curve.sort_values("size") for _, curve in ends.groupby(["basis", "method", "errors", "ablation"], sort=False)
+    ]
+    last = min(int(curve["size"].iloc[-2:].iloc[0]) for curve in curves)
+    sizes = np.unique(np.concatenate([curve["size"].to_numpy(np.float64) for curve in curves]))
+    sizes = sizes[sizes <= last]
+    low, high = (
+        [np.interp(np.log(sizes), np.log(curve["size"].to_numpy(np.float64)), curve[end]) for curve in curves]
+        for end in ("low", "high")
+    )
+    return np.stack([sizes, np.min(low, 0), np.max(high, 0)], 1).tolist()

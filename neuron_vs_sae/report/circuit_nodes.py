@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from neuron_vs_sae.core.nodes import NodeScores
-from neuron_vs_sae.report.multiverse import usual_levels
+from neuron_vs_sae.report.robust_tables import usual_levels
 from neuron_vs_sae.studies import result
 from neuron_vs_sae.studies.rows import rows_with
 

@@ -6,15 +6,15 @@ from typing import Any
 
 import pandas as pd
 
-from neuron_vs_sae.report.multiverse import (
+from neuron_vs_sae.report.names import basis_name, basis_names, factor_name, heading, level_name, listed, task_names
+from neuron_vs_sae.report.robust_tables import (
     ALL_TASKS,
     SCORE,
-    Multiverse,
+    RobustTables,
     confirmatory,
     error_ranked_first,
     of_pair,
 )
-from neuron_vs_sae.report.names import basis_name, basis_names, factor_name, listed, task_names
 from neuron_vs_sae.studies import result
 from neuron_vs_sae.studies.rows import rows_with
 
@@ -38,7 +38,7 @@ class Answer:
     sentences: tuple[str, str]
 
 
-def answers(found: "result.Result", tables: Multiverse | None) -> list[Answer]:
+def answers(found: "result.Result", tables: RobustTables | None) -> list[Answer]:
     """The answer on neurons and each trained dictionary, in the study's order; none where nothing was compared."""
     if tables is None:
         return []
@@ -90,7 +90,17 @@ def share_decided(row: Mapping[Any, Any], pair: Pair, task: str) -> str:
     )
     if pd.isna(row["decided_share"]) or not isinstance(row["decided_by"], str) or not row["decided_by"]:
         return f"{split}."
-    return f"{split}; {factor_name(row['decided_by'])} explains {_percent(row['decided_share'])} of the variance between them."
+    by = f"{factor_name(row['decided_by'])} explains {_percent(row['decided_share'])} of the variance between them"
+    return f"{split}; {by}.{_turn(row)}"
+
+
+def _turn(row: Mapping[Any, Any]) -> str:
+    """The one change of convention that turns the sign most often, as a sentence after a space; empty where none does."""
+    factor = row.get("turn_factor")
+    if not isinstance(factor, str) or not factor or not row["turn_share"]:
+        return ""
+    start, end = (level_name(factor, str(row[name])) for name in ("turn_from", "turn_to"))
+    return f" Changing {heading(factor)} from “{start}” to “{end}” turns the sign in {_percent(row['turn_share'])} of them."
 
 
 def why_no_answer(found: "result.Result") -> str:
@@ -115,22 +125,30 @@ def _who(rows: Sequence[Mapping[Any, Any]], pair: Pair, tasks: Mapping[str, str]
     if len(rows) == 1:
         return _of_one_task(rows[0], pair, tasks[rows[0]["task"]])
     for_a, for_b = by_verdict["a better"], by_verdict["b better"]
+    n = len(rows)
     if for_a or for_b:
         first, second = ((pair.a, for_a), (pair.b, for_b)) if for_a else ((pair.b, for_b), (pair.a, for_a))
-        rest = f"on {len(second[1])} ({listed(second[1])})" if second[1] else "on none"
-        head = f"{_capital(first[0])} are robustly better on {len(first[1])} of {len(rows)} tasks ({listed(first[1])}) and {second[0]} {rest}"
+        rest = f"{second[0]} on {len(second[1])} ({listed(second[1])})" if second[1] else f"{second[0]} on none"
+        where = f"all {n} tasks" if len(first[1]) == n else f"{len(first[1])} of {n} tasks ({listed(first[1])})"
+        head = f"{_capital(first[0])} are robustly better on {where}"
+        head = head if len(first[1]) == n else f"{head}, {rest}"
     else:
-        head = f"Neither {pair.a} nor {pair.b} are robustly better on any of the {len(rows)} tasks"
+        head = f"Neither {pair.a} nor {pair.b} are robustly better on any of the {n} tasks"
     depending: dict[str, list[str]] = {}
     for row in rows:
         if row["verdict"] == "depends":
             depending.setdefault(deciding(row), []).append(tasks[row["task"]])
-    others = [f"on {listed(names)} the answer depends on {factor}" for factor, names in depending.items()]
+    others = [f"{_on(names, n)} the answer depends on {factor}" for factor, names in depending.items()]
     if by_verdict["equivalent"]:
-        others.append(f"on {listed(by_verdict['equivalent'])} they are equivalent")
+        others.append(f"{_on(by_verdict['equivalent'], n)} they are equivalent")
     if by_verdict["undecided"]:
-        others.append(f"on {listed(by_verdict['undecided'])} it is undecided")
+        others.append(f"{_on(by_verdict['undecided'], n)} it is undecided")
     return f"{head}; {listed(others)}." if others else f"{head}."
+
+
+def _on(names: Sequence[str], n_tasks: int) -> str:
+    """`on ioi and successor`; `on all of them` where these are all of several."""
+    return "on all of them" if len(names) == n_tasks > 1 else f"on {listed(names)}"
 
 
 def _of_one_task(row: Mapping[Any, Any], pair: Pair, task: str) -> str:
@@ -146,22 +164,16 @@ def _of_one_task(row: Mapping[Any, Any], pair: Pair, task: str) -> str:
 def _how_much(row: Mapping[Any, Any], n_tasks: int, pair: Pair, error_first: Sequence[str]) -> str:
     """The difference with its interval, whom it favours, and where the dictionary's first node is an error node."""
     low, high = float(row["low"]), float(row["high"])
-    scope = f"the mean difference over the {n_tasks} tasks" if n_tasks > 1 else "the difference"
-    favours = (
-        f"in favour of {pair.a}"
-        if low > 0
-        else f"in favour of {pair.b}"
-        if high < 0
-        else "which favours neither of them"
-    )
+    what = "mean difference" if n_tasks > 1 else "difference"
+    favours = f"in favour of {pair.a}" if low > 0 else f"in favour of {pair.b}" if high < 0 else "which favours neither"
     amount = (
-        f"In the median specification {scope} in area under {SCORE} is {signed(float(row['median_difference']))} "
-        f"{interval(low, high)}, {favours}"
+        f"The {what} in area under {SCORE} (median of {int(row['n_specifications'])} specifications) is "
+        f"{signed(float(row['median_difference']))} {interval(low, high)}, {favours}"
     )
     if not error_first:
         return f"{amount}."
-    where = f"on {listed(error_first)} " if n_tasks > 1 else ""
-    return f"{amount}; {where}{pair.dictionary}'s top-ranked node is an error node, which stands for everything that it does not reconstruct."
+    where = "" if n_tasks == 1 else " on all tasks" if len(error_first) == n_tasks else f" on {listed(error_first)}"
+    return f"{amount}; {pair.dictionary}'s top-ranked node is an error node{where}."
 
 
 def _percent(share: Any) -> str:

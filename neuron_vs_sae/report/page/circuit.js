@@ -11,30 +11,34 @@ function drawCircuit(place, data, width, task) {
   const bases = [data.first, data.others[state.other]].filter((i) => i !== undefined && here.circuits[i]);
   const columns = width >= 760 ? bases.length : 1, gap = 24, each = (width - gap * (columns - 1)) / columns;
   const rows = Math.max(...bases.map((i) => here.circuits[i].rows.length)), tokens = here.tokens;
-  const cell = Math.max(16, Math.min(64, 420 / rows)), head = 26, gutter = 46;
+  const groups = bases.map((i) => cells(here.circuits[i])), head = 26, gutter = 46;
   const foot = Math.min(90, 14 + 0.72 * Math.max(...tokens.map((token) => textWidth(token))));
-  const height = head + rows * cell + foot, wide = (each - gutter) / tokens.length;
+  const across = shared(groups.flat(), "column", tokens.length, each - gutter, Math.min(22, (each - gutter) / tokens.length));
+  const up = shared(groups.flat(), "row", rows, Math.max(280, 14 * rows), Math.min(24, 400 / rows));
+  const height = head + up.total + foot;
   const picture = canvas(place, width, height * Math.ceil(bases.length / columns), `Circuits of ${here.label}`);
   place.card.before(picture);
   hatching(picture);
-  const scale = largestScale(bases.flatMap((i) => cells(here.circuits[i])), wide - 2, cell - 2);
+  const scale = largestScale(groups.flat(), across.sizes, up.sizes);
   const marks = [];
   bases.forEach((i, number) => {
     const left = (number % columns) * (each + gap) + gutter, top = Math.floor(number / columns) * height + head;
     const circuit = here.circuits[i], basis = data.bases[i];
     svg(picture, "text", { x: left, y: top - 9, "font-weight": 600 }, fitted(`${basis.label}: ${circuit.nodes.length} nodes, ${circuit.held} of |score|`, each - gutter));
+    const bottom = top + up.total;
     circuit.rows.forEach((label, row) => {
-      const y = top + (circuit.rows.length - 1 - row) * cell;
-      svg(picture, "text", { x: left - 6, y: y + cell / 2 + 4, "text-anchor": "end", "fill-opacity": 0.8 }, fitted(label, gutter - 8, 11));
-      tokens.forEach((_, column) => svg(picture, "rect", { x: left + column * wide, y, width: wide, height: cell, fill: "none", stroke: "currentColor", "stroke-opacity": 0.14 }));
+      const y = bottom - up.starts[row] - up.sizes[row];
+      svg(picture, "text", { x: left - 6, y: y + up.sizes[row] / 2 + 4, "text-anchor": "end", "fill-opacity": 0.8 }, fitted(label, gutter - 8, 11));
+      tokens.forEach((_, column) => svg(picture, "rect", { x: left + across.starts[column], y, width: across.sizes[column], height: up.sizes[row], fill: "none", stroke: "currentColor", "stroke-opacity": 0.14 }));
     });
     tokens.forEach((token, column) => {
-      const x = left + (column + 0.5) * wide, y = top + circuit.rows.length * cell + 12;
+      const x = left + across.starts[column] + across.sizes[column] / 2, y = bottom + 12;
       svg(picture, "text", { x, y, "text-anchor": "end", transform: `rotate(-45 ${x} ${y})`, "fill-opacity": 0.9 }, fitted(token, 110));
     });
-    for (const group of cells(circuit)) {
-      const x = left + group[0].column * wide + 1, y = top + (circuit.rows.length - 1 - group[0].row) * cell + 1;
-      for (const placed of packed(group, scale, wide - 2).squares)
+    for (const group of groups[number]) {
+      const { row, column } = group[0];
+      const x = left + across.starts[column] + 1, y = bottom - up.starts[row] - up.sizes[row] + 1;
+      for (const placed of packed(group, scale, across.sizes[column] - 2).squares)
         marks.push(node(picture, placed, { x, y, basis, circuit, here, card: place.card }));
     }
   });
@@ -58,6 +62,19 @@ function cells(circuit) {
   return [...groups.values()];
 }
 
+// A length dealt out to columns (or rows): as much as each needs at least, and the rest by what its fullest cell holds.
+function shared(groups, name, count, length, least) {
+  const full = new Array(count).fill(0);
+  for (const group of groups) {
+    const at = group[0][name];
+    full[at] = Math.max(full[at], Math.sqrt(group.reduce((sum, one) => sum + one.share, 0)));
+  }
+  const sum = full.reduce((a, b) => a + b, 0) || 1, spare = Math.max(length - count * least, 0);
+  const sizes = full.map((one) => least + (spare * one) / sum), starts = [0];
+  for (const size of sizes) starts.push(starts.at(-1) + size);
+  return { sizes, starts, total: starts.at(-1) };
+}
+
 // Squares of area share x scale^2 in rows, from the left; `height` is what they take.
 function packed(group, scale, width) {
   const squares = [];
@@ -72,8 +89,11 @@ function packed(group, scale, width) {
   return { squares, height: y + line };
 }
 
-function largestScale(groups, width, height) {
-  const fits = (scale) => groups.every((group) => scale * Math.sqrt(group[0].share) <= width && packed(group, scale, width).height <= height);
+function largestScale(groups, widths, heights) {
+  const fits = (scale) => groups.every((group) => {
+    const width = widths[group[0].column] - 2, height = heights[group[0].row] - 2;
+    return scale * Math.sqrt(group[0].share) <= width && packed(group, scale, width).height <= height;
+  });
   let low = 0, high = 4000;
   for (let i = 0; i < 40; i++) {
     const middle = (low + high) / 2;
@@ -88,9 +108,9 @@ function node(picture, { x: dx, y: dy, side, row, column, unit, score, share, ra
   const gap = Math.min(0.5, side / 8);
   const mark = svg(picture, "rect", {
     x: x + dx + gap, y: y + dy + gap, width: Math.max(side - 2 * gap, 0.5), height: Math.max(side - 2 * gap, 0.5), class: "node", role: "button",
-    tabindex: -1, color: basis.colour, stroke: basis.colour, "stroke-width": side > 5 ? 1.5 : 0.5, fill: isError ? "url(#hatch)" : score < 0 ? "none" : basis.colour,
+    tabindex: -1, color: basis.colour, stroke: isError || score < 0 ? basis.colour : "var(--paper, #fff)", "stroke-width": side > 6 ? 1 : 0.4,
+    fill: isError ? "url(#hatch)" : score < 0 ? "none" : basis.colour,
   });
-  if (isError) mark.setAttribute("stroke-width", 2);
   if (score < 0 && !isError) mark.setAttribute("pointer-events", "all");
   const where = here.tokens.length > 1 || here.separate ? `at ${here.tokens[column]} (position ${column})` : "at all positions";
   const said = `${name}, ${circuit.sites[row]}, ${where}, rank ${rank}`;

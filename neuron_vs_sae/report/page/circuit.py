@@ -3,9 +3,9 @@
 from typing import Any
 
 from neuron_vs_sae.report.circuit_nodes import best_nodes, row_labels, tokens
-from neuron_vs_sae.report.multiverse import confirmatory, usual_levels
 from neuron_vs_sae.report.names import task_names
 from neuron_vs_sae.report.page.curves import legend_entries
+from neuron_vs_sae.report.robust_tables import confirmatory, usual_levels
 from neuron_vs_sae.studies import result
 
 

@@ -13,10 +13,10 @@ from neuron_vs_sae.report.again import commands, config
 from neuron_vs_sae.report.caption import conventions, dictionaries
 from neuron_vs_sae.report.citation import bibtex
 from neuron_vs_sae.report.escaping import visible
-from neuron_vs_sae.report.multiverse import Multiverse, confirmatory, multiverse
 from neuron_vs_sae.report.names import basis_names, listed
 from neuron_vs_sae.report.page import first_screen, parts, tables
 from neuron_vs_sae.report.page.figures import Figure, figures
+from neuron_vs_sae.report.robust_tables import RobustTables, confirmatory, robust_tables
 from neuron_vs_sae.report.words import answers, why_no_answer
 from neuron_vs_sae.studies import result
 from neuron_vs_sae.studies.evidence import Evidence
@@ -28,10 +28,10 @@ _SCRIPTS = ("svg", "forest", "lines", "circuit", "specifications", "page")
 
 def write_page(found: "result.Result", evidence: Evidence, curves: pd.DataFrame) -> None:
     """`report.html` in the result's folder; `curves` is `per_curve(found)`. The folder's other tables are written before."""
-    files.write_text(found.folder / "report.html", page(found, evidence, curves, multiverse(found.folder)))
+    files.write_text(found.folder / "report.html", page(found, evidence, curves, robust_tables(found.folder)))
 
 
-def page(found: "result.Result", evidence: Evidence, curves: pd.DataFrame, compared: Multiverse | None) -> str:
+def page(found: "result.Result", evidence: Evidence, curves: pd.DataFrame, compared: RobustTables | None) -> str:
     """The page as HTML. Where nothing was `compared` it says so and why, and shows the rest."""
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,

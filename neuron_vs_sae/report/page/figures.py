@@ -3,20 +3,20 @@
 from dataclasses import dataclass
 from typing import Any
 
-from neuron_vs_sae.report.multiverse import (
+from neuron_vs_sae.report.names import basis_names, heading, level_name, task_names
+from neuron_vs_sae.report.page.circuit import circuit
+from neuron_vs_sae.report.page.curves import curves, distributions
+from neuron_vs_sae.report.plots.style import POLICIES, colours_of
+from neuron_vs_sae.report.robust_tables import (
     FACTORS,
     SCORE,
-    Multiverse,
+    RobustTables,
     confirmatory,
     flagged,
     forest_rows,
     of_pair,
     usual_levels,
 )
-from neuron_vs_sae.report.names import basis_names, heading, level_name, task_names
-from neuron_vs_sae.report.page.circuit import circuit
-from neuron_vs_sae.report.page.curves import curves, distributions
-from neuron_vs_sae.report.plots.style import POLICIES, colours_of
 from neuron_vs_sae.report.words import Pair, share_decided
 from neuron_vs_sae.studies import result
 
@@ -32,7 +32,7 @@ class Figure:
     by_task: bool = True
 
 
-def figures(found: "result.Result", compared: Multiverse | None) -> dict[str, Figure]:
+def figures(found: "result.Result", compared: RobustTables | None) -> dict[str, Figure]:
     """Every figure of the page by its name; those of comparisons only where bases were compared."""
     made = {
         "curves": Figure("curves", "Faithfulness and completeness against size", _curves_caption(found), curves(found)),
@@ -53,7 +53,7 @@ def figures(found: "result.Result", compared: Multiverse | None) -> dict[str, Fi
     }
 
 
-def forest(found: "result.Result", compared: Multiverse) -> Figure:
+def forest(found: "result.Result", compared: RobustTables) -> Figure:
     """Neurons less each trained dictionary, a row per task, a mark per error policy."""
     names, tasks = basis_names(found.study.basis), task_names(found.summary["task"])
     policies = [policy for policy in POLICIES if policy in found.study.errors]
@@ -94,7 +94,7 @@ def forest(found: "result.Result", compared: Multiverse) -> Figure:
     return Figure("forest", "The difference, task by task", caption, data, by_task=False)
 
 
-def specifications(found: "result.Result", compared: Multiverse) -> Figure:
+def specifications(found: "result.Result", compared: RobustTables) -> Figure:
     """Every specification of every task, pair and score, and what decides between them."""
     names, tasks = basis_names(found.study.basis), task_names(found.summary["task"])
     pairs = confirmatory(found)

@@ -1,8 +1,8 @@
 """What a reader sees first: title, question, what it was measured on, and what warns of the answer."""
 
 from neuron_vs_sae.report.cases import ranked
-from neuron_vs_sae.report.multiverse import FACTORS, Multiverse, confirmatory, flagged, of_pair
 from neuron_vs_sae.report.names import basis_name, basis_names, level_name, listed, task_names, with_role
+from neuron_vs_sae.report.robust_tables import FACTORS, RobustTables, confirmatory, flagged, of_pair
 from neuron_vs_sae.studies import result
 from neuron_vs_sae.studies.rows import rows_with
 
@@ -13,11 +13,11 @@ def tasks(found: "result.Result") -> list[str]:
 
 
 def title(found: "result.Result") -> str:
-    """`MLP neurons or SAE features? default on two hop and ioi`."""
+    """`MLP neurons or SAE features? Circuits of default on two hop and ioi`."""
     names = basis_names(found.study.basis)
     neurons, trained = (with_role(found.study.basis, role) for role in ("neurons", "trained"))
     compared = [names[basis] for basis in (*neurons[:1], *trained[:1])] if neurons and trained else []
-    head = f"{' or '.join(compared)}? " if compared else "Circuits: "
+    head = f"{' or '.join(compared)}? Circuits of " if compared else "Circuits of "
     return f"{head}{found.summary['model'].iloc[0]} on {listed(tasks(found))}"
 
 
@@ -30,7 +30,7 @@ def question(found: "result.Result") -> str:
     )
 
 
-def chips(found: "result.Result", compared: Multiverse | None) -> dict[str, str]:
+def chips(found: "result.Result", compared: RobustTables | None) -> dict[str, str]:
     """The conditions of the study, in few words each."""
     study, first = found.study, found.summary.iloc[0]
     methods = ranked(list(study.method))[0]
@@ -48,7 +48,7 @@ def chips(found: "result.Result", compared: Multiverse | None) -> dict[str, str]
     return told
 
 
-def warnings(found: "result.Result", compared: Multiverse | None) -> list[str]:
+def warnings(found: "result.Result", compared: RobustTables | None) -> list[str]:
     """A sentence per dictionary that a control equals where it wins; and one where there is no such control."""
     if compared is None:
         return []
@@ -61,8 +61,11 @@ def warnings(found: "result.Result", compared: Multiverse | None) -> list[str]:
         if len(equalled):
             where = listed(shown[task] for task in dict.fromkeys(equalled["task"]))
             said.append(
-                f"A control does as well: on {where}, {basis_name(pair[1]).dictionary} beats neurons in {len(wins)} "
-                f"specifications, and in {len(equalled)} of them it does not beat its untrained control. Those wins are no "
-                f"evidence for what {names[pair[1]]} have learned."
+                f"{_capital(basis_name(pair[1]).dictionary)}'s control does as well on {where}: in {len(equalled)} of the {len(wins)} "
+                f"specifications that {names[pair[1]]} win, an untrained dictionary wins too."
             )
     return said
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]

@@ -10,8 +10,8 @@ function drawSpecifications(place, data, width, task) {
     place.said = html(place, "p", { class: "said" });
   }
   const pair = data.pairs[state.pair], score = data.scores[state.score];
-  const rows = data.rows.filter((r) => r.task === task && r.pair === state.pair && r.score === state.score).sort((a, b) => a.value - b.value);
-  place.said.textContent = data.said.find((one) => one.task === task && one.pair === state.pair && one.score === state.score)?.text ?? "";
+  const rows = data.rows.filter((r) => r.task === task && r.pair === state.pair && r.score === score).sort((a, b) => a.value - b.value);
+  place.said.textContent = data.said.find((one) => one.task === task && one.pair === state.pair && one.score === score)?.text ?? "";
   const gutter = Math.min(170, width * 0.36), left = gutter, right = width - 10, top = 24, bottom = 210;
   const step = 15, listing = data.factors.flatMap((factor) => [null, ...factor.levels]);
   const picture = canvas(place, width, bottom + 28 + listing.length * step + 10, `Specification curve of ${data.tasks[task]}`);

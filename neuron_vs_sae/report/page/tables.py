@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 
 from neuron_vs_sae.report.columns import USUAL, chosen, significantly_best, usual, with_intervals
-from neuron_vs_sae.report.multiverse import SCORE, Multiverse, confirmatory, usual_levels
 from neuron_vs_sae.report.names import basis_names, factor_name, heading, level_name, task_names
+from neuron_vs_sae.report.robust_tables import SCORE, RobustTables, confirmatory, usual_levels
 from neuron_vs_sae.studies import result
 from neuron_vs_sae.studies.evidence import Evidence
 from neuron_vs_sae.studies.rows import rows_with
@@ -31,7 +31,7 @@ class HtmlTable:
 
 
 def of_page(
-    found: "result.Result", evidence: Evidence, curves: pd.DataFrame, compared: Multiverse | None
+    found: "result.Result", evidence: Evidence, curves: pd.DataFrame, compared: RobustTables | None
 ) -> dict[str, list[HtmlTable]]:
     """The tables by the part of the page that shows them: `survives`, `pairs`, `curves`, `overlap`, `stability`."""
     stability = evidence.stability
@@ -45,7 +45,7 @@ def of_page(
 
 
 def _robustness(
-    found: "result.Result", evidence: Evidence, compared: Multiverse, pairs: list[tuple[str, str]], score: str
+    found: "result.Result", evidence: Evidence, compared: RobustTables, pairs: list[tuple[str, str]], score: str
 ) -> HtmlTable:
     rows = rows_with(compared.robustness, score=score)
     rows = rows.loc[[pair in pairs for pair in zip(rows["basis_a"], rows["basis_b"], strict=True)]]
@@ -58,7 +58,7 @@ def _decided(factor: Any) -> str | None:
     return factor_name(factor) if isinstance(factor, str) and factor else None
 
 
-def _all_pairs(found: "result.Result", evidence: Evidence, compared: Multiverse) -> list[HtmlTable]:
+def _all_pairs(found: "result.Result", evidence: Evidence, compared: RobustTables) -> list[HtmlTable]:
     pairs = list(dict.fromkeys(zip(compared.robustness["basis_a"], compared.robustness["basis_b"], strict=True)))
     scores = compared.robustness["score"].drop_duplicates().tolist()
     return [_robustness(found, evidence, compared, pairs, score) for score in scores]

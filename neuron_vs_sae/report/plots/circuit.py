@@ -6,10 +6,10 @@ import plotly.graph_objects as go
 
 from neuron_vs_sae.report.circuit_nodes import NODES, ShownNode, best_nodes, row_labels, tokens
 from neuron_vs_sae.report.escaping import in_figure
-from neuron_vs_sae.report.multiverse import confirmatory
 from neuron_vs_sae.report.names import basis_names, level_name, task_names
 from neuron_vs_sae.report.plots.choices import method_or_first, task_or_first
 from neuron_vs_sae.report.plots.style import colours_of, finished, panels, place
+from neuron_vs_sae.report.robust_tables import confirmatory
 from neuron_vs_sae.studies import result
 
 _ACROSS = 4

@@ -6,19 +6,19 @@ import plotly.graph_objects as go
 
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.report.escaping import in_figure
-from neuron_vs_sae.report.multiverse import (
-    FACTORS,
-    SCORE,
-    Multiverse,
-    confirmatory,
-    forest_rows,
-    multiverse,
-    of_pair,
-    usual_levels,
-)
 from neuron_vs_sae.report.names import basis_names, heading, level_name, task_names
 from neuron_vs_sae.report.plots.choices import task_or_first
 from neuron_vs_sae.report.plots.style import POLICIES, colours_of, finished, panels, place, plain
+from neuron_vs_sae.report.robust_tables import (
+    FACTORS,
+    SCORE,
+    RobustTables,
+    confirmatory,
+    forest_rows,
+    of_pair,
+    robust_tables,
+    usual_levels,
+)
 from neuron_vs_sae.studies import result
 from neuron_vs_sae.studies.rows import rows_with
 
@@ -125,8 +125,8 @@ def specification_curve(
     )
 
 
-def _compared(found: "result.Result") -> tuple[Multiverse, list[tuple[str, str]]]:
-    tables, pairs = multiverse(found.folder), confirmatory(found)
+def _compared(found: "result.Result") -> tuple[RobustTables, list[tuple[str, str]]]:
+    tables, pairs = robust_tables(found.folder), confirmatory(found)
     if tables is None or not pairs:
         raise InputError(
             f"{found.folder} holds no comparison of neurons with a trained dictionary: it needs both bases and two prompts, and "

@@ -19,7 +19,7 @@ SCORE = "faithfulness"
 
 
 @dataclass(frozen=True, eq=False)
-class Multiverse:
+class RobustTables:
     """`specifications`: a row per task, pair, score and specification; `robustness`: what they say together, a row per task, pair
     and score."""
 
@@ -27,12 +27,12 @@ class Multiverse:
     robustness: pd.DataFrame
 
 
-def multiverse(folder: Path) -> Multiverse | None:
+def robust_tables(folder: Path) -> RobustTables | None:
     """`specifications.parquet` and `robustness.csv` of a finished folder; None where nothing was compared."""
     specifications, robustness = folder / "specifications.parquet", folder / "robustness.csv"
     if not specifications.exists() or not robustness.exists():
         return None
-    tables = Multiverse(pd.read_parquet(specifications), pd.read_csv(robustness))
+    tables = RobustTables(pd.read_parquet(specifications), pd.read_csv(robustness))
     return tables if len(tables.specifications) and len(tables.robustness) else None
 
 
@@ -63,7 +63,9 @@ def of_pair(table: pd.DataFrame, pair: tuple[str, str], score: str = SCORE) -> p
     return rows_with(rows, seed=rows["seed"].iloc[0]) if "seed" in rows and len(rows) else rows
 
 
-def forest_rows(found: "result.Result", tables: Multiverse, pair: tuple[str, str], score: str = SCORE) -> pd.DataFrame:
+def forest_rows(
+    found: "result.Result", tables: RobustTables, pair: tuple[str, str], score: str = SCORE
+) -> pd.DataFrame:
     """The specifications of the usual choices under each error policy: a row per task and error policy."""
     fixed = {name: level for name, level in usual_levels(found).items() if name != "errors"}
     rows = rows_with(of_pair(tables.specifications, pair, score), **fixed)

@@ -253,7 +253,8 @@ def _show(found: Any) -> None:
     """A table per ablation and error policy, with a column per task where there are several; what all curves share is
     said once, above, and what they show below."""
     from neuron_vs_sae.report.labels import labels
-    from neuron_vs_sae.report.tables import reading
+    from neuron_vs_sae.report.robust_tables import robust_tables
+    from neuron_vs_sae.report.words import answers
     from neuron_vs_sae.studies.per_curve import per_curve
 
     curves, seeds = per_curve(found), found.study.seed
@@ -280,10 +281,10 @@ def _show(found: Any) -> None:
         f"{first['n_discovery']} prompt pairs for discovery, {first['n_eval']} others for these numbers, per task."
         + (f" Seed {seeds[0]} of {len(seeds)}: table.md has means and spread over seeds." if len(seeds) > 1 else "")
     )
-    if told := reading(found, curves):
-        _out.print("\n" + told)
+    for answer in answers(found, robust_tables(found.folder)):
+        _out.print("\n" + " ".join(answer.sentences))
     _out.print(
-        f"\nIn {found.folder}: report.html (everything on one page), curves.html and curves.pdf (figures), table.md, table.tex, "
+        f"\nIn {found.folder}: report.html (everything on one page), curves.pdf (figures), table.md, table.tex, "
         "summary.csv, verdicts.csv, stability.csv, circuits.csv, curves.parquet, scores.safetensors, study.json"
     )
 

@@ -4,28 +4,28 @@ from typing import Any
 
 import pandas as pd
 
-from neuron_vs_sae.report.labels import labels
+from neuron_vs_sae.report.names import basis_names
 from neuron_vs_sae.studies import result
 
 
 def dictionaries(found: "result.Result") -> dict[str, str]:
     """What a basis that decodes with SAEs or transcoders is made of, by the basis's text:
     `4 gated SAEs, 1024 units each, at hook_mlp_out (default/saes/main)`."""
-    told: dict[str, str] = {}
-    for cell, made in found.record["bases"].items():
+    texts: dict[str, str] = {}
+    for cell, described in found.record["bases"].items():
         basis = next((text for text in found.study.basis if cell.endswith(f"/{text}")), None)
-        parts = made.get("saes")
-        if basis is None or not parts or basis in told:
+        parts = described.get("saes")
+        if basis is None or not parts or basis in texts:
             continue
         kinds = sorted({str(part["architecture"]) for part in parts})
         widths = sorted({int(part["width"]) for part in parts})
         noun = "dictionary" if len(parts) == 1 else "dictionaries"
         sites = sorted({str(part["hook_out"] or part["hook"]).split(".", 2)[-1] for part in parts})
-        told[basis] = (
+        texts[basis] = (
             f"{len(parts)} {'/'.join(kinds)} {noun}, {' or '.join(map(str, widths))} units each, at {', '.join(sites)} "
             f"({_origin(parts[0])})"
         )
-    return told
+    return texts
 
 
 def _origin(part: dict[str, Any]) -> str:
@@ -40,7 +40,7 @@ def conventions(found: "result.Result", rows: pd.DataFrame, verdicts: pd.DataFra
     """Sentences on what made these rows: what they share is said, what they do not is left to the columns."""
     study = found.study
     first: dict[Any, Any] = rows.iloc[0].to_dict()
-    names = labels(study.basis)
+    names = basis_names(study.basis)
 
     def shared(column: str, words: str) -> list[str]:
         return [words.format(rows[column].iloc[0])] if column in rows and len(set(rows[column])) == 1 else []

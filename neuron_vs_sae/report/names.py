@@ -22,14 +22,14 @@ class BasisName:
 
 _BASES = {
     "mlp_neurons": BasisName("MLP neurons", "the neuron basis", "neurons"),
-    "mlp_outputs": BasisName("MLP output coordinates", "the MLP output basis", "coordinates"),
-    "residual": BasisName("residual stream coordinates", "the residual stream basis", "coordinates"),
-    "attention": BasisName("attention head coordinates", "the attention head basis", "coordinates"),
+    "mlp_outputs": BasisName("MLP outputs", "the MLP output basis", "coordinates"),
+    "residual": BasisName("residual stream", "the residual stream basis", "coordinates"),
+    "attention": BasisName("attention heads", "the attention head basis", "coordinates"),
     "sae": BasisName("SAE features", "the SAE", "trained"),
     "transcoder": BasisName("transcoder features", "the transcoder", "trained"),
-    "rotation": BasisName("randomly rotated coordinates", "the random rotation", "control"),
+    "rotation": BasisName("random rotation", "the random rotation", "control"),
     "pca": BasisName("principal components", "PCA", "control"),
-    "random_sae": BasisName("untrained SAE features", "the untrained SAE", "control"),
+    "random_sae": BasisName("untrained SAE", "the untrained SAE", "control"),
 }
 
 _FACTORS = {

@@ -73,13 +73,10 @@ def forest_rows(
 
 
 def error_ranked_first(found: "result.Result", basis: str) -> list[str]:
-    """The tasks on which the basis's first-ranked node, under the usual method, is an error node; none where the study never ranks
-    error nodes."""
-    if "nodes" not in found.study.errors:
-        return []
-    method = usual_levels(found)["method"]
-    return [
-        task
-        for task in found.summary["task"].unique().tolist()
-        if found.scores(task=task, basis=basis, method=method).top(1, rank_by=found.study.rank_by).n_error_nodes
-    ]
+    """The tasks on which the basis's first-ranked node, under the usual method and errors as nodes, is an error node: of those whose
+    circuit of one node was run."""
+    usual = usual_levels(found)
+    first = rows_with(
+        found.summary, basis=basis, method=usual["method"], errors="nodes", size=1, seed=found.study.seed[0]
+    )
+    return first.loc[first["n_error_nodes"] == 1, "task"].drop_duplicates().tolist()

@@ -29,7 +29,7 @@ class ResultFigure(go.Figure):
         if pio.renderers.render_on_display and pio.renderers.default:
             self.show()
         else:
-            print(repr(self))
+            super()._ipython_display_()
 
 
 def _without_upload(options: dict[str, Any]) -> dict[str, Any]:

@@ -13,22 +13,21 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 import neuron_vs_sae as nvs
-from neuron_vs_sae.report.paper_figures import save, sizes
-from neuron_vs_sae.report.words import verdict
-from neuron_vs_sae.studies.evidence import evidence
+from neuron_vs_sae.report.paper_figures import forest, save
+from neuron_vs_sae.report.robust_tables import robust_tables
+from neuron_vs_sae.report.words import answers
 from neuron_vs_sae.studies.study import make_study, with_defaults
 
 ROOT = Path(__file__).parents[1]
 HERE = ROOT / "results" / "default"
 KEPT = (
     "study.json", "report.html", "table.md", "table.tex", "summary.csv", "per_curve.csv", "verdicts.csv",
-    "verdicts_across_tasks.csv", "curves.pdf",
+    "verdicts_across_tasks.csv", "robustness.csv", "specifications.parquet", "curves.pdf",
 )  # fmt: skip
 BEGIN, END = "<!-- made by benchmarks/default_results.py -->", "<!-- end -->"
-FIGURE = "![Nodes for 80 % of faithfulness, by task and basis](results/default/sizes.png)"
+FIGURE = "![Difference in area under faithfulness, by task, dictionary and error policy](results/default/answer.png)"
+LIMIT = "A test bed with a known world, not a sample of language models: what holds here may not hold elsewhere."
 SMOKE: dict[str, Any] = {
     "task": "world:ioi,template=0",
     "basis": ["mlp_neurons", "sae"],
@@ -57,46 +56,18 @@ def main() -> None:
 
 
 def keep(found: nvs.Result, out: Path) -> None:
-    """The files that a reader wants, and the main figure: nodes that 80 % of faithfulness needs, by task and basis."""
+    """The files that a reader wants, and the answer's figure."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     for name in KEPT:
         shutil.copy(found.folder / name, out / name)
-    save(sizes(found), out / "sizes.png")
+    save(forest(found), out / "answer.png")
 
 
 def told(found: nvs.Result) -> str:
-    """The verdict on neurons against the model's SAEs, as the page says it: with the method, the margin and on how many tasks.
-
-    `found` has a `folder` with verdicts.csv, the `summary` and the `study`.
-    """
-    head, *pairs = verdict(found, evidence(found.folder).verdicts, pd.DataFrame())
-    chosen = [
-        line
-        for line in pairs
-        if line.startswith(("faithfulness, mlp_neurons against sae:", "completeness, mlp_neurons against sae:"))
-    ]
-    first, study = found.summary.iloc[0], found.study
-    curves: Any = pd.read_csv(found.folder / "per_curve.csv")
-    curves = curves[
-        (curves["method"] == study.method[0]) & curves["size_at_level"].notna() & (curves["seed"] == study.seed[0])
-    ]
-    nodes: dict[str, list[int]] = {}
-    for row in curves.to_dict("records"):
-        of = nodes.setdefault(str(row["basis"]), [0, 0])
-        of[0] += int(row["error_nodes_at_level"])
-        of[1] += int(row["size_at_level"])
-    errors = [f"{error} of {size} ({basis})" for basis, (error, size) in nodes.items() if error]
-    return (
-        f"{head} {' '.join(_sentence(line) for line in chosen)} (Areas over log size on {int(first['n_eval'])} held-out prompts a task; better: the "
-        f"{found.study.confidence:.0%} interval of the difference excludes 0, and so does Holm's test; equivalent: within {found.study.margin}.) In the figure a node may be an error node, "
-        f"which stands for all that a dictionary misses at a site and position: they are {', '.join(errors)} of the nodes that it shows, over all tasks. "
-        "A test bed with a known world, not a sample of language models: what holds here may not hold elsewhere."
-    )
-
-
-def _sentence(line: str) -> str:
-    return line[0].upper() + line[1:]
+    """The page's two sentences on neurons and the first trained dictionary, and what they do not show."""
+    first = answers(found, robust_tables(found.folder))[0]
+    return " ".join([*first.sentences, LIMIT])
 
 
 def placed(readme: str, text: str) -> str:

@@ -1,13 +1,8 @@
 """How time and memory grow: with the circuit, the dictionary's width, the prompts and the layers."""
 
-import json
-import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 from shapes import TOY, Shape, made_model, made_pairs, made_saes, medians, peak_gib, ranking
 
 import neuron_vs_sae as nvs
@@ -39,11 +34,10 @@ def measured(shape: Shape, sizes: tuple[int, ...], layers: int | None = None) ->
 
 
 def table(title: str, axis: str, rows: dict[int, list[float]], note: str) -> str:
-    """Markdown of the rows, and the rows themselves in a comment, which the figure is drawn from."""
+    """Markdown of the rows under a title, with the note below."""
     lines = [f"| {axis} | {' | '.join(_COLUMNS)} |", "|" + "---:|" * (1 + len(_COLUMNS))]
     lines += [f"| {x:,} | {' | '.join(f'{value:.3f}' for value in row)} |" for x, row in rows.items()]
-    data = json.dumps({"axis": axis, "rows": {x: [round(v, 5) for v in row] for x, row in rows.items()}})
-    return f"## {title}\n\n" + "\n".join(lines) + f"\n\n{note}\n\n<!-- scaling {data} -->"
+    return f"## {title}\n\n" + "\n".join(lines) + f"\n\n{note}"
 
 
 def ratio(rows: dict[int, list[float]], column: int = 0) -> str:
@@ -90,29 +84,6 @@ def by_layers(shape: Shape) -> str:
     few = 20 if shape is TOY else 100
     rows = {n: measured(replace(thin, layers=n), (few,))[0] for n in counts}
     return table("Deeper models", "layers", rows, f"Width {thin.width:,} at every layer, {few} nodes.")
-
-
-def plot(found: dict[str, str], file: Path) -> None:
-    """A log-log figure of the tables of this file, beside them (it loads plotly from its CDN)."""
-    data = [json.loads(part) for text in found.values() for part in re.findall(r"<!-- scaling (.*) -->", text)]
-    if not data:
-        return
-    figure = make_subplots(rows=2, cols=len(data), subplot_titles=[one["axis"] for one in data])
-    for c, one in enumerate(data, 1):
-        x = [int(key) for key in one["rows"]]
-        for i, name in enumerate(_COLUMNS):
-            y = [row[i] for row in one["rows"].values()]
-            row = 2 if name.endswith("GiB") else 1
-            colour = ("#0072B2", "#D55E00", "#009E73", "#0072B2", "#009E73")[i]
-            figure.add_trace(
-                go.Scatter(x=x, y=y, name=name, line={"color": colour}, legendgroup=name, showlegend=c == 1),
-                row=row,
-                col=c,
-            )
-            figure.update_xaxes(type="log", title_text=one["axis"], row=row, col=c)
-            figure.update_yaxes(type="log", title_text="GiB" if row == 2 else "CPU seconds", row=row, col=c)
-    figure.update_layout(title="Time and memory, log-log (tables: speed.md)", height=800)
-    figure.write_html(file, include_plotlyjs="cdn", div_id="scaling")
 
 
 SCALING: dict[str, Any] = {"sizes": by_size, "widths": by_width, "prompts": by_prompts, "layers": by_layers}

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from scaling import SCALING, plot
+from scaling import SCALING
 from shapes import TOY, Shape, cpu, made_model, made_pairs, made_saes, medians, products, ranking
 from studies import STUDIES
 
@@ -64,7 +64,6 @@ def main() -> None:
         if kept is not None:
             kept.write_text(json.dumps(found, indent=1), encoding="utf-8")
             kept.with_suffix(".md").write_text(page(found), encoding="utf-8")
-            plot(found, kept.with_suffix(".html"))
     if chosen.out is None:
         print(page(found))
 

@@ -58,83 +58,22 @@ def _count(n: int, singular: str, plural: str) -> str:
 
 
 def show_circuits(found: Any) -> None:
-    """A table per ablation and error policy, with a column per task where there are several; what all curves share is
-    said once, above, and what they show below."""
-    from neuron_vs_sae.report.labels import labels
-    from neuron_vs_sae.report.tables import reading
+    """One table of neurons and trained dictionaries, the answer in sentences, and where the page is."""
+    from neuron_vs_sae.report.console import console_table
+    from neuron_vs_sae.report.robust_tables import robust_tables
     from neuron_vs_sae.studies.per_curve import per_curve
 
-    curves, seeds = per_curve(found), found.study.seed
-    curves = curves.loc[curves["seed"] == seeds[0]]
-    first, names = found.summary.iloc[0], labels(found.study.basis)
-    cases = [c for c in ("ablation", "errors", "metric") if c in curves]
-    varying = {c for c in ("task", *cases, "method") if len(set(curves[c])) > 1}
-    shared = [c for c in ("task", "ablation", "errors", "method", "metric", "positions") if c not in varying]
-    OUT.print(f"{first['model']}: {', '.join(f'{c} {first[c]}' for c in shared)}")
-    several = "task" in varying
-    by = [*cases, "method"] if several else cases
-    for _, rows in curves.groupby(by, sort=False):
-        title = ", ".join(f"{c} {rows[c].iloc[0]}" for c in by if c in varying)
-        table = Table(box=None, padding=(0, 2, 0, 0), title=title or None, title_justify="left", title_style="bold")
-        (sizes_by_task if several else _one_task)(table, rows, names)
-        OUT.print(table)
-    _explain(several)
-    OUT.print(
-        f"{first['n_discovery']} prompt pairs for discovery, {first['n_eval']} others for these numbers, per task."
-        + (f" Seed {seeds[0]} of {len(seeds)}: table.md has means and spread over seeds." if len(seeds) > 1 else "")
-    )
-    if text := reading(found, curves):
-        OUT.print("\n" + text)
-    OUT.print(
-        f"\nIn {found.folder}: report.html (everything on one page), curves.html and curves.pdf (figures), table.md, table.tex, "
-        "summary.csv, verdicts.csv, stability.csv, circuits.csv, curves.parquet, scores.safetensors, study.json"
-    )
-
-
-def _explain(several: bool) -> None:
-    OUT.print(
-        "nodes for 80 %: the size at which faithfulness first reaches 0.8; lower is sparser, - is not reached. A node is a unit "
-        "at a position, or what a dictionary misses there (an error node); *: half of them or more are error nodes."
-        if several
-        else "nodes for 80 %: nodes that reach a faithfulness of 0.8. Areas are means over log size: F of faithfulness, higher is "
-        "sparser; C of completeness (what is left without the circuit), LOWER is better."
-    )
-
-
-def sizes_by_task(table: Table, rows: Any, names: dict[str, str]) -> None:
-    """Nodes for 80 % under one method: a row per basis, a column per task."""
-    from pandas import isna
-
-    from neuron_vs_sae.report.tables import number
-
-    tasks = list(dict.fromkeys(rows["task"]))
-    table.add_column("nodes for 80 %", no_wrap=True)
-    for task in tasks:
-        table.add_column(task.replace("_", " "), justify="right", overflow="fold")
-    for basis, of_basis in rows.groupby("basis", sort=False):
-        columns = zip(of_basis["task"], of_basis["size_at_level"], of_basis["error_nodes_at_level"], strict=True)
-        sizes = {
-            task: f"{number(size)}{'*' if 2 * errors >= size > 0 else ''}"
-            for task, size, errors in columns
-            if not isna(size)
-        }
-        table.add_row(names[basis], *(sizes.get(task, "-") for task in tasks))
-
-
-def _one_task(table: Table, rows: Any, names: dict[str, str]) -> None:
-    """Nodes, nodes for 80 % and areas: a row per basis and method."""
-    from neuron_vs_sae.report.tables import number
-
-    methods = rows["method"].nunique() > 1
-    table.add_column("basis", overflow="fold")
-    if methods:
-        table.add_column("method", overflow="fold")
-    for column in ("nodes", "for 80 %", "area F", "area C"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for row in rows.to_dict("records"):
-        areas = [number(row[c], 3) for c in ("area_faithfulness", "area_completeness")]
-        which = [names[row["basis"]], *([row["method"]] if methods else [])]
-        table.add_row(*which, str(row["n_total"]), number(row["size_at_level"]), *areas)
+    shown = console_table(found, per_curve(found), robust_tables(found.folder))
+    table = Table(box=None, padding=(0, 2, 0, 0), title=shown.title, title_justify="left", title_style="bold")
+    for place, header in enumerate(shown.headers):
+        table.add_column(header, overflow="fold", justify="left" if place == 0 else "right")
+    for row in shown.rows:
+        table.add_row(*row)
+    OUT.print(table)
+    OUT.print(shown.note)
+    for sentence in shown.sentences:
+        OUT.print("\n" + sentence)
+    OUT.print(f"\nThe page: {found.folder / 'report.html'} (beside it the tables, figures and per-prompt values)")
 
 
 def show_check(report: dict[str, Any]) -> None:

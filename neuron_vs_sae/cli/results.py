@@ -47,7 +47,7 @@ def figures(
 ) -> None:
     """Write the figures for a paper, at column width: curves by task, and sizes."""
     from neuron_vs_sae.report import paper_figures
-    from neuron_vs_sae.report.plots.against_size import cases
+    from neuron_vs_sae.report.cases import cases
     from neuron_vs_sae.studies import result
 
     if form not in ("pdf", "png", "svg"):

@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from neuron_vs_sae.report.labels import labels
+from neuron_vs_sae.report.names import basis_names
 from neuron_vs_sae.studies import result
 
 
@@ -39,7 +39,7 @@ def conventions(found: "result.Result", rows: pd.DataFrame, verdicts: pd.DataFra
     """Sentences on what made these rows: what they share is said, what they do not is left to the columns."""
     study = found.study
     first: dict[Any, Any] = rows.iloc[0].to_dict()
-    names = labels(study.basis)
+    names = basis_names(study.basis)
 
     def shared(column: str, words: str) -> list[str]:
         return [words.format(rows[column].iloc[0])] if column in rows and len(set(rows[column])) == 1 else []

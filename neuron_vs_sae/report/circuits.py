@@ -2,7 +2,6 @@
 
 from neuron_vs_sae.report.page import write_page
 from neuron_vs_sae.report.paper_figures import write_curves_pdf
-from neuron_vs_sae.report.plots import write_curves_html
 from neuron_vs_sae.report.tables import write_tables
 from neuron_vs_sae.studies import result
 from neuron_vs_sae.studies.evidence import evidence
@@ -13,6 +12,5 @@ def write_report(found: "result.Result") -> None:
     """(Re)write them from the result and from what `summarise` has written into its folder."""
     curves, tested = per_curve(found), evidence(found.folder)
     write_tables(found, curves, tested.verdicts)
-    write_curves_html(found)
     write_curves_pdf(found)
     write_page(found, tested, curves)

@@ -52,6 +52,8 @@ COLUMNS = {
         Column("method", "method"),
         Column("ablation", "ablation"),
         Column("errors", "errors"),
+        Column("metric", "metric"),
+        Column("seed", "seed", digits=0),
         Column("n_total", "nodes", digits=0),
         Column("n_eval", "prompts", digits=0),
         Column("n_clusters", "clusters", digits=0),
@@ -115,6 +117,12 @@ COLUMNS = {
     )
 }
 
+_CASE = ("task", "method", "ablation", "errors", "metric", "seed")
+IDENTITY = (
+    "task", "basis", "basis_a", "basis_b", "method", "ablation", "errors", "metric", "seed", "size_measure", "score", "size",
+)  # fmt: skip
+"""What a row is of: two rows that show the same of all these cannot be told apart."""
+
 # What a reader is shown who does not choose.
 USUAL = (
     "task", "basis", "method", "n_total", "size_at_level", "error_nodes_at_level", "bits_at_level", "area_faithfulness",
@@ -161,6 +169,19 @@ def usual(table: pd.DataFrame, names: Sequence[str]) -> list[Column]:
     return chosen(table, [name for name in names if name in table.columns])
 
 
+def told_apart(table: pd.DataFrame, columns: Sequence[Column]) -> list[Column]:
+    """The columns, with those of `IDENTITY` added that rows need to be told apart, after the last of them that is there."""
+    names = [column.name for column in columns]
+    known = [name for name in IDENTITY if name in names]
+    added = []
+    for name in IDENTITY:
+        alike = table.duplicated([*known, *added]).any() if known or added else len(table) > 1
+        if alike and name in table and name not in names and table[name].nunique() > 1:
+            added.append(name)
+    at = max((names.index(name) + 1 for name in known), default=0)
+    return [*columns[:at], *(_column(table, name) for name in added), *columns[at:]]
+
+
 def _column(table: pd.DataFrame, name: str) -> Column:
     """Its specification: its own, its score's where it is a score's interval, or by what it holds."""
     if name in COLUMNS:
@@ -177,10 +198,11 @@ def _column(table: pd.DataFrame, name: str) -> Column:
 
 def significantly_best(table: pd.DataFrame, column: Column, verdicts: pd.DataFrame | None) -> set[int]:
     """Positions of the rows whose value may be set in bold: the best among the bases that the table shows of one task, method,
-    ablation and error policy, and called better than each of the others by the verdict of the column's test."""
-    groups = [name for name in ("task", "method", "ablation", "errors") if name in table.columns]
-    if verdicts is None or column.test is None or not {"basis", *groups} <= set(table.columns):
+    ablation, error policy, metric and seed, and called better than each of the others by the verdict of the column's test. A pair that
+    was not tested leaves its group without bold."""
+    if verdicts is None or column.test is None or "basis" not in table.columns:
         return set()
+    groups = [name for name in _CASE if name in table.columns and name in verdicts.columns]
     measure, score = column.test
     tested = rows_with(verdicts, size_measure=measure, score=score)
     beaten = set()

@@ -1,124 +1,126 @@
 """Figures for papers, at column width, as PDF or PNG: the same rows, colours and markers as in `plots`."""
 
-import math
 from pathlib import Path
 from typing import Any
 
+import matplotlib
+import pandas as pd
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from neuron_vs_sae.core import files
+from neuron_vs_sae.report.cases import cases, drawable, least_sizes, ranked
 from neuron_vs_sae.report.escaping import in_drawing
-from neuron_vs_sae.report.labels import labels
-from neuron_vs_sae.report.plots.against_size import cases, drawable, least_sizes, ranked
-from neuron_vs_sae.report.plots.style import colours_of, markers_of
+from neuron_vs_sae.report.names import basis_names, level_name, task_names
+from neuron_vs_sae.report.paper_forest import forest
+from neuron_vs_sae.report.paper_style import (
+    COLUMN,
+    FONTS,
+    GREY,
+    LEGEND,
+    SMALL,
+    beside,
+    legend_height,
+    marker,
+    plain,
+    save,
+    short,
+)
+from neuron_vs_sae.report.plots.style import colours_of
+from neuron_vs_sae.report.robust_tables import confirmatory, robust_tables
 from neuron_vs_sae.studies import result
 from neuron_vs_sae.studies.rows import rows_with
 
-COLUMN = 3.25
-"""Inches: a column of ICML's, NeurIPS' and ACL's two-column pages is as wide, or a little wider."""
-_MARKERS = {
-    "circle": ("o", True), "square": ("s", True), "diamond": ("D", True), "circle-open": ("o", False), "triangle-up": ("^", True),
-    "triangle-down": ("v", True), "x-thin-open": ("x", True), "cross": ("P", True), "square-open": ("s", False),
-}  # fmt: skip
-_SMALL, _GREY = 6.5, "#888888"
-_LEGEND: dict[str, Any] = {
-    "loc": "outside lower center", "fontsize": _SMALL, "frameon": False, "handlelength": 1.6, "columnspacing": 1.0,
-}  # fmt: skip
+__all__ = ["COLUMN", "curves", "forest", "save", "sizes", "write_curves_pdf"]
 
 
 def curves(found: "result.Result", *, task: str, ablation: str, errors: str, method: str | None = None) -> Figure:
-    """Faithfulness above completeness against size (log), one method's (the first that is not chance), with its intervals; dotted:
-    circuits of random nodes. Raises `KeyError` where the result has no such curve."""
+    """Faithfulness above completeness above the share of error nodes, against size (log): one method's (the first that is not chance),
+    with its intervals. Dotted: circuits of random nodes. Without error nodes the last panel is left out. Raises `KeyError` where
+    the result has no such curve."""
     rows = drawable(cases(found)[task, ablation, errors])
     methods, chance = ranked(rows["method"].unique().tolist())
     shown = methods[0] if method is None else method
     if shown not in methods:
         raise KeyError(f"the result has no curve of method {shown!r}; it has: {methods}")
     bases = found.summary["basis"].unique().tolist()
-    names, colours = labels(bases), colours_of(bases)
-    figure = Figure(
-        figsize=(COLUMN, 3.4 + _legend_height([*map(_short, names.values()), *chance[:1]])), layout="constrained"
-    )
-    above, below = figure.subplots(2, 1, sharex=True)
-    for axes, score, level in ((above, "faithfulness", 1.0), (below, "completeness", 0.0)):
-        axes.axhline(level, color=_GREY, linewidth=0.6, linestyle=":")
-        for basis in bases:
-            of_basis = rows_with(rows, basis=basis)
-            for one in chance:
-                null = rows_with(of_basis, method=one)
-                axes.plot(null["size"], null[score], color=colours[basis], linewidth=0.7, linestyle=":", alpha=0.8)
-            line = rows_with(of_basis, method=shown)
-            axes.fill_between(
-                line["size"], line[f"{score}_low"], line[f"{score}_high"], color=colours[basis], alpha=0.15, lw=0
-            )
-            axes.plot(
-                line["size"], line[score], color=colours[basis], linewidth=1.1, markersize=2.6,
-                label=_short(names[basis]), **_marker(bases, basis),
-            )  # fmt: skip
+    names = {basis: short(name) for basis, name in basis_names(bases).items()}
+    lines = rows_with(rows, method=shown)
+    with_errors = bool(lines["n_error_nodes"].any())
+    heights = [1.0, 1.0, 0.5] if with_errors else [1.0, 1.0]
+    entries = [*names.values(), *chance[:1]]
+    figure = Figure(figsize=(COLUMN, 0.5 + 1.4 * sum(heights) + legend_height(entries)), layout="constrained")
+    panels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+    for axes, score, level in zip(panels, ("faithfulness", "completeness"), (1.0, 0.0), strict=False):
+        _scores(axes, rows, score, (shown, chance), names)
+        axes.axhline(level, color=GREY, linewidth=0.6, linestyle=":")
+    if with_errors:
+        _error_shares(panels[2], lines, names)
+    for axes in panels:
         axes.set_xscale("log")
-        axes.set_ylabel(score, fontsize=_SMALL + 1)
-        _plain(axes)
-    below.set_xlabel("nodes in the circuit", fontsize=_SMALL + 1)
-    first = rows.iloc[0]
-    how = f"{shown}, ablation {ablation}, errors {errors}, {first['n_eval']} prompts"
-    figure.suptitle(f"{_short(task)}\n{in_drawing(how)}", fontsize=_SMALL + 0.5)
-    handles, entries = above.get_legend_handles_labels()
+        plain(axes)
+    panels[-1].set_xlabel("nodes in the circuit", fontsize=SMALL + 0.5)
+    how = f"{level_name('method', shown)}, ablation {ablation}, error nodes {level_name('errors', errors)}"
+    title = short(task_names(found.summary["task"]).get(task, task))
+    figure.suptitle(f"{title}\n{in_drawing(how)}", fontsize=SMALL)
+    handles, drawn = panels[0].get_legend_handles_labels()
     if chance:
-        handles.append(Line2D([], [], color=_GREY, linewidth=0.7, linestyle=":"))
-        entries.append("random circuits")
-    figure.legend(handles, entries, ncols=_beside(entries), **_LEGEND)
+        handles.append(Line2D([], [], color=GREY, linewidth=0.7, linestyle=":"))
+        drawn.append("random circuits")
+    figure.legend(handles, drawn, ncols=beside(drawn), **LEGEND)
     return figure
 
 
 def sizes(found: "result.Result", *, level: float = 0.8) -> Figure:
     """The smallest size run that reaches `level` of faithfulness, by task, of the study's first method that is not chance, first ablation
-    and first error policy; no marker where none does."""
+    and first error policy; beside a marker how many of its nodes are error nodes, where any is. No marker where no size reaches it."""
     table = found.summary
     method = ranked(table["method"].unique().tolist())[0][0]
     first = table.iloc[0]
-    rows = rows_with(table, method=method, ablation=first["ablation"], errors=first["errors"])
+    rows = rows_with(table, method=method, ablation=first["ablation"], errors=first["errors"], metric=first["metric"])
     reached = least_sizes(rows, level)
-    bases, tasks = table["basis"].unique().tolist(), rows["task"].unique().tolist()
-    names, colours = labels(bases), colours_of(bases)
-    height = 0.65 + 0.3 * len(tasks) + _legend_height([_short(names[basis]) for basis in bases])
+    bases, tasks = table["basis"].unique().tolist(), task_names(rows["task"])
+    names = {basis: short(name) for basis, name in basis_names(bases).items()}
+    colours, order = colours_of(bases), list(tasks)
+    height = 0.65 + max(0.3, 0.1 * len(bases)) * len(order) + legend_height([*names.values()])
     figure = Figure(figsize=(COLUMN, height), layout="constrained")
     axes = figure.subplots()
     for i, basis in enumerate(bases):
-        offset = 0.5 * (i / max(len(bases) - 1, 1) - 0.5)
+        offset = 0.8 * (i / max(len(bases) - 1, 1) - 0.5)
         least = rows_with(reached, basis=basis)
-        x, y = least["size"].tolist(), [tasks.index(task) + offset for task in least["task"]]
-        axes.plot(
-            x,
-            y,
-            linestyle="",
-            markersize=4,
-            color=colours[basis],
-            label=_short(names[basis]),
-            **_marker(bases, basis),
-        )
+        heights = [order.index(task) + offset for task in least["task"]]
+        style: dict[str, Any] = {
+            "markersize": 4,
+            "color": colours[basis],
+            "label": names[basis],
+            **marker(bases, basis),
+        }
+        axes.plot(least["size"].tolist(), heights, linestyle="", **style)
+        for size, errors, y in zip(least["size"], least["n_error_nodes"], heights, strict=True):
+            if errors:
+                note = f"{errors} error node{'s' if errors > 1 else ''}"
+                axes.annotate(
+                    note, (size, y), (4, 0), textcoords="offset points", fontsize=6, va="center", color=colours[basis]
+                )
     axes.set_xscale("log")
-    axes.set_yticks(range(len(tasks)), [_short(task, 18) for task in tasks])
-    axes.set_ylim(len(tasks) - 0.5, -0.5)
-    axes.set_xlabel(f"nodes for a faithfulness of {level:g} ({_short(method)})", fontsize=_SMALL + 1)
-    _plain(axes, grid="x")
-    figure.legend(ncols=_beside([_short(names[basis]) for basis in bases]), **_LEGEND)
+    axes.set_yticks(range(len(order)), [short(tasks[task], 18) for task in order])
+    axes.set_ylim(len(order) - 0.5, -0.5)
+    axes.set_xlabel(
+        f"nodes for a faithfulness of {level:g} ({short(level_name('method', method))})", fontsize=SMALL + 0.5
+    )
+    plain(axes, grid="x")
+    figure.legend(ncols=beside([*names.values()]), **LEGEND)
     return figure
 
 
-def save(figure: Figure, file: Path) -> None:
-    """Write the figure in the format of the file's ending (pdf, png at 300 dpi, svg ...): the same figure gives the same bytes."""
-    metadata = {"CreationDate": None} if file.suffix == ".pdf" else {}
-    files.write(file, lambda temporary: figure.savefig(temporary, format=file.suffix[1:], dpi=300, metadata=metadata))
-
-
 def write_curves_pdf(found: "result.Result") -> None:
-    """`curves.pdf`: a page per task, ablation and error policy, and one of sizes."""
+    """`curves.pdf`: the forest plot where bases were compared, a page per task, ablation and error policy, and one of sizes."""
 
     def put(temporary: Path) -> None:
-        with PdfPages(temporary, metadata={"CreationDate": None}) as pages:
+        with matplotlib.rc_context(FONTS), PdfPages(temporary, metadata={"CreationDate": None}) as pages:
+            if robust_tables(found.folder) is not None and confirmatory(found):
+                pages.savefig(forest(found))
             for task, ablation, errors in cases(found):
                 pages.savefig(curves(found, task=task, ablation=ablation, errors=errors))
             pages.savefig(sizes(found))
@@ -126,31 +128,32 @@ def write_curves_pdf(found: "result.Result") -> None:
     files.write(found.folder / "curves.pdf", put)
 
 
-def _short(text: str, most: int = 28) -> str:
-    """As much of a name as a column has room for."""
-    drawn = in_drawing(text)
-    return drawn if len(drawn) <= most else f"{drawn[: most - 1].rstrip(chr(92))}…"
+def _scores(axes: Any, rows: pd.DataFrame, score: str, methods: tuple[str, list[str]], names: dict[str, str]) -> None:
+    """Every basis's line and interval of one method, and dotted those of random circuits; `methods`: (that method, chance)."""
+    shown, chance = methods
+    bases = list(names)
+    colours = colours_of(bases)
+    for basis in bases:
+        of_basis = rows_with(rows, basis=basis)
+        for method in chance:
+            null = rows_with(of_basis, method=method)
+            axes.plot(null["size"], null[score], color=colours[basis], linewidth=0.7, linestyle=":", alpha=0.8)
+        line = rows_with(of_basis, method=shown)
+        ends = (line[f"{score}_low"], line[f"{score}_high"])
+        axes.fill_between(line["size"], *ends, color=colours[basis], alpha=0.15, lw=0)
+        style: dict[str, Any] = {"linewidth": 1.1, "markersize": 2.6, **marker(bases, basis)}
+        axes.plot(line["size"], line[score], color=colours[basis], label=names[basis], **style)
+    axes.set_ylabel(score, fontsize=SMALL + 0.5)
 
 
-def _beside(names: list[str]) -> int:
-    """How many entries of these a legend's row holds."""
-    return max(1, min(3, 48 // (max(map(len, names)) + 4)))
-
-
-def _legend_height(names: list[str]) -> float:
-    """Inches that a legend of these takes below its figure."""
-    return 0.14 * math.ceil(len(names) / _beside(names))
-
-
-def _marker(bases: list[str], basis: str) -> dict[str, Any]:
-    shape, filled = _MARKERS[markers_of(bases)[basis]]
-    return {"marker": shape, "markerfacecolor": None if filled else "white"}
-
-
-def _plain(axes: Any, grid: str = "both") -> None:
-    axes.grid(axis=grid, color="#dddddd", linewidth=0.4)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=_SMALL, width=0.6, length=2.5)
-    if grid == "both":
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+def _error_shares(axes: Any, lines: pd.DataFrame, names: dict[str, str]) -> None:
+    """Which share of each circuit's nodes are error nodes."""
+    bases = list(names)
+    colours = colours_of(bases)
+    for basis in bases:
+        line = rows_with(lines, basis=basis)
+        if line["n_error_nodes"].any():
+            share = 100 * line["n_error_nodes"] / line["size"]
+            axes.plot(line["size"], share, color=colours[basis], linewidth=1.1, markersize=2.6, **marker(bases, basis))
+    axes.set_ylim(0, 105)
+    axes.set_ylabel("error nodes (%)", fontsize=SMALL + 0.5)

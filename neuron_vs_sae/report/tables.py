@@ -7,7 +7,6 @@ import pandas as pd
 
 from neuron_vs_sae.core import files
 from neuron_vs_sae.core.errors import InputError, check_choice
-from neuron_vs_sae.core.lookup import parse
 from neuron_vs_sae.report.caption import conventions
 from neuron_vs_sae.report.columns import (
     USUAL,
@@ -16,12 +15,15 @@ from neuron_vs_sae.report.columns import (
     Column,
     chosen,
     significantly_best,
+    told_apart,
     usual,
     with_intervals,
 )
 from neuron_vs_sae.report.escaping import in_latex, in_markdown
-from neuron_vs_sae.report.labels import labels
 from neuron_vs_sae.report.latex import PREAMBLE, latex
+from neuron_vs_sae.report.names import basis_names
+from neuron_vs_sae.report.robust_tables import robust_tables
+from neuron_vs_sae.report.words import answers
 from neuron_vs_sae.studies import result
 from neuron_vs_sae.studies.per_curve import per_curve
 from neuron_vs_sae.studies.seeds import over_seeds, sizes_told
@@ -49,7 +51,9 @@ def paper_tables(found: "result.Result", table: pd.DataFrame, verdicts: pd.DataF
     """`table.tex`: a LaTeX table per method, ablation and error policy, with the usual columns."""
     parts = [PREAMBLE]
     table = table.loc[table["seed"] == found.study.seed[0]]
-    for i, (_, rows) in enumerate(table.groupby(["method", "ablation", "errors"], sort=False), 1):
+    for i, (_, rows) in enumerate(
+        table.groupby([name for name in ("method", "ablation", "errors", "metric") if name in table], sort=False), 1
+    ):
         columns = [column for column in usual(with_intervals(rows), USUAL) if column.name != "method"]
         parts.append(_as_latex(found, with_intervals(rows), columns, verdicts, f"tab:nvs-{found.study.key}-{i}"))
     return "\n".join(parts)
@@ -68,7 +72,7 @@ def table_of(
 
     `rows`: one per curve, per curve and size, or per verdict. `only` keeps the rows with these values: `method=["relp"]`. A score's
     interval is the column `SCORE_interval`. In Markdown and LaTeX a value is bold where it is the best of its task and a verdict says that
-    it is better than every other that is shown. Raises `InputError` for a column, value or kind of row that is not there.
+    it is better than every other that is shown. Where rows could not be told apart, the columns that tell them apart are shown too. Raises `InputError` for a column, value or kind of row that is not there.
     """
     check_choice("rows", rows, Rows)
     check_choice("form", form, Format)
@@ -84,7 +88,7 @@ def table_of(
             raise InputError(f"the table has no {name} {unknown[0]!r}; it has: {there}")
         table = table.loc[table[name].isin(list(values))] if values else table
     shown = {"curves": USUAL, "sizes": USUAL_OF_SIZES, "verdicts": USUAL_OF_VERDICTS}[rows]
-    specs = chosen(table, columns) if columns else usual(table, shown)
+    specs = told_apart(table, chosen(table, columns) if columns else usual(table, shown))
     if form == "csv":
         return table[[column.name for column in specs]].to_csv(index=False)
     if form == "latex":
@@ -130,7 +134,7 @@ def _as_markdown(table: pd.DataFrame, columns: Sequence[Column], bold: dict[str,
 
 def _named(found: "result.Result", table: pd.DataFrame) -> pd.DataFrame:
     """The table with bases by their short names."""
-    names = labels(found.study.basis)
+    names = basis_names(found.study.basis)
     columns = [column for column in ("basis", "basis_a", "basis_b") if column in table]
     return table.assign(**{column: [names.get(text, text) for text in table[column]] for column in columns})
 
@@ -170,9 +174,10 @@ def markdown(table: pd.DataFrame, found: "result.Result", verdicts: pd.DataFrame
             _as_markdown(_named(found, rows), columns, bold).rstrip("\n"),
         ]
         if len(study.seed) > 1:
-            lines += _spread(rows.iloc[0], table, labels(study.basis))
-    told = reading(found, table)
-    return "\n".join([*lines, *(["", in_markdown(told)] if told else [])]) + "\n"
+            lines += _spread(rows.iloc[0], table, basis_names(study.basis))
+    for answer in answers(found, robust_tables(found.folder)):
+        lines += ["", in_markdown(" ".join(answer.sentences))]
+    return "\n".join(lines) + "\n"
 
 
 def _seeds(seeds: tuple[int, ...]) -> str:
@@ -200,51 +205,6 @@ def _spread(first: pd.Series, table: pd.DataFrame, names: dict[str, str]) -> lis
         "",
         *("| " + " | ".join(cells) + " |" for cells in [head, ["---", "---", *["---:"] * 4], *rows]),
     ]
-
-
-def reading(found: "result.Result", table: pd.DataFrame) -> str:
-    """One paragraph: how neurons and SAE features compare in nodes for 80 % under the first method, seed, ablation and error
-    policy of the study, and what that does not show. Empty where the study has not both bases."""
-    study = found.study
-    mine = [text for text in study.basis if parse("bases", text).name == "mlp_neurons"]
-    theirs = [text for text in study.basis if parse("bases", text).name in {"sae", "transcoder"}]
-    if not mine or not theirs:
-        return ""
-    chosen = {
-        "method": study.method[0],
-        "ablation": study.ablation[0],
-        "errors": study.errors[0],
-        "seed": study.seed[0],
-    }
-    rows = [row for row in table.to_dict("records") if all(row[k] == v for k, v in chosen.items())]
-    tasks = list(dict.fromkeys(row["task"] for row in rows))
-    reached = {(row["task"], row["basis"]): row for row in rows if not pd.isna(row["size_at_level"])}
-    names = labels(study.basis)
-    told = []
-    for other in theirs:
-        pairs = [tuple(_size(reached.get((task, basis))) for basis in (mine[0], other)) for task in tasks]
-        fewer, more = sum(a < b for a, b in pairs), sum(a > b for a, b in pairs)
-        neither = sum(a == b == float("inf") for a, b in pairs)
-        theirs_reached = [reached[task, other] for task in tasks if (task, other) in reached]
-        errors = round(sum(row["error_nodes_at_level"] for row in theirs_reached))
-        nodes = round(sum(row["size_at_level"] for row in theirs_reached))
-        told.append(
-            f"against {names[other]}, neurons need fewer nodes on {fewer}, more on {more} and as many on "
-            f"{len(tasks) - fewer - more - neither} of {len(tasks)} task{'s' if len(tasks) > 1 else ''}"
-            + (f", and neither reaches it on {neither}" if neither else "")
-            + (f" ({errors} of {names[other]}'s {nodes} nodes are error nodes)" if nodes else "")
-        )
-    return (
-        f"Nodes for a faithfulness of 0.8 under {chosen['method']}, ablation {chosen['ablation']}, errors {chosen['errors']}: "
-        f"{'; '.join(told)}. Sizes are without intervals here: a small difference is no finding. Fewer nodes are "
-        "not clearer ones: nothing here says what a node means, an error node stands for all that a dictionary misses, and "
-        "another method, ablation, error policy or model can turn the comparison around."
-    )
-
-
-def _size(row: dict[Any, Any] | None) -> float:
-    """Nodes at the level; infinitely many where it was not reached."""
-    return float("inf") if row is None else float(row["size_at_level"])
 
 
 def number(value: Any, digits: int | None = None) -> str:

@@ -1,101 +1,184 @@
-"""The verdict in words: what tests between bases say, counted over tasks, or why there are none."""
+"""The answer in sentences, from the rows that hold it: what page, console and README say, so that they never differ."""
 
-from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from neuron_vs_sae.report.labels import labels
-from neuron_vs_sae.report.tables import reading
+from neuron_vs_sae.report.names import basis_name, basis_names, factor_name, heading, level_name, listed, task_names
+from neuron_vs_sae.report.robust_tables import (
+    ALL_TASKS,
+    SCORE,
+    RobustTables,
+    confirmatory,
+    error_ranked_first,
+    of_pair,
+)
 from neuron_vs_sae.studies import result
 from neuron_vs_sae.studies.rows import rows_with
 
-_MEASURES = {
-    "units": "units", "nodes": "nodes, error nodes counted", "fraction": "share of the dictionary", "bits": "bits",
-    "change": "norm of what was changed",
-}  # fmt: skip
+MINUS = "\u2212"
 
 
-def question(found: "result.Result") -> str:
-    """What the study asks, of which model and in which bases."""
-    names = labels(found.study.basis)
-    listed = ", ".join(names[basis] for basis in found.study.basis)
-    return (
-        f"Are raw MLP neurons as sparse, faithful and complete a basis for circuits of {found.summary['model'].iloc[0]} as SAE features are? "
-        f"One pipeline found and judged a circuit in each of these bases, on the same prompts: {listed}. The basis is the only thing that "
-        "changes."
-    )
+@dataclass(frozen=True)
+class Pair:
+    """What two bases are called: `a` and `b` in the plural, `dictionary` for what the units of `b` come from."""
+
+    a: str
+    b: str
+    dictionary: str
 
 
-def verdict(found: "result.Result", verdicts: pd.DataFrame | None, curves: pd.DataFrame) -> list[str]:
-    """Sentences on each pair of bases, under the study's first method, ablation and error policy.
+@dataclass(frozen=True)
+class Answer:
+    """The answer on one pair of bases (their specs), in two sentences: who is better where, and by how much."""
 
-    Where nothing was tested: why, and how sizes compare, which is no test.
-    """
-    if verdicts is None:
-        return [_why_none(found), *([told] if (told := reading(found, curves)) else [])]
-    rows = usual_case(found, verdicts)
-    if rows.empty:
-        return [
-            "No verdict is of the study's first method, ablation and error policy; the table below has those there are."
-        ]
-    names = labels(found.study.basis)
-    first = rows.iloc[0]
-    shown = "nodes" if "nodes" in set(rows["size_measure"]) else str(first["size_measure"])
-    told = [
-        f"Under {first['method']}, ablation {first['ablation']} and errors {first['errors']}, with size by {_MEASURES.get(shown, shown)}:"
-    ]
-    pairs: Any = rows.groupby(["basis_a", "basis_b", "score"], sort=False)
-    for (a, b, score), part in pairs:
-        counts = {measure: _counts(theirs) for measure, theirs in part.groupby("size_measure", sort=False)}
-        here = counts.get(shown, Counter())
-        other = [_MEASURES.get(str(m), str(m)) for m, c in counts.items() if c != here]
-        depends = (
-            f" The count differs by {' and by '.join(other)}."
-            if other
-            else " It is the same by every size measure."
-            if len(counts) > 1
-            else ""
-        )
-        told.append(
-            f"{score}, {names.get(a, a)} against {names.get(b, b)}: {_said(here, str(names.get(a, a)), str(names.get(b, b)))}.{depends}"
-        )
+    bases: tuple[str, str]
+    sentences: tuple[str, str]
+
+
+def answers(found: "result.Result", tables: RobustTables | None) -> list[Answer]:
+    """The answer on neurons and each trained dictionary, in the study's order; none where nothing was compared."""
+    if tables is None:
+        return []
+    names, tasks = basis_names(found.study.basis), task_names(found.summary["task"])
+    told = []
+    for a, b in confirmatory(found):
+        rows = of_pair(tables.robustness, (a, b))
+        if len(rows):
+            pair = Pair(names[a], names[b], basis_name(b).dictionary)
+            told.append(Answer((a, b), answer(rows, pair, tasks, error_ranked_first(found, b))))
     return told
 
 
-def usual_case(found: "result.Result", verdicts: pd.DataFrame) -> pd.DataFrame:
-    """The verdicts of the study's first method, ablation and error policy."""
-    study = found.study
-    return rows_with(verdicts, method=study.method[0], ablation=study.ablation[0], errors=study.errors[0])
+def answer(
+    rows: pd.DataFrame, pair: Pair, tasks: Mapping[str, str], error_first: Sequence[str] = ()
+) -> tuple[str, str]:
+    """Two sentences on one pair and score, from its rows of `robustness.csv`: a row per task, and one of task `all` where there are several.
+
+    `tasks` are the tasks' names by task; `error_first` those on which the first-ranked node of `b` is an error node.
+    """
+    by_task = rows.loc[rows["task"] != ALL_TASKS].to_dict("records")
+    overall = rows_with(rows, task=ALL_TASKS).to_dict("records") or by_task[:1]
+    return _who(by_task, pair, tasks), _how_much(overall[0], len(by_task), pair, [tasks[task] for task in error_first])
 
 
-def _counts(rows: pd.DataFrame) -> Counter[str]:
-    return Counter(rows["verdict"])
+def signed(value: float, digits: int = 3) -> str:
+    """`+0.086`, or with a minus sign of the same width."""
+    text = f"{value:+.{digits}f}"
+    return text.replace("-", MINUS)
 
 
-def _said(counts: Counter[str], a: str, b: str) -> str:
-    """`mlp_neurons better on 3, equivalent on 1 and undecided on 2 of 6 tasks`."""
-    words = {
-        "a better": f"{a} better",
-        "b better": f"{b} better",
-        "equivalent": "equivalent within the margin",
-        "undecided": "undecided",
-    }
-    parts = [
-        f"{words.get(kind, kind)} on {n}"
-        for kind, n in sorted(counts.items(), key=lambda item: list(words).index(item[0]))
-    ]
-    total = counts.total()
-    listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-    return f"{listed} of {total} task{'s' if total != 1 else ''}"
+def interval(low: float, high: float) -> str:
+    """`[-0.012, +0.086]`, as `signed` writes its ends."""
+    return f"[{signed(low)}, {signed(high)}]"
 
 
-def _why_none(found: "result.Result") -> str:
-    prompts = min(int(n) for n in found.summary["n_eval"])
-    if len(found.study.basis) == 1:
-        return "There is no verdict between bases: the study has one basis."
-    if prompts == 1:
-        return "There is no verdict between bases: the study has one evaluation prompt, and one prompt bears no test."
-    return (
-        "There is no verdict between bases: none was computed for this result, so no difference below has been tested."
+def deciding(row: Mapping[Any, Any]) -> str:
+    """What decides a comparison that depends on a convention: `how error nodes are treated`, or `the convention` where none stands out."""
+    factor = row.get("decided_by")
+    return factor_name(str(factor)) if isinstance(factor, str) and factor else "the convention"
+
+
+def share_decided(row: Mapping[Any, Any], pair: Pair, task: str) -> str:
+    """One sentence under the specification curve: how the specifications split, and which convention they split by."""
+    n = int(row["n_specifications"])
+    split = (
+        f"On {task}, {_percent(row['share_a_better'])} of {n} specifications find {pair.a} better and "
+        f"{_percent(row['share_b_better'])} find {pair.b} better"
     )
+    if pd.isna(row["decided_share"]) or not isinstance(row["decided_by"], str) or not row["decided_by"]:
+        return f"{split}."
+    by = f"{factor_name(row['decided_by'])} explains {_percent(row['decided_share'])} of the variance between them"
+    return f"{split}; {by}.{_turn(row)}"
+
+
+def _turn(row: Mapping[Any, Any]) -> str:
+    """The one change of convention that turns the sign most often, as a sentence after a space; empty where none does."""
+    factor = row.get("turn_factor")
+    if not isinstance(factor, str) or not factor or not row["turn_share"]:
+        return ""
+    start, end = (level_name(factor, str(row[name])) for name in ("turn_from", "turn_to"))
+    return f" Changing {heading(factor)} from “{start}” to “{end}” turns the sign in {_percent(row['turn_share'])} of them."
+
+
+def why_no_answer(found: "result.Result") -> str:
+    """Why a study has no answer on neurons and dictionaries."""
+    prompts = min(int(n) for n in found.summary["n_eval"])
+    if prompts == 1:
+        return "Nothing was compared: the study has one evaluation prompt, and one prompt bears no test."
+    if not confirmatory(found):
+        return (
+            "Nothing was compared: an answer needs MLP neurons and a trained dictionary, and the study's bases are "
+            f"{listed(basis_names(found.study.basis).values())}."
+        )
+    return "Nothing was compared: the folder holds no robustness.csv. Run `nvs report` on it."
+
+
+def _who(rows: Sequence[Mapping[Any, Any]], pair: Pair, tasks: Mapping[str, str]) -> str:
+    """Who is better on which tasks, and on which that depends, or is not known."""
+    by_verdict = {
+        verdict: [tasks[row["task"]] for row in rows if row["verdict"] == verdict]
+        for verdict in ("a better", "b better", "equivalent", "undecided")
+    }
+    if len(rows) == 1:
+        return _of_one_task(rows[0], pair, tasks[rows[0]["task"]])
+    for_a, for_b = by_verdict["a better"], by_verdict["b better"]
+    n = len(rows)
+    if for_a or for_b:
+        first, second = ((pair.a, for_a), (pair.b, for_b)) if for_a else ((pair.b, for_b), (pair.a, for_a))
+        rest = f"{second[0]} on {len(second[1])} ({listed(second[1])})" if second[1] else f"{second[0]} on none"
+        where = f"all {n} tasks" if len(first[1]) == n else f"{len(first[1])} of {n} tasks ({listed(first[1])})"
+        head = f"{_capital(first[0])} are robustly better on {where}"
+        head = head if len(first[1]) == n else f"{head}, {rest}"
+    else:
+        head = f"Neither {pair.a} nor {pair.b} are robustly better on any of the {n} tasks"
+    depending: dict[str, list[str]] = {}
+    for row in rows:
+        if row["verdict"] == "depends":
+            depending.setdefault(deciding(row), []).append(tasks[row["task"]])
+    others = [f"{_on(names, n)} the answer depends on {factor}" for factor, names in depending.items()]
+    if by_verdict["equivalent"]:
+        others.append(f"{_on(by_verdict['equivalent'], n)} they are equivalent")
+    if by_verdict["undecided"]:
+        others.append(f"{_on(by_verdict['undecided'], n)} it is undecided")
+    return f"{head}; {listed(others)}." if others else f"{head}."
+
+
+def _on(names: Sequence[str], n_tasks: int) -> str:
+    """`on ioi and successor`; `on all of them` where these are all of several."""
+    return "on all of them" if len(names) == n_tasks > 1 else f"on {listed(names)}"
+
+
+def _of_one_task(row: Mapping[Any, Any], pair: Pair, task: str) -> str:
+    return {
+        "a better": f"On {task}, {pair.a} are robustly better than {pair.b}.",
+        "b better": f"On {task}, {pair.b} are robustly better than {pair.a}.",
+        "equivalent": f"On {task}, {pair.a} and {pair.b} are equivalent.",
+        "depends": f"On {task}, whether {pair.a} or {pair.b} are better depends on {deciding(row)}.",
+        "undecided": f"On {task}, it is undecided whether {pair.a} or {pair.b} are better.",
+    }[row["verdict"]]
+
+
+def _how_much(row: Mapping[Any, Any], n_tasks: int, pair: Pair, error_first: Sequence[str]) -> str:
+    """The difference with its interval, whom it favours, and where the dictionary's first node is an error node."""
+    low, high = float(row["low"]), float(row["high"])
+    what = "mean difference" if n_tasks > 1 else "difference"
+    favours = f"in favour of {pair.a}" if low > 0 else f"in favour of {pair.b}" if high < 0 else "which favours neither"
+    amount = (
+        f"The {what} in area under {SCORE} (median of {int(row['n_specifications'])} specifications) is "
+        f"{signed(float(row['median_difference']))} {interval(low, high)}, {favours}"
+    )
+    if not error_first:
+        return f"{amount}."
+    where = "" if n_tasks == 1 else " on all tasks" if len(error_first) == n_tasks else f" on {listed(error_first)}"
+    return f"{amount}; {pair.dictionary}'s top-ranked node is an error node{where}."
+
+
+def _percent(share: Any) -> str:
+    return f"{float(share):.0%}".replace("%", " %")
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]

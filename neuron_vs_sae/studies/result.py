@@ -18,7 +18,7 @@ from neuron_vs_sae.studies.summary import summarise
 # What a finished folder holds, beside `study.json`.
 FILES = (
     "curves.parquet", "scores.safetensors", "prompts.parquet", "stability.parquet", "summary.csv", "per_curve.csv",
-    "verdicts.csv", "verdicts_across_tasks.csv", "stability.csv", "circuits.csv", "table.md", "table.tex", "curves.html",
+    "verdicts.csv", "verdicts_across_tasks.csv", "specifications.parquet", "robustness.csv", "stability.csv", "circuits.csv", "table.md", "table.tex",
     "curves.pdf", "report.html",
 )  # fmt: skip
 

@@ -10,6 +10,7 @@ import neuron_vs_sae as nvs
 from neuron_vs_sae.core.lookup import known
 
 README = (mutants.ROOT / "README.md").read_text(encoding="utf-8")
+LISTED = (mutants.ROOT / "docs" / "guide" / "what_there_is.md").read_text(encoding="utf-8")
 
 
 def test_every_public_name_is_there() -> None:
@@ -28,14 +29,24 @@ def test_the_readmes_snippet_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("folder", ["bases", "attribution", "ablation"])
-def test_the_readme_names_all_that_there_is(folder: str) -> None:
+def test_the_guide_names_all_that_there_is(folder: str) -> None:
     for name in known(folder):
-        assert re.search(rf"`{name}[`:]", README), name
+        assert re.search(rf"`{name}[`:]", LISTED), name
+
+
+def test_the_readme_is_read_in_five_minutes() -> None:
+    assert len(README.split()) < 1200
 
 
 def test_the_readmes_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (mutants.ROOT / target).exists(), target
+
+
+def test_the_guides_links_lead_somewhere() -> None:
+    for page in (mutants.ROOT / "docs" / "guide").glob("*.md"):
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), (page.name, target)
 
 
 @pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=lambda m: m.bug)

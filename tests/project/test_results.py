@@ -26,7 +26,7 @@ def test_the_committed_results_are_of_the_default_study() -> None:
     found = committed()
     assert found.study == make_study(with_defaults({}))
     assert found.record["finished"]
-    assert all((HERE / name).exists() for name in (*default_results.KEPT, "sizes.png"))
+    assert all((HERE / name).exists() for name in (*default_results.KEPT, "answer.png"))
 
 
 def test_the_readme_says_what_the_committed_results_say() -> None:

@@ -1,31 +1,32 @@
 """The page: opened in a real browser, without a network, on a desk and on a phone."""
 
 import itertools
-import json
 import re
 import tomllib
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 from chromium import PROGRAM, REASON, Page, browser
+from compared import compared
 from conftest import HOSTILE
 from verdicts import verdicts
 
 from neuron_vs_sae.report.again import config
+from neuron_vs_sae.report.circuit_nodes import best_nodes
 from neuron_vs_sae.report.escaping import in_html, visible
 from neuron_vs_sae.report.page import page
-from neuron_vs_sae.report.words import verdict
-from neuron_vs_sae.studies.evidence import Evidence, evidence
+from neuron_vs_sae.report.words import answers
+from neuron_vs_sae.studies.evidence import Evidence
 from neuron_vs_sae.studies.per_curve import per_curve
 from neuron_vs_sae.studies.study import make_study
 
 needs_browser = pytest.mark.skipif(PROGRAM is None, reason=REASON)
 DRAWN = "[...document.querySelectorAll('.drawing')].every(p => p.dataset.drawn === 'yes')"
 OPEN_ALL = "document.querySelectorAll('details').forEach(d => { d.open = true })"
+FIGURES = ["forest", "curves", "circuit", "specifications", "distributions"]
+MOST_BYTES = 2_000_000
 
 
 @pytest.fixture(scope="module")
@@ -36,95 +37,132 @@ def tab() -> Iterator[Page]:
 
 @pytest.fixture(scope="module")
 def written(evident: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The hostile study's page, with verdicts."""
-    said = verdicts(evident, {("faithfulness", "nodes"): "a better"})
+    """The hostile study's page, with an answer and a control that equals it."""
     file = tmp_path_factory.mktemp("page") / "report.html"
-    file.write_text(page(evident, Evidence(said, said.head(2), None), per_curve(evident)), encoding="utf-8")
+    tested = Evidence(verdicts(evident, {("faithfulness", "nodes"): "a better"}), None, evident.stability)
+    file.write_text(page(evident, tested, per_curve(evident), compared(evident, control=True)), encoding="utf-8")
     return file
 
 
+def drawn(tab: Page, file: Path, **options: Any) -> None:
+    tab.problems.clear()
+    tab.requests.clear()
+    tab.open(file, **options)
+    tab.run(OPEN_ALL)
+    tab.wait_for(DRAWN)
+
+
 @needs_browser
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (375, True)])
+@pytest.mark.parametrize(("width", "dark"), [(1440, False), (1024, True), (390, True)])
 def test_every_figure_is_drawn_without_an_error_or_a_request_at_every_width(
     tab: Page, written: Path, width: int, dark: bool
 ) -> None:
-    tab.problems.clear()
-    tab.requests.clear()
-    tab.open(written, width=width, dark=dark)
-    tab.run(OPEN_ALL)
-    tab.wait_for(DRAWN)
+    drawn(tab, written, width=width, dark=dark)
     assert tab.problems == []
     assert [url for url in tab.requests if not url.startswith(("file:", "data:"))] == []
-    empty = "[...document.querySelectorAll('.drawing')].filter(p => !p.querySelector('.cartesianlayer .trace path, .cartesianlayer image')).length"
-    assert tab.run("document.querySelectorAll('.drawing').length") >= 8
-    assert tab.run(empty) == 0
+    assert tab.run("[...document.querySelectorAll('.drawing')].map(p => p.id)") == FIGURES
+    marks = (
+        "[...document.querySelectorAll('.drawing')].map(p => p.querySelectorAll(':scope > svg :is(path, rect)').length)"
+    )
+    assert all(count > 3 for count in tab.run(marks))
     assert tab.run("document.documentElement.scrollWidth") <= width
-    wide = "[...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('.scroll, .drawing')).map(e => e.outerHTML.slice(0, 80))"
+    wide = "[...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('.scroll, svg')).map(e => e.outerHTML.slice(0, 80))"
     assert tab.run(wide) == []
+    outside = """[...document.querySelectorAll('.drawing > svg')].flatMap(s => [...s.querySelectorAll('text')].filter(t => {
+      const [a, b] = [t.getBoundingClientRect(), s.getBoundingClientRect()];
+      return a.left < b.left - 2 || a.right > b.right + 2 || a.bottom > b.bottom + 2; }).map(t => t.textContent))"""
+    assert tab.run(outside) == []
     ink = tab.run("getComputedStyle(document.body).color")
     assert (int(re.findall(r"\d+", ink)[0]) > 128) == dark
 
 
 @needs_browser
+@pytest.mark.parametrize("width", [1440, 390])
+def test_the_first_screen_answers_the_question(tab: Page, written: Path, evident: Any, width: int) -> None:
+    drawn(tab, written, width=width, height=900)
+    (first,) = answers(evident, compared(evident, control=True))
+    assert tab.run("[...document.querySelectorAll('.answer')].map(p => p.textContent)") == list(first.sentences)
+    assert tab.run("document.querySelectorAll('.warning').length") == 1
+    for part in (".answer", ".warning", "#forest .legend"):
+        assert tab.run(f"document.querySelector('{part}').getBoundingClientRect().bottom") < 900, part
+
+
+@needs_browser
 def test_names_are_text_on_the_page(tab: Page, written: Path) -> None:
-    tab.open(written)
-    tab.run(OPEN_ALL)
-    tab.wait_for(DRAWN)
+    drawn(tab, written)
     assert tab.run("document.querySelectorAll('img').length") == 0
-    assert visible(HOSTILE) in tab.run("document.querySelector('summary').innerText")
+    assert visible(HOSTILE).replace("_", " ") in tab.run("document.querySelector('h1').innerText")
     assert "onerror" not in tab.run("[...document.querySelectorAll('*')].flatMap(e => e.getAttributeNames()).join()")
 
 
 @needs_browser
 def test_the_page_is_worked_by_keyboard(tab: Page, written: Path) -> None:
-    tab.open(written)
-    tab.wait_for("document.querySelector('.drawing').dataset.drawn === 'yes'")
+    drawn(tab, written)
     tab.press("Tab")
-    assert tab.run("document.activeElement.textContent") == "Skip to the content"
+    assert tab.run("document.activeElement.textContent") == "Skip to the answer"
     tab.press("Enter")
     tab.wait_for("location.hash === '#main'")
-    cannot = (
-        "[...document.querySelectorAll('.scroll, .drawing, select, summary, nav a')].filter(e => e.tabIndex < 0).length"
-    )
-    assert tab.run(cannot) == 0
+    reached = "[...document.querySelectorAll('.scroll, .entry, .save, select, summary, a')].filter(e => e.tabIndex < 0).length"
+    assert tab.run(reached) == 0
+    for stops in ("[role=tablist]", "#circuit > svg"):
+        one = (
+            f"[...document.querySelectorAll('{stops}')].every(e => e.querySelectorAll('[tabindex=\"0\"]').length === 1)"
+        )
+        assert tab.run(one), stops
     levels = tab.run("[...document.querySelectorAll('h1, h2, h3, h4')].map(h => +h.tagName[1])")
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
-    assert tab.run("[...document.querySelectorAll('nav a')].every(a => document.querySelector(a.hash))")
+    assert all(after - before <= 2 for before, after in itertools.pairwise(levels))
     assert tab.run("document.documentElement.lang") == "en"
 
 
 @needs_browser
-def test_a_menu_shows_another_method(tab: Page, written: Path) -> None:
-    tab.open(written)
-    tab.wait_for("document.querySelector('#figure-1-1').dataset.drawn === 'yes'")
-    shown = "[...new Set(document.querySelector('#figure-1-1').data.filter(t => t.meta && t.visible).map(t => t.meta.method))].join()"
-    assert tab.run(shown) == "relp"
-    tab.run(
-        "{ const s = document.querySelector('select'); s.value = 'activation_patching'; s.dispatchEvent(new Event('change')) }"
-    )
-    tab.wait_for(f"{shown} === 'activation_patching'")
+def test_a_node_opens_its_card(tab: Page, written: Path, evident: Any) -> None:
+    drawn(tab, written)
+    tab.run("document.querySelector('#circuit .node').focus()")
+    tab.press("Enter")
+    told = tab.run("document.querySelector('.card').innerText")
+    scores = evident.scores(basis="mlp_neurons", method="relp")
+    ranked = best_nodes(scores)
+    rank = int(re.findall(r"rank\s+(\d+)", told)[0])
+    node = next(node for node in ranked if node.rank == rank)
+    assert scores.index.sites[node.row] in told
+    assert "MLP neurons" in told
+    assert f"{abs(node.score):.4f}".rstrip("0") in told
 
 
 @needs_browser
-def test_printed_it_is_whole(tab: Page, written: Path) -> None:
-    tab.open(written)
+def test_a_legends_entry_shows_and_hides(tab: Page, written: Path) -> None:
+    drawn(tab, written)
+    lines = "document.querySelectorAll('#curves > svg path[stroke-width=\"2\"][fill=none]').length"
+    before = tab.run(lines)
+    tab.run("document.querySelector('#curves .entry').click()")
+    assert tab.run(lines) < before
+    tab.run("document.querySelector('#curves .entry').click()")
+    assert tab.run(lines) == before
+
+
+@needs_browser
+def test_printed_it_is_whole_and_drawn_to_the_papers_width(tab: Page, written: Path) -> None:
+    tab.open(written, width=1440)
     tab.run("dispatchEvent(new Event('beforeprint'))")
     tab.wait_for(DRAWN)
     assert tab.run("document.querySelectorAll('details:not([open])').length") == 0
+    assert max(tab.run("[...document.querySelectorAll('.drawing > svg')].map(s => +s.getAttribute('width'))")) <= 700
     assert len(tab.call("Page.printToPDF")["data"]) > 20_000
+    tab.run("dispatchEvent(new Event('afterprint'))")
+    assert tab.run("document.querySelectorAll('details[open]').length") == 0
 
 
-def test_the_page_has_its_parts_in_order(written: Path) -> None:
+def test_the_page_is_small_and_refers_to_nothing_elsewhere(written: Path) -> None:
     text = written.read_text(encoding="utf-8")
-    at = [
-        text.index(f'<section id="{part}"')
-        for part in ("verdict", "figures", "tables", "settings", "made", "again", "cite")
-    ]
-    assert at == sorted(at)
-    assert text.count("Plotly.newPlot(place") == 1
-    assert "http://" not in re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
+    assert len(text.encode()) < MOST_BYTES
+    outside = re.findall(
+        r"""(?:src|href|action|data)\s*=\s*["']?(?:https?:)?//|url\(\s*["']?http|\bfetch\(|\bimport\s*\(|@import""",
+        text,
+    )
+    assert outside == []
+    assert "plotly" not in text.lower()
 
 
 def test_settings_provenance_command_and_citations_are_there(written: Path, evident: Any) -> None:
@@ -139,34 +177,12 @@ def test_settings_provenance_command_and_citations_are_there(written: Path, evid
         assert in_html(said) in text, said
 
 
+def test_without_a_comparison_the_page_says_why_and_shows_the_rest(evident: Any) -> None:
+    text = page(evident, Evidence(), per_curve(evident), None)
+    assert "Nothing was compared" in text
+    assert 'id="curves"' in text
+    assert 'id="forest"' not in text
+
+
 def test_the_config_makes_the_same_study(evident: Any) -> None:
     assert make_study(tomllib.loads(config(evident.study))).key == evident.study.key
-
-
-def test_a_verdict_is_counted_over_tasks_and_says_whether_size_decides(evident: Any) -> None:
-    said = verdicts(evident, {("faithfulness", "nodes"): "a better", ("faithfulness", "bits"): "equivalent"})
-    head, *told = verdict(evident, said, per_curve(evident))
-    assert head == "Under relp, ablation mean and errors nodes, with size by nodes, error nodes counted:"
-    assert told[0].startswith("faithfulness, mlp_neurons against sae:")
-    assert told[0].endswith("mlp_neurons better on 1 of 1 task. The count differs by bits.")
-    assert told[1].endswith("undecided on 1 of 1 task. It is the same by every size measure.")
-
-
-def test_without_a_verdict_the_page_says_why(evident: Any) -> None:
-    table = per_curve(evident)
-    untested, sizes = verdict(evident, None, table)
-    assert "none was computed" in untested
-    assert "Sizes are of the grid that was run" in sizes
-    record = {**evident.record, "study": {**evident.record["study"], "basis": ["mlp_neurons"]}}
-    alone = replace(evident, record=record, summary=evident.summary[evident.summary["basis"] == "mlp_neurons"])
-    assert verdict(alone, None, table) == ["There is no verdict between bases: the study has one basis."]
-    single = replace(evident, summary=evident.summary.assign(n_eval=1))
-    assert "one prompt bears no test" in verdict(single, None, table)[0]
-
-
-def test_tables_of_a_folder_are_read_where_they_are(tmp_path: Path) -> None:
-    assert evidence(tmp_path).verdicts is None
-    (tmp_path / "verdicts.csv").write_text("task,verdict\n")
-    assert evidence(tmp_path).verdicts is None  # nothing was compared
-    pd.DataFrame({"task": ["t"], "mean": [0.5]}).to_csv(tmp_path / "stability.csv", index=False)
-    assert json.loads(evidence(tmp_path).stability.to_json(orient="records")) == [{"task": "t", "mean": 0.5}]

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
         overlap_of_methods as overlap_of_methods,
         overlap_of_positions as overlap_of_positions,
     )
+    from neuron_vs_sae.report.plots.conventions import forest as forest, specification_curve as specification_curve
     from neuron_vs_sae.report.plots.estimates import against_exact as against_exact
-    from neuron_vs_sae.report.plots.pages import write_curves_html as write_curves_html
+    from neuron_vs_sae.report.plots.one_circuit import circuit as circuit
     from neuron_vs_sae.report.plots.prompts import differences as differences
     from neuron_vs_sae.report.plots.scores import (
         concentration as concentration,
@@ -22,34 +23,38 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "against_exact": "estimates",
+    "circuit": "one_circuit",
     "colours_of": "style",
     "concentration": "scores",
     "curves": "against_size",
     "differences": "prompts",
     "distributions": "scores",
+    "forest": "conventions",
     "markers_of": "style",
     "overlap_of_methods": "circuits",
     "overlap_of_positions": "circuits",
     "shares": "scores",
     "sizes": "against_size",
+    "specification_curve": "conventions",
     "themed": "style",
-    "write_curves_html": "pages",
 }
 
 __all__ = [
     "against_exact",
+    "circuit",
     "colours_of",
     "concentration",
     "curves",
     "differences",
     "distributions",
+    "forest",
     "markers_of",
     "overlap_of_methods",
     "overlap_of_positions",
     "shares",
     "sizes",
+    "specification_curve",
     "themed",
-    "write_curves_html",
 ]
 
 if not TYPE_CHECKING:  # or every name would be one to a type checker

@@ -5,9 +5,9 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from neuron_vs_sae.core.lookup import parse
+from neuron_vs_sae.report.cases import cases, chance_envelope, drawable, least_sizes, ranked
 from neuron_vs_sae.report.escaping import in_figure
-from neuron_vs_sae.report.labels import labels
+from neuron_vs_sae.report.names import basis_names
 from neuron_vs_sae.report.plots.style import (
     colours_of,
     conventions_of,
@@ -28,21 +28,30 @@ CHANCE = "chance: random circuits"
 
 
 def curves(
-    found: "result.Result", *, task: str, ablation: str = "mean", errors: str = "nodes", seed: int | None = None
+    found: "result.Result",
+    *,
+    task: str | None = None,
+    ablation: str | None = None,
+    errors: str | None = None,
+    seed: int | None = None,
 ) -> go.Figure:
     """Faithfulness and completeness against circuit size (log): a colour per basis, a dash per method, bands: intervals.
 
     Circuits of method `random` are the band of chance, which spans the intervals of all its seeds; where there is no other
-    method they are drawn as one. Of several methods the first is shown and a menu shows the others; of several seeds of the study
-    `seed`, or the first. Raises `KeyError` when the result has no such task, ablation, error policy or seed.
+    method they are drawn as one. Of several methods the first is shown and a menu shows the others. Where no task, ablation, error policy or
+    seed is named it is the study's first. Raises `KeyError` when the result has no such task, ablation, error policy or seed.
     """
-    found_cases, seeds = cases(found), found.study.seed
+    by_case, seeds = cases(found), found.study.seed
     seed = seeds[0] if seed is None else seed
-    rows = found_cases.get((task, ablation, errors))
+    first_case = next(iter(by_case))
+    task, ablation, errors = (
+        own if given is None else given for given, own in zip((task, ablation, errors), first_case, strict=True)
+    )
+    rows = by_case.get((task, ablation, errors))
     if rows is None or seed not in seeds:
         raise KeyError(
             f"the result has no curve of task {task!r} with ablation {ablation!r} and errors {errors!r}, seed {seed}; it has: "
-            f"{list(found_cases)}, seeds {list(seeds)}"
+            f"{list(by_case)}, seeds {list(seeds)}"
         )
     rows = drawable(rows_with(rows, seed=seed))
     first = rows.iloc[0]
@@ -94,7 +103,7 @@ def sizes(
         raise KeyError(f"the result has no curve of method {method!r} with ablation {ablation!r} and errors {errors!r}")
     reached = least_sizes(rows, level)
     bases, tasks = table["basis"].unique().tolist(), rows["task"].unique().tolist()
-    names, colours, markers = labels(bases), colours_of(bases), markers_of(bases)
+    names, colours, markers = basis_names(bases), colours_of(bases), markers_of(bases)
     figure = panels([f"nodes for a faithfulness of {level:g}"], columns=1, height=max(200, 60 + 44 * len(tasks)))
     for i, basis in enumerate(bases):
         least = rows_with(reached, basis=basis)
@@ -128,36 +137,12 @@ def sizes(
     return finished(figure, f"Size that reaches {level:g}, by task", how)
 
 
-def drawable(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the first seed at sizes that a log axis has."""
-    return rows.loc[(rows["seed"] == rows["seed"].iloc[0]) & (rows["size"] >= 1)]
-
-
-def least_sizes(rows: pd.DataFrame, level: float) -> pd.DataFrame:
-    """Of each basis and task, the row of the smallest size whose faithfulness is at least `level`, if there is one."""
-    reached = drawable(rows).loc[lambda one: one["faithfulness"] >= level].sort_values("size", kind="stable")
-    return reached.drop_duplicates(["basis", "task"]).sort_index()
-
-
-def cases(found: "result.Result") -> dict[tuple[str, str, str], pd.DataFrame]:
-    """The summary's rows by (task, ablation, error policy), in their order."""
-    columns = ["task", "ablation", "errors"]
-    return {tuple(rows[columns].iloc[0]): rows for _, rows in found.summary.groupby(columns, sort=False)}
-
-
-def ranked(methods: list[str]) -> tuple[list[str], list[str]]:
-    """(methods to draw, methods that are chance): `random` of any seed is chance where there is anything else."""
-    chance = [method for method in methods if parse("attribution", method).name == "random"]
-    drawn = [method for method in methods if method not in chance]
-    return (drawn, chance) if drawn else (chance, [])
-
-
 def _draw(figure: go.Figure, line: pd.DataFrame, basis: str, method: str, found: "result.Result", shown: bool) -> None:
     """A curve and its band in both panels."""
     bases = found.summary["basis"].unique().tolist()
     colour = colours_of(bases)[basis]
     dash = dashes_of(ranked(found.summary["method"].unique().tolist())[0])[method]
-    name = in_figure(f"{labels(bases)[basis]} · {method}")
+    name = in_figure(f"{basis_names(bases)[basis]} · {method}")
     common: dict[str, Any] = {"legendgroup": name, "meta": {"method": method}, "visible": shown}
     for panel, score in enumerate(_SCORES):
         low, high = line[f"{score}_low"], line[f"{score}_high"]
@@ -177,9 +162,8 @@ def _draw(figure: go.Figure, line: pd.DataFrame, basis: str, method: str, found:
 def _draw_chance(figure: go.Figure, null: pd.DataFrame, colour: str) -> None:
     """From the lowest to the highest end of the intervals (the curves, where there are none) of all seeds."""
     for panel, score in enumerate(_SCORES):
-        ends = null.assign(low=null[f"{score}_low"].fillna(null[score]), high=null[f"{score}_high"].fillna(null[score]))
-        by_size = ends.groupby("size").agg(low=("low", "min"), high=("high", "max")).reset_index()
-        band = _band(by_size["size"], by_size["low"], by_size["high"], faint(colour, 0.16))
+        size, low, high = map(list, zip(*chance_envelope(null, score), strict=True))
+        band = _band(size, low, high, faint(colour, 0.16))
         line = {"color": faint(colour, 0.6), "width": 1, "dash": "dot"}
         named = {"legendgroup": "chance", "showlegend": False}
         figure.add_trace(go.Scatter(**{**band, "line": line}, **named), **place(panel, 2))

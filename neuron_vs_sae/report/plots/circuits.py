@@ -6,20 +6,22 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from neuron_vs_sae.core.nodes import NodeScores
-from neuron_vs_sae.report.labels import labels
+from neuron_vs_sae.report.names import basis_names
+from neuron_vs_sae.report.plots.choices import method_or_first, task_or_first
 from neuron_vs_sae.report.plots.style import finished, panels, place
 from neuron_vs_sae.studies import result
 
 _SCALE = [[0.0, "#f7fbff"], [0.25, "#c6dbef"], [0.5, "#6baed6"], [0.75, "#2171b5"], [1.0, "#08306b"]]
 
 
-def overlap_of_methods(found: "result.Result", *, task: str, size: int = 100) -> go.Figure:
-    """Jaccard overlap of the `size` best nodes (all, where there are fewer) under each pair of the study's methods: a panel per basis.
+def overlap_of_methods(found: "result.Result", *, task: str | None = None, size: int = 100) -> go.Figure:
+    """Jaccard overlap of the `size` best nodes of a task, by default the first (all, where there are fewer) under each pair of the study's methods: a panel per basis.
 
     Which nodes there are to choose from is the study's first error policy's. Raises `KeyError` where there is no such task.
     """
+    task = task_or_first(found, task)
     methods, bases = list(found.study.method), list(found.study.basis)
-    names = labels(bases)
+    names = basis_names(bases)
     figure = panels([names[basis] for basis in bases], columns=3, height=230)
     for panel, basis in enumerate(bases):
         chosen = [_best(found, found.scores(task=task, basis=basis, method=method), size) for method in methods]
@@ -29,14 +31,17 @@ def overlap_of_methods(found: "result.Result", *, task: str, size: int = 100) ->
     return finished(figure, f"{task}: overlap of circuits between methods", how)
 
 
-def overlap_of_positions(found: "result.Result", *, task: str, method: str, size: int = 100) -> go.Figure:
+def overlap_of_positions(
+    found: "result.Result", *, task: str | None = None, method: str | None = None, size: int = 100
+) -> go.Figure:
     """Jaccard overlap of the units that the `size` best nodes use at each pair of positions: a panel per basis.
 
     A unit is the same at both when its site and number are; a position without any is left blank. Raises `KeyError` where there is
     no such task or method, or positions are pooled.
     """
+    task, method = task_or_first(found, task), method_or_first(found, method)
     bases = list(found.study.basis)
-    names = labels(bases)
+    names = basis_names(bases)
     figure = panels([names[basis] for basis in bases], columns=3, height=230)
     for panel, basis in enumerate(bases):
         scores = found.scores(task=task, basis=basis, method=method)
@@ -52,7 +57,7 @@ def overlap_of_positions(found: "result.Result", *, task: str, method: str, size
 
 def jaccard(sets: list[Bool[Tensor, " nodes"]] | list[Bool[np.ndarray, " nodes"]]) -> Float[np.ndarray, "sets sets"]:
     """|A and B| / |A or B| of every pair of sets, given as masks; NaN where one is empty."""
-    masks = np.stack([np.asarray(one) for one in sets]).astype(np.float64)
+    masks = np.stack([np.asarray(nodes) for nodes in sets]).astype(np.float64)
     both = masks @ masks.T
     counts = masks.sum(1)
     either = counts[:, None] + counts[None, :] - both

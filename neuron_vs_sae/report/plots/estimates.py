@@ -9,8 +9,10 @@ from jaxtyping import Float
 from scipy.stats import pearsonr, spearmanr
 
 from neuron_vs_sae.core.lookup import parse
+from neuron_vs_sae.report.cases import ranked
 from neuron_vs_sae.report.escaping import in_figure
-from neuron_vs_sae.report.labels import labels
+from neuron_vs_sae.report.names import basis_names
+from neuron_vs_sae.report.plots.choices import task_or_first
 from neuron_vs_sae.report.plots.style import colours_of, finished, markers_of, panels, place, plain
 from neuron_vs_sae.studies import result
 
@@ -40,7 +42,7 @@ def exact_method(found: "result.Result") -> str | None:
     return next((m for m in found.study.method if parse("attribution", m).name == "activation_patching"), None)
 
 
-def against_exact(found: "result.Result", *, task: str, method: str) -> go.Figure:
+def against_exact(found: "result.Result", *, task: str | None = None, method: str | None = None) -> go.Figure:
     """Scores of `method` against activation patching's, a panel per basis, with Pearson, Spearman and slope over all nodes.
 
     The nodes of the largest exact or estimated effect are drawn, so that few points stand for many thousands at the origin.
@@ -49,8 +51,10 @@ def against_exact(found: "result.Result", *, task: str, method: str) -> go.Figur
     exact_name = exact_method(found)
     if exact_name is None:
         raise KeyError("the study has no method activation_patching to judge others by")
+    others = [name for name in ranked(list(found.study.method))[0] if name != exact_name]
+    task, method = task_or_first(found, task), method or next(iter(others), exact_name)
     bases = list(found.study.basis)
-    names, colours, markers = labels(bases), colours_of(bases), markers_of(bases)
+    names, colours, markers = basis_names(bases), colours_of(bases), markers_of(bases)
     pairs = {
         basis: tuple(
             found.scores(task=task, basis=basis, method=m).values.double().numpy() for m in (exact_name, method)

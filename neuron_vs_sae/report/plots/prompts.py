@@ -5,13 +5,20 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from neuron_vs_sae.report.escaping import in_figure
-from neuron_vs_sae.report.labels import labels
+from neuron_vs_sae.report.names import basis_names
+from neuron_vs_sae.report.plots.choices import method_or_first, task_or_first
 from neuron_vs_sae.report.plots.style import colours_of, finished, markers_of, panels, plain
 from neuron_vs_sae.studies import result
 
 
 def differences(
-    found: "result.Result", *, task: str, method: str, ablation: str = "mean", errors: str = "nodes", size: int = 100
+    found: "result.Result",
+    *,
+    task: str | None = None,
+    method: str | None = None,
+    ablation: str | None = None,
+    errors: str | None = None,
+    size: int = 100,
 ) -> go.Figure:
     """What each evaluation prompt adds to the difference in faithfulness between the study's first basis and each other, at one size.
 
@@ -21,7 +28,9 @@ def differences(
     first, *others = found.study.basis
     if not others:
         raise KeyError("the study has one basis, so there is no difference between bases")
-    names = labels(found.study.basis)
+    task, method = task_or_first(found, task), method_or_first(found, method)
+    ablation, errors = ablation or found.study.ablation[0], errors or found.study.errors[0]
+    names = basis_names(found.study.basis)
     colours, markers = colours_of(found.study.basis), markers_of(found.study.basis)
     curves = {
         basis: found.curve(task=task, basis=basis, method=method, ablation=ablation, errors=errors)

@@ -9,20 +9,22 @@ from jaxtyping import Float
 
 from neuron_vs_sae.core.nodes import NodeScores
 from neuron_vs_sae.report.escaping import in_figure
-from neuron_vs_sae.report.labels import labels
+from neuron_vs_sae.report.names import basis_names
+from neuron_vs_sae.report.plots.choices import method_or_first, task_or_first
 from neuron_vs_sae.report.plots.style import colours_of, dashes_of, faint, finished, panels, place, plain
 from neuron_vs_sae.studies import result
 
 _POINTS = 150
 
 
-def shares(found: "result.Result", *, task: str, method: str) -> go.Figure:
+def shares(found: "result.Result", *, task: str | None = None, method: str | None = None) -> go.Figure:
     """Each layer's, position's and the error nodes' share of the sum of |score|: a bar per basis, its hatched part error nodes.
 
     Raises `KeyError` where the result has no scores of this task and method.
     """
+    task, method = task_or_first(found, task), method_or_first(found, method)
     bases, scores = _of_bases(found, task, method)
-    names, colours = labels(bases), colours_of(bases)
+    names, colours = basis_names(bases), colours_of(bases)
     titles = (
         ["by layer", "by position", "error nodes"] if scores[bases[0]].index.positions else ["by layer", "error nodes"]
     )
@@ -53,13 +55,14 @@ def shares(found: "result.Result", *, task: str, method: str) -> go.Figure:
     return finished(figure, f"{task}: where the attribution is", f"method {method} · hatched: error nodes")
 
 
-def concentration(found: "result.Result", *, task: str, method: str) -> go.Figure:
+def concentration(found: "result.Result", *, task: str | None = None, method: str | None = None) -> go.Figure:
     """How much of the sum of |score| few nodes hold, by their share of all nodes (the Lorenz curve, read from its top) and by their number.
 
     Raises `KeyError` as `shares` does.
     """
+    task, method = task_or_first(found, task), method_or_first(found, method)
     bases, scores = _of_bases(found, task, method)
-    names, colours, dashes = labels(bases), colours_of(bases), dashes_of(bases)
+    names, colours, dashes = basis_names(bases), colours_of(bases), dashes_of(bases)
     figure = panels(("by share of all nodes (Lorenz)", "by number of nodes"), columns=2, height=360)
     for basis in bases:
         sizes = np.sort(np.abs(scores[basis].values.double().numpy()))
@@ -86,22 +89,22 @@ def concentration(found: "result.Result", *, task: str, method: str) -> go.Figur
     )
 
 
-def distributions(found: "result.Result", *, task: str, method: str) -> go.Figure:
+def distributions(found: "result.Result", *, task: str | None = None, method: str | None = None) -> go.Figure:
     """How many nodes have a score of at least x, for nodes that help (score > 0) and that hinder (score < 0); both axes log.
 
     Raises `KeyError` as `shares` does.
     """
+    task, method = task_or_first(found, task), method_or_first(found, method)
     bases, scores = _of_bases(found, task, method)
-    names, colours, dashes = labels(bases), colours_of(bases), dashes_of(bases)
+    names, colours, dashes = basis_names(bases), colours_of(bases), dashes_of(bases)
     figure = panels(("nodes that help (score > 0)", "nodes that hinder (score < 0)"), columns=2, height=360)
     for basis in bases:
         values = scores[basis].values.double().numpy()
         for panel, side in enumerate((values, -values)):
-            largest = np.sort(side[side > 0])[::-1]
-            at = _spread(len(largest))
+            at_least = tail_counts(side)
             figure.add_trace(
                 go.Scatter(
-                    x=plain(largest[at - 1]), y=at.tolist(), mode="lines", name=in_figure(names[basis]), legendgroup=basis,
+                    x=[score for score, _ in at_least], y=[count for _, count in at_least], mode="lines", name=in_figure(names[basis]), legendgroup=basis,
                     showlegend=panel == 0, line={"color": colours[basis], "dash": dashes[basis], "width": 2},
                 ),
                 **place(panel, 2),
@@ -112,6 +115,13 @@ def distributions(found: "result.Result", *, task: str, method: str) -> go.Figur
     figure.update_yaxes(type="log", dtick=1)
     figure.update_yaxes(title="nodes with at least that score", col=1)
     return finished(figure, f"{task}: distribution of scores", f"method {method} · both axes logarithmic")
+
+
+def tail_counts(values: Float[np.ndarray, " nodes"]) -> list[tuple[float, int]]:
+    """(score, number of nodes with at least that score), for about 150 scores above 0, largest first."""
+    largest = np.sort(values[values > 0])[::-1]
+    at = _spread(len(largest))
+    return list(zip(plain(largest[at - 1]), at.tolist(), strict=True))
 
 
 def mass(scores: NodeScores) -> tuple[Float[np.ndarray, "layers two"], Float[np.ndarray, "blocks two"]]:
@@ -145,6 +155,8 @@ def _spread(total: int) -> np.ndarray:
     return np.unique(np.geomspace(1, total, _POINTS).round().astype(int)) if total else np.zeros(0, int)
 
 
-def _of_bases(found: "result.Result", task: str, method: str) -> tuple[list[str], dict[str, NodeScores]]:
+def _of_bases(
+    found: "result.Result", task: str | None = None, method: str | None = None
+) -> tuple[list[str], dict[str, NodeScores]]:
     bases = list(found.study.basis)
     return bases, {basis: found.scores(task=task, basis=basis, method=method) for basis in bases}

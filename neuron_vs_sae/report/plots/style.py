@@ -1,6 +1,7 @@
 """What all figures share: a colour and a marker per basis, a dash per method, panels, and light or dark."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import pandas as pd
@@ -9,32 +10,48 @@ from plotly.subplots import make_subplots
 
 from neuron_vs_sae.core.lookup import parse
 from neuron_vs_sae.report.escaping import in_figure
+from neuron_vs_sae.report.plots.figure import ResultFigure
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart, less its black and yellow, which vanish on a dark or a
-# white page; two more that differ from them in lightness. A basis has one colour and one marker everywhere.
+# Okabe and Ito's palette, which colour-blind readers can tell apart, less its black and yellow, and its light blue and orange made darker:
+# every colour has a contrast of 3:1 or better on a white and on a dark page. A basis has one colour and one marker everywhere.
 _COLOURS = {
     "mlp_neurons": "#0072B2",
     "sae": "#D55E00",
     "transcoder": "#CC79A7",
-    "mlp_outputs": "#56B4E9",
+    "mlp_outputs": "#3A8FC2",
     "residual": "#009E73",
     "attention": "#A58A00",
     "rotation": "#6F6F6F",
-    "pca": "#E69F00",
+    "pca": "#B87D00",
     "random_sae": "#96623C",
 }
 _MARKERS = {
     "mlp_neurons": "circle", "sae": "square", "transcoder": "diamond", "mlp_outputs": "circle-open", "residual": "triangle-up",
     "attention": "triangle-down", "rotation": "x-thin-open", "pca": "cross", "random_sae": "square-open",
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a series is drawn."""
+
+    colour: str
+    marker: str
+
+
+POLICIES = {
+    "nodes": Look("#D55E00", "circle"),
+    "keep": Look("#0080A8", "square"),
+    "ablate": Look("#8A63B8", "diamond"),
+    "resid_only": Look("#6F6F6F", "triangle-up"),
+}
+"""Error policies in a forest plot, in the order in which they are listed."""
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 THEMES = {
     "light": {"font.color": "#1b1f24", "paper_bgcolor": "#ffffff", "plot_bgcolor": "#ffffff"},
     "dark": {"font.color": "#e4e7eb", "paper_bgcolor": "#14171b", "plot_bgcolor": "#14171b"},
 }
-NARROW = 560
-"""Width in pixels below which panels stand below each other."""
 
 
 def colours_of(bases: Iterable[str]) -> dict[str, str]:
@@ -66,12 +83,13 @@ def faint(colour: str, opacity: float) -> str:
     return f"rgba({int(colour[1:3], 16)},{int(colour[3:5], 16)},{int(colour[5:7], 16)},{opacity})"
 
 
-def panels(titles: Sequence[str], *, columns: int, height: int) -> go.Figure:
+def panels(titles: Sequence[str], *, columns: int, height: int) -> ResultFigure:
     """An empty figure of one panel per title, `columns` side by side, each `height` pixels high, in the light theme."""
     count = len(titles)
     columns = min(columns, count)
     rows = -(-count // columns)
     figure = make_subplots(
+        figure=ResultFigure(),
         rows=rows, cols=columns, subplot_titles=[in_figure(title) for title in titles],
         horizontal_spacing=0.3 / columns**1.5, vertical_spacing=min(0.35 / rows, 80 / (rows * height)),
     )  # fmt: skip
@@ -91,7 +109,8 @@ def panels(titles: Sequence[str], *, columns: int, height: int) -> go.Figure:
         meta={"panels": count, "columns": columns, "panel_height": height},
         hoverlabel={"font": {"family": _FONT}},
     )
-    return themed(figure, "light")
+    themed(figure, "light")
+    return figure
 
 
 def place(panel: int, columns: int) -> dict[str, Any]:
@@ -117,7 +136,6 @@ def finished(figure: go.Figure, title: str, subtitle: str) -> go.Figure:
         showlegend=len(names) > 1,
         legend={"orientation": "h", "yref": "container", "y": 0.0, "yanchor": "bottom", "x": 0},
     )  # fmt: skip
-    figure.layout.meta = {**shared, "title": in_figure(title), "subtitle": in_figure(subtitle), "legend": len(names)}
     return figure
 
 
@@ -125,37 +143,6 @@ def themed(figure: go.Figure, theme: Literal["light", "dark"]) -> go.Figure:
     """The figure for a light or a dark page (in place, and returned)."""
     figure.update_layout({name.replace(".", "_"): value for name, value in THEMES[theme].items()})
     return figure
-
-
-def narrow(figure: go.Figure) -> dict[str, dict[str, Any]]:
-    """Layout changes for a `wide` and a `narrow` page, as `Plotly.relayout` takes them: the same panels side by side, or one
-    below the other, with a legend row for every entry."""
-    layout: Any = figure.layout  # plotly's own annotations know none of its attributes
-    shared = layout.meta
-    count = shared["panels"]
-    legend = 20 * shared["legend"] if layout.showlegend else 0
-    top, bottom, gap = 40, 60 + legend, 90
-    inner = count * shared["panel_height"] + (count - 1) * gap
-    wide: dict[str, Any] = {
-        "height": layout.height,
-        "margin.b": layout.margin.b,
-        "margin.t": 60,
-        "margin.l": 60,
-    }
-    stacked: dict[str, Any] = {
-        "height": top + inner + bottom, "margin.b": bottom, "margin.t": top, "margin.l": 46, "margin.r": 8,
-    }  # fmt: skip
-    wide["height"] -= 40  # of the title, which a page writes itself
-    wide["margin.r"] = 20
-    for i in range(count):
-        x, y = (f"{axis}axis{i + 1 if i else ''}" for axis in "xy")
-        high = 1 - i * (shared["panel_height"] + gap) / inner
-        domains = {f"{x}.domain": [0, 1], f"{y}.domain": [max(0.0, high - shared["panel_height"] / inner), high]}
-        note = {f"annotations[{i}].x": 0.5, f"annotations[{i}].y": high}
-        stacked |= domains | note
-        wide |= {f"{x}.domain": list(layout[x].domain), f"{y}.domain": list(layout[y].domain)}
-        wide |= {f"annotations[{i}].{at}": layout.annotations[i][at] for at in "xy"}
-    return {"wide": wide, "narrow": stacked}
 
 
 def conventions_of(first: pd.Series, seeds: Sequence[int] = ()) -> str:

@@ -1,0 +1,82 @@
+"""The comparison under every convention, as the result folder's tables hold it, and the few rows that figures show of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from neuron_vs_sae.report.cases import ranked
+from neuron_vs_sae.report.names import with_role
+from neuron_vs_sae.studies import result
+from neuron_vs_sae.studies.rows import rows_with
+
+FACTORS = ("errors", "ablation", "method", "metric", "size_measure")
+"""What a specification is a choice of, in the order in which figures list it."""
+ALL_TASKS = "all"
+"""The value of `task` in a row over all tasks."""
+SCORE = "faithfulness"
+"""The score that sentences and the forest plot are about."""
+
+
+@dataclass(frozen=True, eq=False)
+class RobustTables:
+    """`specifications`: a row per task, pair, score and specification; `robustness`: what they say together, a row per task, pair
+    and score."""
+
+    specifications: pd.DataFrame
+    robustness: pd.DataFrame
+
+
+def robust_tables(folder: Path) -> RobustTables | None:
+    """`specifications.parquet` and `robustness.csv` of a finished folder; None where nothing was compared."""
+    specifications, robustness = folder / "specifications.parquet", folder / "robustness.csv"
+    if not specifications.exists() or not robustness.exists():
+        return None
+    tables = RobustTables(pd.read_parquet(specifications), pd.read_csv(robustness))
+    return tables if len(tables.specifications) and len(tables.robustness) else None
+
+
+def flagged(rows: pd.DataFrame) -> pd.Series:
+    """Which specifications are a dictionary's win that its control equals; where there is no control, none."""
+    return rows["control_wins"].astype("boolean").fillna(False).astype(bool)
+
+
+def confirmatory(found: "result.Result") -> list[tuple[str, str]]:
+    """The pairs that the study is about: neurons with each trained dictionary; none where the study lacks one of both."""
+    neurons = with_role(found.study.basis, "neurons")
+    return [(neurons[0], basis) for basis in with_role(found.study.basis, "trained")] if neurons else []
+
+
+def usual_levels(found: "result.Result") -> dict[str, str]:
+    """The choices that a figure of one specification shows: the study's first of each convention, with size counted in nodes."""
+    study = found.study
+    method = ranked(list(study.method))[0][0]
+    metric = str(found.summary["metric"].iloc[0])
+    return {
+        "errors": study.errors[0], "ablation": study.ablation[0], "method": method, "metric": metric, "size_measure": "nodes",
+    }  # fmt: skip
+
+
+def of_pair(table: pd.DataFrame, pair: tuple[str, str], score: str = SCORE) -> pd.DataFrame:
+    """The rows of one pair of bases and one score; of several seeds the first's."""
+    rows = rows_with(table, basis_a=pair[0], basis_b=pair[1], score=score)
+    return rows_with(rows, seed=rows["seed"].iloc[0]) if "seed" in rows and len(rows) else rows
+
+
+def forest_rows(
+    found: "result.Result", tables: RobustTables, pair: tuple[str, str], score: str = SCORE
+) -> pd.DataFrame:
+    """The specifications of the usual choices under each error policy: a row per task and error policy."""
+    fixed = {name: level for name, level in usual_levels(found).items() if name != "errors"}
+    rows = rows_with(of_pair(tables.specifications, pair, score), **fixed)
+    return rows.drop_duplicates(["task", "errors"])
+
+
+def error_ranked_first(found: "result.Result", basis: str) -> list[str]:
+    """The tasks on which the basis's first-ranked node, under the usual method and errors as nodes, is an error node: of those whose
+    circuit of one node was run."""
+    usual = usual_levels(found)
+    first = rows_with(
+        found.summary, basis=basis, method=usual["method"], errors="nodes", size=1, seed=found.study.seed[0]
+    )
+    return first.loc[first["n_error_nodes"] == 1, "task"].drop_duplicates().tolist()

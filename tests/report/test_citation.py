@@ -83,8 +83,9 @@ def test_entries_are_balanced_whatever_names_hold(evident: Any) -> None:
 
 
 def test_a_release_without_a_paper_is_cited_by_its_repository(evident: Any) -> None:
-    made = {"saw/sae": {"saes": [{"release": "some-release", "repo": "someone/some-saes"}]}}
-    found = nvs.Result(Path(), {**evident.record, "bases": made}, evident.curves, evident.summary)
+    saes = {"saes": [{"release": "some-release", "repo": "someone/some-saes"}]}
+    record = {**evident.record, "bases": {"saw": {evident.study.basis[1]: saes}}}
+    found = nvs.Result(Path(), record, evident.curves, evident.summary)
     assert (
         "@misc{saes_some_release,\n  title = {{SAEs some{-}release}},\n  howpublished = {\\url{https://huggingface.co/someone/some-saes}}"
         in bibtex(found)

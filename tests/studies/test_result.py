@@ -26,16 +26,20 @@ import neuron_vs_sae as nvs
 from neuron_vs_sae.core import files
 from neuron_vs_sae.core.errors import FolderError, InputError, NothingToExplainError
 from neuron_vs_sae.models.loading import load_model
-from neuron_vs_sae.running import comparison, planning, provenance
+from neuron_vs_sae.report.circuits import write_report
+from neuron_vs_sae.running import planning, provenance, runner
 from neuron_vs_sae.running.comparison import compare
 from neuron_vs_sae.statistics.resampling import Groups
 from neuron_vs_sae.studies import result
+from neuron_vs_sae.studies.cells import CellFiles, Step
+from neuron_vs_sae.studies.circuits.analysis import CIRCUITS
+from neuron_vs_sae.studies.record import UNFINISHED
 from neuron_vs_sae.studies.rows import each_curve, to_curve, to_groups, to_rows
 from neuron_vs_sae.studies.study import Study, make_study
 
 SIZES = (0, 1, 5)
 N_EVAL = 6
-EVERY_FILE = ("study.json", "cell.safetensors", "cell.parquet", *result.FILES)
+EVERY_FILE = ("study.json", "cell.json", "cell.safetensors", "cell.parquet", *result.FILES)
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +125,8 @@ def test_every_row_says_the_conventions_that_made_it(fresh: nvs.Result) -> None:
     study = fresh.study
     said = {
         "model": "tiny", "task": "saw", "method": "relp", "ablation": "mean", "positions": study.positions,
-        "rank_by": study.rank_by, "metric": study.metric, "n_discovery": 8, "seed": 0, "pairing": study.pairing,
-        "attribution_metric": study.metric, "mean_source": study.mean_source, "dtype": study.dtype, "prepend_bos": True,
+        "rank_by": study.rank_by, "metric": study.metric[0], "n_discovery": 8, "seed": 0, "pairing": study.pairing,
+        "attribution_metric": study.metric[0], "mean_source": study.mean_source, "dtype": study.dtype, "prepend_bos": True,
         "process_weights": False, "backend": "hooked", "split_by": "file", "n_overlap": 0, "key": study.key,
         "n_clusters": N_EVAL,
     }  # fmt: skip
@@ -260,7 +264,9 @@ def test_the_record_says_what_made_it(fresh: nvs.Result, checkpoint: Path, task_
     read = {str(checkpoint), *map(str, task_files), str(sae_folder)}
     assert set(record["inputs"]) == {"neuron_vs_sae", "torch", "transformer-lens", "sae-lens", *read}
     assert all(len(record["inputs"][name]) == 64 for name in read)  # SHA-256
-    basis = record["bases"][f"saw/sae:{sae_folder}"]
+    assert list(record["bases"]) == ["saw"]
+    assert list(record["bases"]["saw"]) == ["mlp_neurons", f"sae:{sae_folder}"]
+    basis = record["bases"]["saw"][f"sae:{sae_folder}"]
     assert (basis["sites"], basis["widths"]) == (["blocks.0.hook_mlp_out", "blocks.1.hook_mlp_out"], [20, 20])
     assert len(basis["saes"][0]["sha256"]) == 64
 
@@ -295,18 +301,18 @@ def test_a_finished_study_is_loaded_not_run_again(
     assert (fresh.folder / "study.json").read_bytes() == before
 
 
-def interrupt(monkeypatch: pytest.MonkeyPatch, error: BaseException, cells: int = 1) -> list[str]:
-    """Raise in the discovery after `cells` of them; returns the list of those begun."""
+def interrupt(monkeypatch: pytest.MonkeyPatch, error: BaseException, after: int = 1) -> list[str]:
+    """Raise in the step after `after` of them; returns the names of those begun."""
     begun: list[str] = []
-    scores = comparison._scores
+    compute = runner.compute_step
 
-    def breaking(study: Study, folder: Path, model: Any, cell: Any, *rest: Any) -> Any:
-        if len(begun) == cells:
+    def breaking(step: Step, place: CellFiles) -> None:
+        if len(begun) == after:
             raise error
-        begun.append(cell.label)
-        return scores(study, folder, model, cell, *rest)
+        begun.append(step.name)
+        compute(step, place)
 
-    monkeypatch.setattr(comparison, "_scores", breaking)
+    monkeypatch.setattr(runner, "compute_step", breaking)
     return begun
 
 
@@ -315,14 +321,15 @@ def test_an_interrupted_study_goes_on_and_ends_the_same(
 ) -> None:
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        interrupt(patch, KeyboardInterrupt())
+        begun = interrupt(patch, KeyboardInterrupt(), after=2)
         with pytest.raises(KeyboardInterrupt):
             compare(a_study(), out, model=tiny)
+    assert begun == ["scores", "curves0"]
     with pytest.raises(FolderError, match=r"holds a study that is not finished: run the study's `nvs compare`"):
         nvs.load(out)
-    begun = interrupt(monkeypatch, AssertionError("the first discovery was run again"))
+    begun = interrupt(monkeypatch, AssertionError("a finished step was run again"))
     compare(a_study(), out, model=tiny)
-    assert len(begun) == 1
+    assert begun == ["curves1"]
     assert curves_of(out) == curves_of(fresh.folder)
     assert {f.name for f in out.iterdir()} == {f.name for f in fresh.folder.iterdir()}
 
@@ -330,7 +337,7 @@ def test_an_interrupted_study_goes_on_and_ends_the_same(
 def test_a_killed_process_leaves_what_the_next_one_goes_on_from(
     fresh: nvs.Result, a_study: Any, tiny: Any, tmp_path: Path
 ) -> None:
-    """SIGKILL in the middle of writing the second discovery's curves."""
+    """SIGKILL in the middle of writing the second basis's curves."""
     study, out = a_study(), tmp_path / "out"
     script = textwrap.dedent("""
         import json, os, signal, sys
@@ -339,16 +346,14 @@ def test_a_killed_process_leaves_what_the_next_one_goes_on_from(
         from neuron_vs_sae.running.comparison import compare
         from neuron_vs_sae.studies.study import make_study
 
-        whole, written = files.write_table, []
+        whole = files.write_table
 
         def write_table(file, table):
             def half(temporary):
                 temporary.write_bytes(b"half a table")
                 os.kill(os.getpid(), signal.SIGKILL)
-            if written:
+            if file.name == "curves1.curves.parquet":
                 files.write(file, half)
-            if not file.name.endswith(".circuits.parquet"):
-                written.append(file)
             whole(file, table)
 
         files.write_table = write_table
@@ -379,6 +384,7 @@ def test_cells_of_a_study_whose_record_is_gone_are_not_taken_for_this_ones(
         interrupt(patch, RuntimeError("stop"))
         with pytest.raises(RuntimeError):
             compare(a_small_study(seed=5, ablation="zero_site", method=["relp", "random"]), out, model=tiny)
+    assert list((out / ".unfinished").iterdir())
     (out / "study.json").unlink()
     compare(a_small_study(), out, model=tiny)
     assert curves_of(out) == curves_of(small.folder)
@@ -390,7 +396,7 @@ def test_cells_of_a_study_whose_record_is_gone_are_not_taken_for_this_ones(
 def test_another_study_in_the_folder_is_refused_and_its_difference_named(fresh: nvs.Result, a_study: Any) -> None:
     before = curves_of(fresh.folder)
     with pytest.raises(
-        FolderError, match=r"holds another study \(it differs in: metric, seed\): .*--overwrite to replace"
+        FolderError, match=r"holds another study \(it differs in: seed, metric\): .*--overwrite to replace"
     ):
         compare(a_study(seed=1, metric="probability"), fresh.folder)
     assert curves_of(fresh.folder) == before
@@ -406,7 +412,7 @@ def test_overwrite_replaces_what_is_there(
         compare(a_small_study(sizes=[9999]), out, model=tiny, overwrite=True)
     assert curves_of(out)  # input that is wrong has replaced nothing
     with monkeypatch.context() as patch:
-        interrupt(patch, RuntimeError("stop"), cells=0)
+        interrupt(patch, RuntimeError("stop"), after=0)
         with pytest.raises(RuntimeError):
             compare(a_small_study(), out, model=tiny, overwrite=True)
     assert not any((out / name).exists() for name in result.FILES)  # nothing of the old beside the new study.json
@@ -454,7 +460,7 @@ def test_two_runs_at_once_are_one_too_many(fresh: nvs.Result, a_study: Any) -> N
         compare(a_study(), fresh.folder)
     compare(a_study(), fresh.folder)  # the lock is gone with its holder
     with files.locked(fresh.folder), pytest.raises(FolderError, match="another run is writing"):
-        comparison.report(fresh.folder)
+        runner.report(fresh.folder)
 
 
 def test_files_of_unknown_origin_are_not_written_over(a_study: Any, tiny: Any, tmp_path: Path) -> None:
@@ -478,7 +484,7 @@ def test_a_full_disk_leaves_nothing_half_written_and_says_what_to_do(
             temporary.write_bytes(b"half")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        is_cell = file.parent.parent.name == result.UNFINISHED
+        is_cell = UNFINISHED in file.parts
         failing = file.suffix == Path(name).suffix if name.startswith("cell.") else file.name == name
         write(file, half if failing and is_cell == name.startswith("cell.") else put)
 
@@ -576,7 +582,7 @@ def test_lost_and_damaged_curves_are_named(a_small_study: Any, tiny: Any, tmp_pa
 def test_a_folder_without_a_study_says_how_to_make_one(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(FolderError, match=rf"{folder} holds no study: run the study's `nvs compare`"):
-            comparison.report(folder)
+            runner.report(folder)
     assert not list(tmp_path.iterdir())
 
 
@@ -676,7 +682,7 @@ def test_a_report_writes_the_same_bytes_again(fresh: nvs.Result) -> None:
     before = {name: (fresh.folder / name).read_bytes() for name in derived}
     for name in derived:
         (fresh.folder / name).unlink()
-    comparison.report(fresh.folder)
+    runner.report(fresh.folder)
     assert {name: (fresh.folder / name).read_bytes() for name in derived} == before
 
 
@@ -728,7 +734,8 @@ def test_names_are_text_in_tables_and_figures_whatever_they_hold(fresh: nvs.Resu
     found = replace(fresh, folder=tmp_path, record=record, curves=tables[0], summary=tables[1])
     shutil.copy(fresh.folder / "scores.safetensors", tmp_path)
     _relabel(tmp_path / "scores.safetensors", HOSTILE, basis)
-    comparison.write_report(found)
+    CIRCUITS.summarise(found)
+    write_report(found)
     text, page = (tmp_path / "table.md").read_text(), (tmp_path / "curves.html").read_text()
     inert = "&lt;script&gt;alert(&#x27;nvs&#x27;)&lt;/script&gt;"
     assert f"# Circuits of {inert}\\|&quot;x&quot; &amp; \\`\\[y\\](javascript:0)\\` # z\n" in text

@@ -32,7 +32,7 @@ FEW, MORE = 4, 12
 
 
 def seconds(loaded: Loaded[Study], cells: Sequence[Cell]) -> float:
-    """What running the cells will take here and now, after loading: within a factor of two (`benchmarks/speed.py --only study`)."""
+    """What running the cells will take here and now, after loading: within a factor of two (`benchmarks/studies.py`)."""
     timed = _Timed(loaded)
     with sharing(loaded.model):
         return sum(timed.cell(loaded.task(str(c["task"]), int(c["seed"])), str(c["method"])) for c in cells)

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from neuron_vs_sae.running.checks import check as check
     from neuron_vs_sae.running.comparison import compare as compare
     from neuron_vs_sae.running.machine import Machine as Machine
+    from neuron_vs_sae.running.runner import compute as compute
     from neuron_vs_sae.studies.chance import null_band as null_band
     from neuron_vs_sae.studies.result import Result as Result, load as load
     from neuron_vs_sae.studies.study import Study as Study
@@ -83,6 +84,7 @@ _HOMES = {
     "bits": "core.nodes",
     "check": "running.checks",
     "compare": "running.comparison",
+    "compute": "running.runner",
     "evaluate": "analyses.circuits.evaluation",
     "load": "studies.result",
     "load_model": "models.loading",
@@ -124,6 +126,7 @@ __all__ = [
     "bits",
     "check",
     "compare",
+    "compute",
     "evaluate",
     "load",
     "load_model",

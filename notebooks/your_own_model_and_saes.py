@@ -177,7 +177,7 @@ nvs.tables.per_curve(found)[
 # %%
 record = found.record
 print(sorted(file.name for file in found.folder.iterdir() if not file.name.startswith(".")))
-print(json.dumps({name: record["bases"][name]["explained_variance"] for name in record["bases"]}, indent=1))
+print(json.dumps({name: facts["explained_variance"] for name, facts in found.bases.items()}, indent=1))
 
 # %% [markdown]
 # ## What would be wrong to conclude

@@ -1,0 +1,94 @@
+"""The steps of a cell of circuits: what is computed once for several error policies, and what every metric has of its own."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import toys
+from tables import identity_sae
+
+import neuron_vs_sae as nvs
+from neuron_vs_sae.models.loading import load_model
+from neuron_vs_sae.running import runner
+from neuron_vs_sae.running.planning import load_study
+from neuron_vs_sae.studies.cells import CellFiles
+from neuron_vs_sae.studies.circuits import judging
+from neuron_vs_sae.studies.circuits.analysis import CIRCUITS
+from neuron_vs_sae.studies.circuits.sizes import alike
+from neuron_vs_sae.studies.loaded import Loaded
+from neuron_vs_sae.studies.study import Study, make_study
+
+POLICIES = ["nodes", "keep", "ablate", "resid_only"]
+
+
+@pytest.fixture(scope="module")
+def tiny(checkpoint: Path) -> Any:
+    return load_model(checkpoint)
+
+
+@pytest.fixture(scope="module")
+def a_study(checkpoint: Path, task_files: tuple[Path, Path], sae_folder: Path) -> Callable[..., Study]:
+    settings = {
+        "model": str(checkpoint), "task": str(task_files[0]), "examples": 4, "eval_examples": 4, "folds": 1,
+        "basis": ["mlp_neurons", f"sae:{sae_folder}"], "sizes": [1, 5], "resamples": 100,
+    }  # fmt: skip
+    return lambda **changed: make_study({**settings, **changed})
+
+
+def curves_of(study: Study, model: Any, place: Path) -> list[pd.DataFrame]:
+    """The rows of every basis's curves, in the order of the study."""
+    (cell,) = CIRCUITS.cells(study)
+    files = CellFiles(place)
+    for step in CIRCUITS.steps(load_study(CIRCUITS, study, nvs.Machine(), model=model), cell):
+        runner.compute_step(step, files)
+    return [files.table(f"curves{i}", "curves") for i in range(len(study.basis))]
+
+
+def test_policies_that_choose_and_keep_the_same_nodes_are_run_once_and_every_row_bears_its_own(
+    a_study: Callable[..., Study], tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate, ran = judging.evaluate, []
+
+    def counting(model: Any, basis: nvs.Basis, *rest: Any, **options: Any) -> nvs.Curve:
+        ran.append(basis.name)
+        return evaluate(model, basis, *rest, **options)
+
+    monkeypatch.setattr(judging, "evaluate", counting)
+    neurons, saes = curves_of(a_study(errors=POLICIES), tiny, tmp_path / "all")
+    assert [sum(name.startswith(kind) for name in ran) for kind in ("mlp_neurons", "sae")] == [1, 3]
+    for together in (neurons, saes):
+        assert together["errors"].drop_duplicates().tolist() == POLICIES
+    for errors in POLICIES:  # and each has the numbers that it has alone
+        for together, alone in zip((neurons, saes), curves_of(a_study(errors=errors), tiny, tmp_path / errors), strict=True):
+            rows = together[together["errors"] == errors].reset_index(drop=True)
+            pd.testing.assert_frame_equal(rows.drop(columns="key"), alone.drop(columns="key"), check_exact=True)
+
+
+def test_what_an_ablation_takes_from_the_model_is_a_node_of_a_lossless_basis(a_study: Callable[..., Study]) -> None:
+    """`zero_site` removes the output matrix's bias with the neurons, where there is one: policies then differ."""
+    study, pairs = a_study(errors=POLICIES), toys.pairs()
+    for kind, groups in (("llama", 1), ("gpt2", 3)):
+        model = toys.model(kind)
+        loaded, neurons = Loaded(study, model, (), {}, 64, "fast"), nvs.bases.mlp_neurons(model)
+        index = neurons.index(pairs.positions)
+        assert alike(loaded, neurons, index, "mean") == [POLICIES]
+        assert len(alike(loaded, neurons, index, "zero_site")) == groups
+    exact = nvs.bases.sae(model, source=[identity_sae(f"blocks.{i}.hook_mlp_out") for i in (0, 1)])
+    assert len(alike(loaded, exact, exact.index(pairs.positions), "mean")) == 3  # an SAE is never known to lose nothing
+
+
+def test_each_metric_has_the_curves_that_it_has_alone(
+    a_study: Callable[..., Study], tiny: Any, tmp_path: Path
+) -> None:
+    study = a_study(metric=["logit_difference", "probability"])
+    (both, _), first, second = (
+        curves_of(a_study(metric=metric, attribution_metric="logit_difference"), tiny, tmp_path / str(i))
+        for i, metric in enumerate((list(study.metric), *study.metric))
+    )
+    assert study.explained_metric == "logit_difference"
+    assert both["metric"].drop_duplicates().tolist() == list(study.metric)
+    for metric, (alone, _) in zip(study.metric, (first, second), strict=True):
+        rows = both[both["metric"] == metric].reset_index(drop=True)
+        pd.testing.assert_frame_equal(rows.drop(columns="key"), alone.drop(columns="key"), check_exact=True)

@@ -68,7 +68,9 @@ def steps(loaded: Loaded[ActiveStudy], cell: Cell) -> Sequence[Step]:
     def compute(_: CellFiles) -> Outcome:
         values = active_units(loaded.model, loaded.basis(task, text), task.evaluation, loaded.spec.above)
         names = {"task": task.name, "seed": task.seed, "basis": text}
-        return Outcome({"active": pd.DataFrame({"prompt": range(len(values)), "value": values.numpy()}).assign(**names)})
+        return Outcome(
+            {"active": pd.DataFrame({"prompt": range(len(values)), "value": values.numpy()}).assign(**names)}
+        )
 
     return (Step("count", compute),)
 
@@ -221,7 +223,9 @@ def test_a_step_is_believed_once_its_list_of_files_is_there(tmp_path: Path, monk
 def test_a_cell_is_known_by_what_it_is_of() -> None:
     cell = Cell.of(task="a", seed=1)
     assert cell.id == Cell.of(task="a", seed=1).id
-    assert len({cell.id, Cell.of(task="a", seed=2).id, Cell.of(task="a", seed="1").id, Cell.of(basis="a", seed=1).id}) == 4
+    assert (
+        len({cell.id, Cell.of(task="a", seed=2).id, Cell.of(task="a", seed="1").id, Cell.of(basis="a", seed=1).id}) == 4
+    )
     assert (cell.label, cell["seed"], cell.get("basis")) == ("a/1", 1, None)
 
 
@@ -251,7 +255,17 @@ def arguments(settings: dict[str, Any]) -> Iterator[list[str]]:
 def test_its_command_has_its_own_options_and_the_common_ones(arguments: list[str], tmp_path: Path) -> None:
     app, run = application(), CliRunner().invoke
     text = " ".join(run(app, ["--help"]).output.split())
-    for option in ("--above", "--model", "--dtype", "--seed", "--config", "--out", "--overwrite", "--quiet", "--batch-size"):
+    for option in (
+        "--above",
+        "--model",
+        "--dtype",
+        "--seed",
+        "--config",
+        "--out",
+        "--overwrite",
+        "--quiet",
+        "--batch-size",
+    ):
         assert f"{option} " in text, option
     out = tmp_path / "out"
     ended = run(app, [*arguments, "--above", "0.25", "--out", str(out)])

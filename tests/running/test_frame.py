@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -247,9 +247,9 @@ def test_a_study_is_checked_whatever_it_asks(study: ActiveStudy) -> None:
 
 
 @pytest.fixture
-def arguments(settings: dict[str, Any]) -> Iterator[list[str]]:
+def arguments(settings: dict[str, Any]) -> list[str]:
     given = {**settings, "basis": settings["basis"][0]}
-    yield [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    return [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
 
 
 def test_its_command_has_its_own_options_and_the_common_ones(arguments: list[str], tmp_path: Path) -> None:

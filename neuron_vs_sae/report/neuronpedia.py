@@ -21,12 +21,12 @@ def uploads(model: str, units: pd.DataFrame, windows: pd.DataFrame) -> dict[str,
     Raises `InputError` where a unit's name has no number.
     """
     shown = windows.loc[windows["kind"] != "negative"]
-    by_unit = dict(shown.groupby(["unit", "sign"], sort=False))
+    places = shown.groupby(["unit", "sign"], sort=False).indices
     features: dict[str, list[dict[str, Any]]] = {}
     for row in units.to_dict("records"):
-        rows = by_unit.get((row["unit"], row["sign"]))
-        if rows is not None:
-            features.setdefault(_source(row), []).append(_feature(row, rows))
+        key = (row["unit"], row["sign"])
+        if key in places:
+            features.setdefault(_source(row), []).append(_feature(row, shown.iloc[places[key]]))
     return {
         f"{source}-{i // _FEATURES}.json": {
             "modelId": _lower(model),

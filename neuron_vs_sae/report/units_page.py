@@ -12,9 +12,9 @@ _SHOWN = {"top": 8, "quantile": 1, "negative": 2}
 
 def units_page(title: str, units: pd.DataFrame, windows: pd.DataFrame) -> str:
     """The HTML of both tables of `nvs units`: a card per unit and sign, by basis, in the tables' order."""
-    by_unit = dict(windows.groupby(["basis", "unit", "sign"], sort=False))
+    places = windows.groupby(["basis", "unit", "sign"], sort=False).indices
     cards = [
-        _card(row, by_unit.get((row["basis"], row["unit"], row["sign"]), windows.iloc[:0]))
+        _card(row, windows.iloc[places.get((row["basis"], row["unit"], row["sign"]), [])])
         for row in units.to_dict("records")
     ]
     environment = Environment(

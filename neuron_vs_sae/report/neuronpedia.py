@@ -1,0 +1,82 @@
+"""Units as Neuronpedia takes them: the body of `POST /api/feature/upload-batch`, read from the tables of `nvs units`.
+
+Its limits are kept here: 128 features a file, 20 logits, 1024 tokens a window, names in lower case. A feature has one
+sign there, so negative values are a source of their own, with their signs turned.
+"""
+
+import json
+import re
+from typing import Any
+
+import pandas as pd
+
+from neuron_vs_sae.core.errors import InputError
+
+_FEATURES, _LOGITS, _TOKENS = 128, 20, 1024
+
+
+def uploads(model: str, units: pd.DataFrame, windows: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """File name to body. A unit without any window (one that is never active) is left out: an activation is required.
+
+    Raises `InputError` where a unit's name has no number.
+    """
+    shown = windows.loc[windows["kind"] != "negative"]
+    places = shown.groupby(["unit", "sign"], sort=False).indices
+    features: dict[str, list[dict[str, Any]]] = {}
+    for row in units.to_dict("records"):
+        key = (row["unit"], row["sign"])
+        if key in places:
+            features.setdefault(_source(row), []).append(_feature(row, shown.iloc[places[key]]))
+    return {
+        f"{source}-{i // _FEATURES}.json": {
+            "modelId": _lower(model),
+            "source": source,
+            "features": found[i : i + _FEATURES],
+        }
+        for source, found in features.items()
+        for i in range(0, len(found), _FEATURES)
+    }
+
+
+def _source(row: dict[str, Any]) -> str:
+    """`3-sae-hook-mlp-out`, of negative values `3-...-negative`."""
+    site = str(row["unit"]).rpartition("/")[0]
+    match = re.fullmatch(r"blocks\.(?P<layer>\d+)\.(?P<kind>.+)", site)
+    layer, kind = (match["layer"], match["kind"]) if match else ("0", site)
+    return _lower(f"{layer}-{row['basis']}-{kind}{'-negative' if row['sign'] == '-' else ''}")
+
+
+def _feature(row: dict[str, Any], windows: pd.DataFrame) -> dict[str, Any]:
+    number = str(row["unit"]).rpartition("/")[2]
+    if not number.isdecimal():
+        raise InputError(f"unit {row['unit']!r} has no number, and Neuronpedia's features have: expected SITE/NUMBER")
+    turned = -1.0 if row["sign"] == "-" else 1.0
+    return {
+        "index": int(number),
+        "density": row["density"],
+        "topLogits": _logits(row["top_tokens"], row["top_values"]),
+        "bottomLogits": _logits(row["bottom_tokens"], row["bottom_values"]),
+        "explanations": [],
+        "activations": [_activation(window, turned, row["maximum"]) for window in windows.to_dict("records")],
+    }
+
+
+def _logits(tokens: str, values: str) -> list[dict[str, Any]]:
+    pairs = zip(json.loads(tokens), json.loads(values), strict=True)
+    return [{"token": token, "value": value} for token, value in pairs][:_LOGITS]
+
+
+def _activation(window: dict[str, Any], turned: float, maximum: float) -> dict[str, Any]:
+    """A top window has no quantile: its limits are the unit's largest value, and its share of the tokens is not known."""
+    is_top = window["kind"] == "top"
+    return {
+        "tokens": list(window["tokens"])[:_TOKENS],
+        "values": [max(turned * value, 0.0) for value in window["values"]][:_TOKENS],
+        "quantileMin": maximum if is_top else window["quantile_low"],
+        "quantileMax": maximum if is_top else window["quantile_high"],
+        "quantileFraction": 0.0 if is_top else window["quantile_fraction"],
+    }
+
+
+def _lower(text: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")

@@ -54,8 +54,10 @@ def alike(loaded: Loaded[Study], basis: Basis, index: NodeIndex, ablation: str |
     """
     removed = (None,) * len(basis.sites) if ablation is None else constants(ablation, loaded.model, basis)
     groups: list[list[ErrorPolicy]] = []
-    parts = {errors: roles(basis, index, errors, removed) for errors in loaded.spec.errors}
-    for errors, (chosen, kept) in parts.items():
+    policies: tuple[ErrorPolicy, ...] = loaded.spec.errors
+    parts = {errors: roles(basis, index, errors, removed) for errors in policies}
+    for errors in policies:
+        chosen, kept = parts[errors]
         for group in groups:
             same_chosen, same_kept = parts[group[0]]
             if bool((chosen == same_chosen).all()) and bool((kept == same_kept).all()):

@@ -68,8 +68,8 @@ def controls_of(study: Study, record: Mapping[str, Any], task: str) -> list[tupl
     which have no other.
     """
     specs = {basis: parse("bases", basis) for basis in study.basis}
-    bases: Mapping[str, Mapping[str, Any]] = record.get("bases", {})
-    made = {basis: bases.get(f"{task}/{basis}", {}) for basis in specs}
+    bases: Mapping[str, Mapping[str, Any]] = record.get("bases", {}).get(task, {})
+    made = {basis: bases.get(basis, {}) for basis in specs}
     frozen = [basis for basis in specs if _is_frozen(made[basis])]
     trained = [basis for basis, spec in specs.items() if spec.name in TRAINED and basis not in frozen]
     found = [(basis, control) for control in frozen for basis in trained if _same_shape(made[basis], made[control])]

@@ -75,7 +75,7 @@ def _assemble_stability(
     within = _rows_of(discoveries, finished, "stability")
     between = stability.typed(list(_between(loaded, discoveries))).drop(columns="key")
     table = one_below_the_other([*within, between]).assign(key=loaded.spec.key).astype({"key": "string"})
-    table = table[stability.COLUMNS]
+    table = table.loc[:, stability.COLUMNS]
     nodes = one_below_the_other(_rows_of(discoveries, finished, "circuits"))
     files.write_table(folder / "stability.parquet", table)
     files.write(folder / "stability.csv", lambda file: table.to_csv(file, index=False))

@@ -241,7 +241,8 @@ def status_of(tests: str, folder: Path) -> int:
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 1)
             os.dup2(nowhere.fileno(), 2)
-            status = int(pytest.main(["-x", "-q", "-n", "0", *shlex.split(tests)]))
+            known = "ignore::pytest.PytestAssertRewriteWarning"  # of plugins that the imports brought in before pytest
+            status = int(pytest.main(["-x", "-q", "-n", "0", "-W", known, *shlex.split(tests)]))
     finally:
         os._exit(status)
 

@@ -25,7 +25,7 @@ from neuron_vs_sae.statistics.bootstrap import Estimate, Interval, band, interva
 from neuron_vs_sae.statistics.multiplicity import holm
 from neuron_vs_sae.statistics.permutation import contrast, sign_flip
 from neuron_vs_sae.statistics.resampling import Groups, draw, independent
-from neuron_vs_sae.studies.verdict import differ
+from neuron_vs_sae.studies.findings import differ
 
 SHARES = np.array([0.05, 0.2, 0.45, 0.7, 0.85, 0.95])
 """What circuits of six sizes keep in truth; their complements keep `1 - share`."""
@@ -133,7 +133,7 @@ def measured(kind: Kind, n: int, runs: int, resamples: int) -> dict[str, float]:
 
     def against(shift: float) -> tuple[dict[str, Float[np.ndarray, " runs"]], Float[np.ndarray, " runs"]]:
         top = (truth - shift) * other + spread_b
-        told = differ(area, ratio(top, other, drawn), 0.95, MARGIN)
+        told = differ(area - ratio(top, other, drawn), 0.95, MARGIN)
         return told, sign_flip(contrast(mean_top, bottom, top, other), groups, flips=2000)
 
     none, p = against(0.0)

@@ -62,7 +62,7 @@ def rows_of(pair: Sequence[Finding], study: Study) -> list[dict[str, Any]]:
         together = pooled(multiverses) if len(multiverses) > 1 else None
         for each in [*multiverses, *([together] if together else [])]:
             names = {"task": each.task, "basis_a": pair[0].comparison.basis_a, "basis_b": pair[0].comparison.basis_b}
-            rows.append({**names, "score": score, "family": family(names["basis_a"], names["basis_b"]), **_row(
+            rows.append({**names, "score": score, "family": family(names["basis_a"], names["basis_b"]), **verdict_of(
                 each, score, names["basis_a"], study
             )})  # fmt: skip
     return rows
@@ -77,7 +77,8 @@ def judged(rows: list[dict[str, Any]], study: Study) -> pd.DataFrame:
     return table.reindex(columns=COLUMNS)
 
 
-def _row(each: Multiverse, score: str, basis_a: str, study: Study) -> dict[str, Any]:
+def verdict_of(each: Multiverse, score: str, basis_a: str, study: Study) -> dict[str, Any]:
+    """The columns of one row but for its names and adjusted p (see `robustness`, `rows_of`)."""
     sign, alpha = MORE_IS_BETTER[score], 1 - study.confidence
     flips, seed = study.sign_flips, study.seed[0]
     joint = joint_test(sign * each.contrasts, each.groups, flips=flips, seed=seed)

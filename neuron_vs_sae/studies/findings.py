@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.statistics.bootstrap import Estimate, interval, minimum_detectable, tail
@@ -16,8 +15,6 @@ from neuron_vs_sae.studies import result
 from neuron_vs_sae.studies.comparing import Comparison, Control, by_task, compare, pairs
 from neuron_vs_sae.studies.families import controls_of, neurons
 from neuron_vs_sae.studies.study import Study
-
-Array = np.ndarray[Any, Any]
 
 MORE_IS_BETTER = {"faithfulness": 1.0, "completeness": -1.0}
 """Per score 1 where more of it is better, -1 where less is."""
@@ -30,7 +27,7 @@ class Finding:
 
     comparison: Comparison
     rows: pd.DataFrame
-    alone: Array
+    alone: Shaped[np.ndarray, " k"]
     unbeaten: tuple[Bool[np.ndarray, " k"], ...]
 
 
@@ -92,16 +89,19 @@ def differ(difference: Estimate, confidence: float, margin: float) -> dict[str, 
 
 
 def decide(
-    numbers: Mapping[str, Array], p: Float[np.ndarray, " k"], sign: float | Float[np.ndarray, " k"], alpha: float
-) -> Array:
+    numbers: Mapping[str, Float[np.ndarray, " k"]],
+    p: Float[np.ndarray, " k"],
+    sign: float | Float[np.ndarray, " k"],
+    alpha: float,
+) -> Shaped[np.ndarray, " k"]:
     """The verdict of each specification: `equivalent`, `a better`, `b better` or `undecided`, by the numbers of `differ`.
 
     Equivalent where `p_equivalence` < alpha; else better where the interval excludes 0 and p < alpha.
     """
-    above, below = np.asarray(numbers["low"]) > 0, np.asarray(numbers["high"]) < 0
+    above, below = numbers["low"] > 0, numbers["high"] < 0
     better = np.where(above == (np.asarray(sign) > 0), "a better", "b better")
     real = (above | below) & (p < alpha)
-    return np.where(np.asarray(numbers["p_equivalence"]) < alpha, "equivalent", np.where(real, better, "undecided"))
+    return np.where(numbers["p_equivalence"] < alpha, "equivalent", np.where(real, better, "undecided"))
 
 
 def unbeaten(

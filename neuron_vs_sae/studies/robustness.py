@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 
 from neuron_vs_sae.statistics.bootstrap import interval
 from neuron_vs_sae.statistics.decision import first_order, turn
@@ -14,7 +14,7 @@ from neuron_vs_sae.statistics.joint import JointTest, joint_test
 from neuron_vs_sae.statistics.permutation import sign_flip
 from neuron_vs_sae.studies import result
 from neuron_vs_sae.studies.families import adjusted, family, has_robust_verdict
-from neuron_vs_sae.studies.findings import MORE_IS_BETTER, Array, Finding, decide, differ, findings, unbeaten
+from neuron_vs_sae.studies.findings import MORE_IS_BETTER, Finding, decide, differ, findings, unbeaten
 from neuron_vs_sae.studies.multiverse import CONVENTIONS, Multiverse, of_finding, pooled
 from neuron_vs_sae.studies.study import Study
 
@@ -62,7 +62,7 @@ def rows_of(pair: Sequence[Finding], study: Study) -> list[dict[str, Any]]:
         together = pooled(multiverses) if len(multiverses) > 1 else None
         for each in [*multiverses, *([together] if together else [])]:
             names = {"task": each.task, "basis_a": pair[0].comparison.basis_a, "basis_b": pair[0].comparison.basis_b}
-            rows.append({**names, "score": score, "family": family(names["basis_a"], names["basis_b"]), **_row(
+            rows.append({**names, "score": score, "family": family(names["basis_a"], names["basis_b"]), **verdict_of(
                 each, score, names["basis_a"], study
             )})  # fmt: skip
     return rows
@@ -77,7 +77,8 @@ def judged(rows: list[dict[str, Any]], study: Study) -> pd.DataFrame:
     return table.reindex(columns=COLUMNS)
 
 
-def _row(each: Multiverse, score: str, basis_a: str, study: Study) -> dict[str, Any]:
+def verdict_of(each: Multiverse, score: str, basis_a: str, study: Study) -> dict[str, Any]:
+    """The columns of one row but for its names and adjusted p (see `robustness`, `rows_of`)."""
     sign, alpha = MORE_IS_BETTER[score], 1 - study.confidence
     flips, seed = study.sign_flips, study.seed[0]
     joint = joint_test(sign * each.contrasts, each.groups, flips=flips, seed=seed)
@@ -122,7 +123,7 @@ def _row(each: Multiverse, score: str, basis_a: str, study: Study) -> dict[str, 
     }
 
 
-def _candidate(verdicts: Array, favour: Float[np.ndarray, " k"], joint: JointTest) -> str:
+def _candidate(verdicts: Shaped[np.ndarray, " k"], favour: Float[np.ndarray, " k"], joint: JointTest) -> str:
     """The basis that is better if the joint test says so: `a better`, `b better` or nothing."""
     for side, name, other in ((1.0, "a better", "b better"), (-1.0, "b better", "a better")):
         if joint.median_t * side > 0 and (verdicts == name).any() and _agree(verdicts, favour * side, other):
@@ -130,14 +131,14 @@ def _candidate(verdicts: Array, favour: Float[np.ndarray, " k"], joint: JointTes
     return ""
 
 
-def _agree(verdicts: Array, favour: Float[np.ndarray, " k"], other: str) -> bool:
+def _agree(verdicts: Shaped[np.ndarray, " k"], favour: Float[np.ndarray, " k"], other: str) -> bool:
     """Whether 95 % of the specifications that are not equivalent favour one basis, and none is significant for the other."""
     different = verdicts != "equivalent"
     return bool(different.any() and (favour[different] > 0).mean() >= AGREEMENT and not (verdicts == other).any())
 
 
 def _otherwise(
-    verdicts: Array,
+    verdicts: Shaped[np.ndarray, " k"],
     favour: Float[np.ndarray, " k"],
     stays: Float[np.ndarray, " k"],
     factors: dict[str, list[str]],
@@ -158,7 +159,9 @@ def _otherwise(
     return "undecided"
 
 
-def _of_level(verdicts: Array, favour: Float[np.ndarray, " k"], stays: Float[np.ndarray, " k"]) -> str:
+def _of_level(
+    verdicts: Shaped[np.ndarray, " k"], favour: Float[np.ndarray, " k"], stays: Float[np.ndarray, " k"]
+) -> str:
     """What the specifications of one level say by themselves; nothing where they do not agree, or none stays significant."""
     if (verdicts == "equivalent").mean() >= AGREEMENT:
         return "equivalent"
@@ -169,7 +172,7 @@ def _of_level(verdicts: Array, favour: Float[np.ndarray, " k"], stays: Float[np.
 
 
 def _disqualified(
-    each: Multiverse, verdicts: Array, ahead: str, sign: float, basis_a: str, study: Study
+    each: Multiverse, verdicts: Shaped[np.ndarray, " k"], ahead: str, sign: float, basis_a: str, study: Study
 ) -> tuple[list[str], float]:
     """The controls that the basis ahead does not beat, and the share of its wins that some control does not let stand."""
     wins: Bool[np.ndarray, " k"] = verdicts == f"{ahead} better"

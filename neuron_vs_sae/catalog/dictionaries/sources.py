@@ -208,6 +208,7 @@ def _described(sae: Any) -> dict[str, Any]:
         "width": cfg.d_sae,
         "normalize_activations": cfg.normalize_activations,
         "sae_lens_version": cfg.metadata.sae_lens_version,
+        "frozen_decoder": bool(cfg.metadata.frozen_decoder),
     }
 
 

@@ -21,15 +21,15 @@ class BasisName:
 
 
 _BASES = {
-    "mlp_neurons": BasisName("MLP neurons", "the neuron basis", "neurons"),
-    "mlp_outputs": BasisName("MLP outputs", "the MLP output basis", "coordinates"),
-    "residual": BasisName("residual stream", "the residual stream basis", "coordinates"),
-    "attention": BasisName("attention heads", "the attention head basis", "coordinates"),
-    "sae": BasisName("SAE features", "the SAE", "trained"),
-    "transcoder": BasisName("transcoder features", "the transcoder", "trained"),
-    "rotation": BasisName("random rotation", "the random rotation", "control"),
+    "mlp_neurons": BasisName("MLP neurons", "neuron basis", "neurons"),
+    "mlp_outputs": BasisName("MLP outputs", "MLP output basis", "coordinates"),
+    "residual": BasisName("residual stream", "residual stream basis", "coordinates"),
+    "attention": BasisName("attention heads", "attention head basis", "coordinates"),
+    "sae": BasisName("SAE features", "SAE", "trained"),
+    "transcoder": BasisName("transcoder features", "transcoder", "trained"),
+    "rotation": BasisName("random rotation", "random rotation", "control"),
     "pca": BasisName("principal components", "PCA", "control"),
-    "random_sae": BasisName("untrained SAE", "the untrained SAE", "control"),
+    "random_sae": BasisName("untrained SAE", "untrained SAE", "control"),
 }
 
 _FACTORS = {
@@ -73,7 +73,7 @@ _LEVELS = {
 def basis_name(basis: str) -> BasisName:
     """The name of a basis's kind; one that is not known is called by its spec and compared as coordinates are."""
     kind = parse("bases", basis).name
-    return _BASES.get(kind) or BasisName(f"{kind.replace('_', ' ')} units", f"the {kind} basis", "coordinates")
+    return _BASES.get(kind) or BasisName(f"{kind.replace('_', ' ')} units", f"{kind} basis", "coordinates")
 
 
 def basis_names(bases: Iterable[str]) -> dict[str, str]:

@@ -173,7 +173,7 @@ def _how_much(row: Mapping[Any, Any], n_tasks: int, pair: Pair, error_first: Seq
     if not error_first:
         return f"{amount}."
     where = "" if n_tasks == 1 else " on all tasks" if len(error_first) == n_tasks else f" on {listed(error_first)}"
-    return f"{amount}; {pair.dictionary}'s top-ranked node is an error node{where}."
+    return f"{amount}; the {pair.dictionary}'s top-ranked node is an error node{where}."
 
 
 def _percent(share: Any) -> str:

@@ -12,7 +12,7 @@ from verdicts import verdicts
 
 import neuron_vs_sae as nvs
 from neuron_vs_sae.core.errors import InputError
-from neuron_vs_sae.report.columns import COLUMNS, chosen, significantly_best, with_intervals
+from neuron_vs_sae.report.columns import COLUMNS, chosen, significantly_best, told_apart, with_intervals
 from neuron_vs_sae.report.latex import latex
 from neuron_vs_sae.report.tables import paper_tables, table_of
 from neuron_vs_sae.studies.per_curve import per_curve
@@ -162,3 +162,23 @@ def test_an_empty_cell_is_a_dash_that_the_caption_explains() -> None:
     assert "\\caption{C. --: not reached.}" in text
     assert "t & \\bfseries 7 \\\\\n & {--} \\\\\n\\midrule\nu & 10000 \\\\" in text
     assert "S[table-format=5.0]" in text
+
+
+def test_rows_that_would_look_alike_are_told_apart() -> None:
+    rows = pd.DataFrame({
+        "task": ["t"] * 4, "basis": ["a"] * 4, "errors": ["nodes", "keep"] * 2, "seed": [0, 0, 1, 1], "method": "relp", "n_total": 5,
+    })  # fmt: skip
+    shown = told_apart(rows, chosen(rows, ["basis", "n_total"]))
+    assert [column.name for column in shown] == ["basis", "errors", "seed", "n_total"]
+    alone = rows[rows["seed"] == 0]
+    assert [column.name for column in told_apart(alone, chosen(alone, ["n_total"]))] == ["errors", "n_total"]
+    assert [column.name for column in told_apart(rows[:1], chosen(rows, ["n_total"]))] == ["n_total"]
+
+
+def test_any_basis_is_bold_where_each_of_its_pairs_was_tested() -> None:
+    rows = pd.DataFrame({"task": "t", "basis": ["neurons", "sae", "rotation"], "area_faithfulness": [0.5, 0.7, 0.6]})
+    common = {"task": "t", "size_measure": "nodes", "score": "faithfulness"}
+    pairs = [("neurons", "sae", "b better"), ("neurons", "rotation", "b better"), ("sae", "rotation", "a better")]
+    said = pd.DataFrame([{**common, "basis_a": a, "basis_b": b, "verdict": v} for a, b, v in pairs])
+    assert significantly_best(rows, AREA, said) == {1}
+    assert significantly_best(rows, AREA, said[:2]) == set()  # SAE features and the rotation were not compared

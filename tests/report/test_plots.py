@@ -1,11 +1,14 @@
 """Figures: what they draw is what the result holds; colours can be told apart."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from compared import compared
 
+from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.core.nodes import NodeIndex, NodeScores
 from neuron_vs_sae.report import paper_figures, plots
 from neuron_vs_sae.report.escaping import in_figure
@@ -14,7 +17,7 @@ from neuron_vs_sae.report.plots.circuits import jaccard
 from neuron_vs_sae.report.plots.estimates import agreement
 from neuron_vs_sae.report.plots.prompts import per_prompt
 from neuron_vs_sae.report.plots.scores import gini, mass
-from neuron_vs_sae.report.plots.style import narrow
+from neuron_vs_sae.report.plots.style import POLICIES
 
 # Machado, Oliveira and Fernandes 2009: how a dichromat sees linear RGB.
 SEEN_BY = {
@@ -50,8 +53,15 @@ def test_colours_of_the_default_studys_bases_can_be_told_apart(eye: str) -> None
     assert len(set(plots.markers_of(bases).values())) == len(bases)
 
 
+def luminance(colour: str) -> float:
+    """WCAG 2's relative luminance."""
+    srgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
 @pytest.mark.parametrize("page", ["#ffffff", "#14171b"])
-def test_colours_stand_out_on_a_light_and_on_a_dark_page(page: str) -> None:
+def test_colours_have_a_contrast_of_3_to_1_on_a_light_and_on_a_dark_page(page: str) -> None:
     kinds = [
         "mlp_neurons",
         "mlp_outputs",
@@ -63,8 +73,9 @@ def test_colours_stand_out_on_a_light_and_on_a_dark_page(page: str) -> None:
         "attention",
         "pca",
     ]
-    for colour in plots.colours_of(kinds).values():
-        assert abs(lab(colour, "all colours")[0] - lab(page, "all colours")[0]) > 25, colour
+    for colour in (*plots.colours_of(kinds).values(), *(look.colour for look in POLICIES.values())):
+        low, high = sorted((luminance(colour), luminance(page)))
+        assert (high + 0.05) / (low + 0.05) >= 3, colour
 
 
 def test_chance_is_a_band_and_the_other_methods_wait_in_a_menu(evident: Any) -> None:
@@ -176,13 +187,6 @@ def test_what_a_result_has_not_is_said(evident: Any) -> None:
         plots.sizes(evident, method="nonesuch")
 
 
-def test_panels_are_stacked_on_a_narrow_page_without_overlap(evident: Any) -> None:
-    stacked = narrow(plots.curves(evident, task=task_of(evident)))["narrow"]
-    (low, high), (lower, below) = stacked["yaxis.domain"], stacked["yaxis2.domain"]
-    assert (stacked["xaxis.domain"], stacked["xaxis2.domain"]) == ([0, 1], [0, 1])
-    assert 0 <= lower < below < low < high == 1
-
-
 def test_a_dark_figure_is_light_on_dark(evident: Any) -> None:
     figure = plots.themed(plots.sizes(evident), "dark")
     assert (figure.layout.paper_bgcolor, figure.layout.font.color) == ("#14171b", "#e4e7eb")
@@ -198,3 +202,55 @@ def test_paper_figures_have_a_columns_width_and_the_same_bytes_again(evident: An
         assert (tmp_path / name).read_bytes() == (tmp_path / again).read_bytes()
     with pytest.raises(KeyError, match="no curve of method 'random'"):
         paper_figures.curves(evident, task=first["task"], ablation="mean", errors="nodes", method="random")
+
+
+def test_what_is_drawn_is_natural_where_nothing_is_chosen(evident: Any) -> None:
+    for draw in (
+        plots.curves, plots.sizes, plots.shares, plots.concentration, plots.distributions, plots.overlap_of_methods,
+        plots.overlap_of_positions, plots.differences, plots.against_exact, plots.circuit,
+    ):  # fmt: skip
+        assert len(draw(evident).data) > 0, draw.__name__
+
+
+def test_no_figure_offers_to_upload_its_data(evident: Any, tmp_path: Any) -> None:
+    figure = plots.sizes(evident)
+    figure.write_html(tmp_path / "figure.html", include_plotlyjs=False, config={"responsive": True})
+    for text in (figure.to_html(include_plotlyjs=False), (tmp_path / "figure.html").read_text()):
+        assert '"showSendToCloud": false' in text
+
+
+def test_a_circuits_squares_are_its_best_nodes_and_errors_are_crossed(evident: Any) -> None:
+    figure = plots.circuit(evident, nodes=7)
+    for trace, basis in zip(figure.data, evident.study.basis, strict=True):
+        scores = evident.scores(basis=basis, method="relp")
+        best = scores.top(7).nodes
+        kept = best[scores.values[best] != 0]
+        assert len(trace.x) == len(kept)
+        crossed = [symbol == "square-x-open" for symbol in trace.marker.symbol]
+        assert crossed == scores.index.is_error[kept].tolist()
+
+
+def test_comparisons_are_drawn_as_the_tables_say(evident: Any, tmp_path: Any) -> None:
+    tables = compared(evident)
+    tables.specifications.to_parquet(tmp_path / "specifications.parquet")
+    tables.robustness.to_csv(tmp_path / "robustness.csv", index=False)
+    found = replace(evident, folder=tmp_path)
+    forest = plots.forest(found)
+    assert [list(trace.x) for trace in forest.data] == [[-0.1]]
+    curve = plots.specification_curve(found)
+    by_name = {trace.name: list(trace.y) for trace in curve.data if trace.name}
+    assert by_name["SAE features better"] == [-0.1, -0.1]  # by nodes and by bits
+    assert by_name["MLP neurons better"] == []
+    paper_figures.save(paper_figures.forest(found), tmp_path / "forest.pdf")
+    with pytest.raises(InputError, match="holds no comparison"):
+        plots.forest(replace(evident, folder=tmp_path / "nothing"))
+
+
+def test_papers_fonts_are_truetype(evident: Any, tmp_path: Any) -> None:
+    first = evident.summary.iloc[0]
+    paper_figures.save(
+        paper_figures.curves(evident, task=first["task"], ablation="mean", errors="nodes"), tmp_path / "a.pdf"
+    )
+    content = (tmp_path / "a.pdf").read_bytes()
+    assert b"/FontFile2" in content
+    assert b"/Type3" not in content

@@ -10,7 +10,7 @@ from neuron_vs_sae.report.console import console_table
 from neuron_vs_sae.report.words import Pair, answer, answers, interval, share_decided, signed, why_no_answer
 from neuron_vs_sae.studies.per_curve import per_curve
 
-PAIR = Pair("MLP neurons", "SAE features", "the SAE")
+PAIR = Pair("MLP neurons", "SAE features", "SAE")
 TASKS = {"t.0": "agreement", "u": "two hop", "v": "ioi", "w": "sums"}
 
 

@@ -387,7 +387,7 @@ def test_a_killed_process_leaves_what_the_next_one_goes_on_from(
 
 
 def test_what_a_killed_run_left_half_written_is_removed(fresh: nvs.Result, a_study: Any) -> None:
-    (fresh.folder / ".curves.html.x.partial").write_text("half")
+    (fresh.folder / ".report.html.x.partial").write_text("half")
     compare(a_study(), fresh.folder)
     assert not left_over(fresh.folder)
 
@@ -694,7 +694,7 @@ def test_seeds_of_random_scores_make_curves_of_their_own(a_small_study: Any, tin
 
 
 def test_a_report_writes_the_same_bytes_again(fresh: nvs.Result) -> None:
-    derived = ("summary.csv", "per_curve.csv", "table.md", "table.tex", "curves.html", "curves.pdf", "report.html")
+    derived = ("summary.csv", "per_curve.csv", "table.md", "table.tex", "curves.pdf", "report.html")
     before = {name: (fresh.folder / name).read_bytes() for name in derived}
     for name in derived:
         (fresh.folder / name).unlink()
@@ -755,14 +755,14 @@ def test_names_are_text_in_tables_and_figures_whatever_they_hold(fresh: nvs.Resu
     _relabel(tmp_path / "scores.safetensors", HOSTILE, basis)
     CIRCUITS.summarise(found)
     write_report(found)
-    text, page = (tmp_path / "table.md").read_text(), (tmp_path / "curves.html").read_text()
+    text, page = (tmp_path / "table.md").read_text(), (tmp_path / "report.html").read_text()
     inert = "&lt;script&gt;alert(&#x27;nvs&#x27;)&lt;/script&gt;"
     assert f"# Circuits of {inert}\\|&quot;x&quot; &amp; \\`\\[y\\](javascript:0)\\` # z\n" in text
     assert "<script>" not in text
     assert not [line for line in text.splitlines() if line.startswith("# z")]
     assert "<script>alert" not in page
     assert f"<title>Circuits of {inert}" in page
-    assert "| sae:&lt;img src=x onerror=alert(1)&gt; |" in text
+    assert "| SAE features |" in text
     # plotly would render what it decodes.
     assert "\\u003cscript\\u003ealert" not in page
     assert "\\u003cimg" not in page

@@ -44,7 +44,7 @@ def page(found: "result.Result", evidence: Evidence, curves: pd.DataFrame, compa
         question=first_screen.question(found),
         answer=told[0].sentences if told else (why_no_answer(found),),
         other_answers=[answer.sentences for answer in told[1:]],
-        warnings=first_screen.warnings(found, compared),
+        warning=first_screen.warning(found, compared),
         chips=first_screen.chips(found, compared),
         figures={name: _drawn(figure) for name, figure in figures(found, compared).items()},
         task_names=json.dumps(first_screen.tasks(found), ensure_ascii=False),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from neuron_vs_sae.report.names import basis_names, heading, level_name, task_names
+from neuron_vs_sae.report.names import basis_name, basis_names, heading, level_name, task_names
 from neuron_vs_sae.report.page.circuit import circuit
 from neuron_vs_sae.report.page.curves import curves, distributions
 from neuron_vs_sae.report.plots.style import POLICIES, colours_of
@@ -70,7 +70,7 @@ def forest(found: "result.Result", compared: RobustTables) -> Figure:
             )  # fmt: skip
         panels.append(
             {
-                "label": f"{names[pair[0]]} less {names[pair[1]]}", "a": "neurons", "b": names[pair[1]],
+                "label": f"{names[pair[0]]} less {names[pair[1]]}", "a": "neurons", "b": basis_name(pair[1]).dictionary,
                 "rows": [{"task": tasks[task], "points": points[task]} for task in tasks],
             }
         )  # fmt: skip

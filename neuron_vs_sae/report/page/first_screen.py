@@ -1,7 +1,7 @@
 """What a reader sees first: title, question, what it was measured on, and what warns of the answer."""
 
 from neuron_vs_sae.report.cases import ranked
-from neuron_vs_sae.report.names import basis_name, basis_names, level_name, listed, task_names, with_role
+from neuron_vs_sae.report.names import basis_names, level_name, listed, task_names, with_role
 from neuron_vs_sae.report.robust_tables import FACTORS, RobustTables, confirmatory, flagged, of_pair
 from neuron_vs_sae.studies import result
 from neuron_vs_sae.studies.rows import rows_with
@@ -48,24 +48,14 @@ def chips(found: "result.Result", compared: RobustTables | None) -> dict[str, st
     return told
 
 
-def warnings(found: "result.Result", compared: RobustTables | None) -> list[str]:
-    """A sentence per dictionary that a control equals where it wins; and one where there is no such control."""
+def warning(found: "result.Result", compared: RobustTables | None) -> str:
+    """One sentence on the wins of dictionaries that do not beat their control; empty where there are none."""
     if compared is None:
-        return []
-    names, shown = basis_names(found.study.basis), task_names(found.summary["task"])
-    said = []
+        return ""
+    names = basis_names(found.study.basis)
+    counts = []
     for pair in confirmatory(found):
-        rows = of_pair(compared.specifications, pair)
-        wins = rows_with(rows, verdict="b better")
-        equalled = wins.loc[flagged(wins)]
-        if len(equalled):
-            where = listed(shown[task] for task in dict.fromkeys(equalled["task"]))
-            said.append(
-                f"{_capital(basis_name(pair[1]).dictionary)}'s control does as well on {where}: in {len(equalled)} of the {len(wins)} "
-                f"specifications that {names[pair[1]]} win, an untrained dictionary wins too."
-            )
-    return said
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
+        wins = rows_with(of_pair(compared.specifications, pair), verdict="b better")
+        if equalled := int(flagged(wins).sum()):
+            counts.append(f"{equalled} of the {len(wins)} specifications that {names[pair[1]]} win")
+    return f"A control does as well in {listed(counts)}." if counts else ""

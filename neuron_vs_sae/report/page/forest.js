@@ -4,7 +4,7 @@ function drawForest(place, data, width) {
   const again = () => drawForest(place, data, place.clientWidth);
   const names = data.panels[0].rows.map((row) => row.task);
   const gutter = Math.min(Math.max(...names.map((name) => textWidth(name))) + 12, width * 0.36);
-  const columns = width >= 640 ? Math.min(data.panels.length, 2) : 1;
+  const columns = width >= 760 ? Math.min(data.panels.length, 2) : 1;
   const levels = data.levels.filter((_, i) => state.shown.has(i));
   const row = 15 * Math.max(levels.length, 1) + 12, body = names.length * row, foot = 52;
   const lines = Math.ceil(data.panels.length / columns);

@@ -106,17 +106,16 @@ def _chosen(spec: UnitsStudy, basis: Basis, text: str) -> Units | None:
 
 
 def _of_circuits(folder: Path, text: str, top: int) -> list[str]:
-    """The units among the first nodes of the circuits of this basis in a finished study. Raises `FolderError` where there are none."""
+    """The first nodes of each circuit of this basis in a finished study, the first seed's. Raises `FolderError` where there are none."""
     from neuron_vs_sae.studies import result
 
     found = result.load(folder)
     if text not in found.study.basis:
         raise FolderError(f"{folder} has no basis {text!r}; it has: {', '.join(found.study.basis)}")
-    names: list[str] = []
-    for task in found.study.task:
-        scores = found.scores(task, text, found.study.method[0])
-        names += scores.top(min(top, len(scores.index)), rank_by=found.study.rank_by).names
-    return names
+    nodes = pd.read_csv(folder / "circuits.csv")
+    mine = nodes.loc[(nodes["basis"] == text) & (nodes["seed"] == found.study.seed[0])]
+    first = mine.sort_values("rank", kind="stable").groupby(["task", "method", "errors"], sort=False).head(top)
+    return list(dict.fromkeys(first["node"]))
 
 
 def _token_text(model: Any) -> Callable[[int], str]:

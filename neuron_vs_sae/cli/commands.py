@@ -12,7 +12,7 @@ from neuron_vs_sae.cli import console, results as cli_results
 from neuron_vs_sae.cli.options import Given, study_command
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.studies.study import Study
-from neuron_vs_sae.studies.text import LensStudy, UnitsStudy
+from neuron_vs_sae.studies.text import FidelityStudy, LensStudy, ProbeStudy, UnitsStudy
 
 app = typer.Typer(
     add_completion=False,
@@ -74,6 +74,30 @@ def lens(given: Given[LensStudy]) -> None:
     found = run_study(given, f"the lens at {given.study.site}")
     console.show_table(
         found.last_position, ("prompt", "layer", "rank", "token", "probability"), given.quiet, given.json
+    )
+
+
+@app.command("fidelity")
+@study_command(FidelityStudy)
+def fidelity(given: Given[FidelityStudy]) -> None:
+    """Measure how much of an activation, and of the predictions, the largest units of each token keep."""
+    found = run_study(given, f"fidelity of {', '.join(given.study.basis)} on {given.study.corpus}")
+    console.show_table(
+        found.table, ("basis", "site", "m", "explained_variance", "ce_score", "bits"), given.quiet, given.json
+    )
+
+
+@app.command("probe")
+@study_command(ProbeStudy)
+def probe(given: Given[ProbeStudy]) -> None:
+    """Probe for concepts with a few units of each basis, chosen on training text and judged on other sequences."""
+    found = run_study(given, f"probes of {', '.join(given.study.basis)} for {', '.join(given.study.concept)}")
+    judged = found.scores.loc[found.scores["chosen"]]
+    console.show_table(
+        judged,
+        ("basis", "site", "concept", "ranker", "k", "candidates", "mcc", "low", "high", "auroc"),
+        given.quiet,
+        given.json,
     )
 
 

@@ -12,6 +12,7 @@ from neuron_vs_sae.cli import console, results as cli_results
 from neuron_vs_sae.cli.options import Given, study_command
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.studies.study import Study
+from neuron_vs_sae.studies.text import FidelityStudy, LensStudy, ProbeStudy, UnitsStudy
 
 app = typer.Typer(
     add_completion=False,
@@ -54,6 +55,50 @@ def compare(given: Given[Study]) -> None:
         print(found.summary.to_json(orient="records", double_precision=15))
     elif not given.quiet:
         console.show_circuits(found)
+
+
+@app.command("units")
+@study_command(UnitsStudy)
+def units(given: Given[UnitsStudy]) -> None:
+    """Show units: the texts in which they are active, and the tokens that they promote and suppress."""
+    found = run_study(given, f"units of {', '.join(given.study.basis)} on {given.study.corpus}")
+    console.show_table(
+        found.units, ("basis", "unit", "sign", "density", "maximum", "top_tokens"), given.quiet, given.json
+    )
+
+
+@app.command("lens")
+@study_command(LensStudy)
+def lens(given: Given[LensStudy]) -> None:
+    """Read the logit lens: what the model would say if it ended at each layer."""
+    found = run_study(given, f"the lens at {given.study.site}")
+    console.show_table(
+        found.last_position, ("prompt", "layer", "rank", "token", "probability"), given.quiet, given.json
+    )
+
+
+@app.command("fidelity")
+@study_command(FidelityStudy)
+def fidelity(given: Given[FidelityStudy]) -> None:
+    """Measure how much of an activation, and of the predictions, the largest units of each token keep."""
+    found = run_study(given, f"fidelity of {', '.join(given.study.basis)} on {given.study.corpus}")
+    console.show_table(
+        found.table, ("basis", "site", "m", "explained_variance", "ce_score", "bits"), given.quiet, given.json
+    )
+
+
+@app.command("probe")
+@study_command(ProbeStudy)
+def probe(given: Given[ProbeStudy]) -> None:
+    """Probe for concepts with a few units of each basis, chosen on training text and judged on other sequences."""
+    found = run_study(given, f"probes of {', '.join(given.study.basis)} for {', '.join(given.study.concept)}")
+    judged = found.scores.loc[found.scores["chosen"]]
+    console.show_table(
+        judged,
+        ("basis", "site", "concept", "ranker", "k", "candidates", "mcc", "low", "high", "auroc"),
+        given.quiet,
+        given.json,
+    )
 
 
 @app.command("check")

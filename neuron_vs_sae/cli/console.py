@@ -53,6 +53,21 @@ def size_of(study: Study) -> str:
     )
 
 
+def show_table(rows: Any, columns: tuple[str, ...], quiet: bool, as_json: bool, most: int = 40) -> None:
+    """Some columns of a table, at most so many rows of it; as JSON all of it."""
+    if as_json:
+        print(rows.to_json(orient="records", double_precision=15))
+    elif not quiet:
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in rows.head(most).to_dict("records"):
+            table.add_row(*(f"{row[c]:.3g}" if isinstance(row[c], float) else str(row[c]) for c in columns))
+        OUT.print(table)
+        if len(rows) > most:
+            OUT.print(f"... and {len(rows) - most} rows more, in the folder's files")
+
+
 def _count(n: int, singular: str, plural: str) -> str:
     return f"{n} {singular if n == 1 else plural}"
 

@@ -116,7 +116,7 @@ def _flag(name: str) -> str:
 
 def _value_type(name: str, annotation: Any) -> Any:
     """What the command line reads: a number, a switch or text, or several; sizes are text, comma-separated."""
-    if name == "sizes":
+    if name in ("sizes", "k"):
         return str | None
     kinds = [kind for kind in _leaves(annotation) if kind in (bool, int, float)]
     kind = kinds[0] if kinds else str

@@ -17,8 +17,13 @@ class Entry:
     report: str
 
 
+_VALUES = "neuron_vs_sae.report.values:write_report"
 ANALYSES = {
     "circuits": Entry("neuron_vs_sae.studies.circuits.analysis:CIRCUITS", "neuron_vs_sae.report.circuits:write_report"),
+    "units": Entry("neuron_vs_sae.studies.units:UNITS", "neuron_vs_sae.report.units:write_report"),
+    "lens": Entry("neuron_vs_sae.studies.lens:LENS", _VALUES),
+    "fidelity": Entry("neuron_vs_sae.studies.fidelity:FIDELITY", _VALUES),
+    "probing": Entry("neuron_vs_sae.studies.probing:PROBING", _VALUES),
 }
 
 

@@ -89,8 +89,14 @@ def with_defaults(settings: dict[str, Any], kind: type[CommonSpec] = Study) -> d
     """
     if str(settings.get("model", "default")) not in default.NAMES:
         return settings
-    own = {name: value for name, value in load_config(default.STUDY).items() if name in kind.model_fields}
-    return {**own, **settings}
+    chosen = load_config(default.STUDY).items()
+    return {**{name: value for name, value in chosen if _is_common(name, kind)}, **settings}
+
+
+def _is_common(name: str, kind: type[CommonSpec]) -> bool:
+    """Whether that kind has the field, and as all studies have it: one that gives it a default of its own keeps that."""
+    common = CommonSpec.model_fields.get(name)
+    return name in kind.model_fields and (common is None or kind.model_fields[name].default == common.default)
 
 
 def make_study(settings: dict[str, Any], origin: str = "the study") -> Study:

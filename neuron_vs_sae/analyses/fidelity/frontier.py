@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neuron_vs_sae.catalog.corpora import Batch, Corpus
-from neuron_vs_sae.core.basis import Basis, Dictionary, Site
+from neuron_vs_sae.core.basis import Basis, Site
+from neuron_vs_sae.core.dictionary import Dictionary
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.execution.passes import logits
 from neuron_vs_sae.execution.splice import Edit, home, read

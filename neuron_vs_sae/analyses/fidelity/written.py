@@ -4,7 +4,8 @@ from typing import Any
 
 import torch
 
-from neuron_vs_sae.core.basis import Affine, Basis, Dictionary, Site
+from neuron_vs_sae.core.basis import Basis, Site
+from neuron_vs_sae.core.dictionary import Affine, Dictionary
 from neuron_vs_sae.execution.passes import norms_last
 from neuron_vs_sae.execution.splice import home, precision
 

@@ -64,7 +64,7 @@ def probe(
 ) -> list[Outcome]:
     """Every basis, site, ranker and k on the validation and the test split. Raises `InputError` without scikit-learn."""
     settings = settings or Probing()
-    _check_installed()
+    check_installed()
     where = places(corpus, concept, n=settings.examples, skip=settings.skip, seed=settings.seed)
     outcomes: list[Outcome] = []
     for basis in bases:
@@ -188,7 +188,8 @@ _NONE = np.zeros(0)
 _BLANK = (Estimate(_NONE, np.zeros((0, 0)), np.zeros((0, 0)), ()),) * 2
 
 
-def _check_installed() -> None:
+def check_installed() -> None:
+    """Raises `InputError` without scikit-learn."""
     from importlib.util import find_spec
 
     if find_spec("sklearn") is None:

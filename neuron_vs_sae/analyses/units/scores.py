@@ -9,8 +9,9 @@ from torch import Tensor
 from neuron_vs_sae.analyses.units.collecting import BINS, QUANTILES, Collection
 from neuron_vs_sae.analyses.units.selection import Units
 from neuron_vs_sae.catalog.attribution.activation_patching import activation_patching
-from neuron_vs_sae.core.basis import Basis, Some
+from neuron_vs_sae.core.basis import Basis
 from neuron_vs_sae.core.conventions import Pairing
+from neuron_vs_sae.core.dictionary import Some
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.core.pairs import PromptPairs
 from neuron_vs_sae.execution.splice import Edit, home, precision, run

@@ -19,8 +19,7 @@ from neuron_vs_sae.studies.findings import finding
 from neuron_vs_sae.studies.limits import family_size, limits
 from neuron_vs_sae.studies.robustness import COLUMNS, judged, robustness, rows_of
 from neuron_vs_sae.studies.rows import to_rows
-from neuron_vs_sae.studies.specifications import COLUMNS as SPECIFIED
-from neuron_vs_sae.studies.specifications import specifications
+from neuron_vs_sae.studies.specifications import COLUMNS as SPECIFIED, specifications
 from neuron_vs_sae.studies.study import Study, make_study
 from neuron_vs_sae.studies.verdict import verdicts, write_verdicts
 

@@ -1,10 +1,10 @@
 """Run circuits at the cost of the circuit: the numbers of `splice.edit`, up to rounding, with less work.
 
 What is not done: only flipped units (`slots.py`) are encoded and decoded; an MLP is not run where all it writes is at its
-reference, and of MLP neurons only the kept ones are; positions and layers before the first flipped cell are taken from the
+reference, and of MLP neurons only the kept ones are; positions and layers before the first flipped slot are taken from the
 run they are equal to, keys and values included; the last block and the unembedding see the answer's position alone, and only
-the tokens that the metric reads. Runs that begin at the same cells go through the model together. Where an error node is
-flipped, or an encoder's units look at each other, the whole dictionary is used, in those cells only.
+the tokens that the metric reads. Runs that begin at the same slots go through the model together. Where an error node is
+flipped, or an encoder's units depend on each other, the whole dictionary is used, in those slots only.
 
 It goes through the blocks itself, with the model's own attention and norms; `unsupported` says for which models and bases
 that is not known to be right, and those are left to `splice`.
@@ -30,7 +30,7 @@ from neuron_vs_sae.execution.memory import free_memory, peak_bytes
 from neuron_vs_sae.execution.neurons import Neurons, is_known
 from neuron_vs_sae.execution.overwrite import SiteReference
 from neuron_vs_sae.execution.passes import Group, Pass, Trace, logits, norms_last
-from neuron_vs_sae.execution.slots import LIVE, REFERENCE, ErrorNode, Flips, Run, beginnings, cells, flips, form_of
+from neuron_vs_sae.execution.slots import LIVE, REFERENCE, ErrorNode, Flips, Run, beginnings, slots, flips, form_of
 from neuron_vs_sae.execution.splice import Reference, precision
 
 Ablation = Callable[[Int[Tensor, " rows"]], Reference]
@@ -235,14 +235,14 @@ class _Plan:
             # In the last block only the answer's position goes on, after the keys and values.
             first = length - 1 if site.layer == last and site.kind != "hook_resid_pre" else starts[site.layer]
             made.append(
-                cells(full, [f[s] for f in flipped], self.errors[s], self.index.widths[s], pooled, first, length)
+                slots(full, [f[s] for f in flipped], self.errors[s], self.index.widths[s], pooled, first, length)
             )
         return Group(tuple(full), tuple(bare), starts, tuple(made))
 
     def _groups(
         self, n_prompts: int, length: int, references: list[SiteReference]
     ) -> Iterator[tuple[Group, list[int]]]:
-        """Runs that begin at the same cells, as many at a time as the memory has room for."""
+        """Runs that begin at the same slots, as many at a time as the memory has room for."""
         cuts = [site.kind == "hook_resid_post" for site in self.sites]
         layers = [site.layer for site in self.sites]
         together: dict[tuple[int, ...], list[int]] = {}

@@ -1,4 +1,4 @@
-"""One site's cells, written over an activation: what a run keeps and what it ablates there (`slots.py`)."""
+"""One site's slots, written over an activation: what a run keeps and what it ablates there (`slots.py`)."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from neuron_vs_sae.core.dictionary import Dictionary
-from neuron_vs_sae.execution.slots import REFERENCE, Cells
+from neuron_vs_sae.execution.slots import REFERENCE, Slots
 from neuron_vs_sae.execution.whole import whole_slots
 
-# Elements of a table of cells x prompts x units that are held at a time, 64 MiB in float32: memory does not grow with width.
+# Elements of a table of slots x prompts x units that are held at a time, 64 MiB in float32: memory does not grow with width.
 HELD = 1 << 24
 
 
@@ -27,7 +27,7 @@ class SiteReference:
     constant: tuple[str, Float[Tensor, " _"]] | None
 
     def of(self, units: Int[Tensor, " k"], positions: Int[Tensor, " n"]) -> Float[Tensor, "n _ k"]:
-        """The reference values of some units at some positions, by cell and prompt."""
+        """The reference values of some units at some positions, by slot and prompt."""
         columns = units if self.columns is None else torch.searchsorted(self.columns, units)
         return _at(self.units[..., columns.to(self.units.device)], positions)
 
@@ -42,11 +42,11 @@ def overwrite(
     x: Float[Tensor, "runs batch pos d"],
     y: Float[Tensor, "runs batch pos d_in"],
     dictionary: Dictionary,
-    at: Cells,
+    at: Slots,
     reference: SiteReference,
     dtype: torch.dtype,
 ) -> None:
-    """Write the cells into `x`, in place; units are read from `y`, before anything is written (the two may be one)."""
+    """Write the slots into `x`, in place; units are read from `y`, before anything is written (the two may be one)."""
     batch = x.shape[1]
     inputs = [y[c.run, :, c.position].to(dtype) for c in at.corrections]
     run, position, kept = at.whole

@@ -13,7 +13,7 @@ from neuron_vs_sae.core.basis import Site
 from neuron_vs_sae.core.dictionary import Dictionary
 from neuron_vs_sae.execution.neurons import Neurons, is_known, post
 from neuron_vs_sae.execution.overwrite import SiteReference, overwrite
-from neuron_vs_sae.execution.slots import REFERENCE, Cells
+from neuron_vs_sae.execution.slots import REFERENCE, Slots
 from neuron_vs_sae.execution.splice import precision
 
 
@@ -55,12 +55,12 @@ class _Entry:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Runs that begin at the same cells, how each site is written in them, and which are without the ablation's constants."""
+    """Runs that begin at the same slots, how each site is written in them, and which are without the ablation's constants."""
 
     full: tuple[bool, ...]
     bare: tuple[bool, ...]
     starts: tuple[int, ...]
-    cells: tuple[Cells, ...]
+    slots: tuple[Slots, ...]
 
 
 class Pass:
@@ -81,7 +81,7 @@ class Pass:
         self.bare = torch.tensor(group.bare, dtype=torch.bool).nonzero().flatten()
         self.norms_last = norms_last(model)
         self.by_layer: dict[int, list[int]] = {}
-        for s in range(len(group.cells)):
+        for s in range(len(group.slots)):
             self.by_layer.setdefault(self.sites[s].layer, []).append(s)
 
     def through(self, tokens: Tensor, bases: list[Trace] | None, trace: Trace | None = None) -> Tensor:
@@ -166,12 +166,12 @@ class Pass:
         return found.unflatten(0, (self.n, -1))
 
     def _mlp(self, layer: int, mlp: Any, y: Tensor, seen: dict[str, Tensor]) -> Tensor:
-        """What the MLP adds, in the cells where something depends on it; elsewhere zeros."""
+        """What the MLP adds, in the slots where something depends on it; elsewhere zeros."""
         wanted = self._wanted(layer, "hook_mlp_out", y.shape[2])
         out = y.new_zeros(y.shape)
         inner = [s for s in self.by_layer.get(layer, []) if self.sites[s].kind == "mlp.hook_post"]
         neurons = [s for s in inner if isinstance(self.dictionaries[s], Neurons)]
-        dense = wanted & (self.group.cells[neurons[0]].form != REFERENCE) if neurons else wanted
+        dense = wanted & (self.group.slots[neurons[0]].form != REFERENCE) if neurons else wanted
         rows = dense.nonzero(as_tuple=True)
         if len(rows[0]):
             into = y[rows[0], :, rows[1]]
@@ -191,7 +191,7 @@ class Pass:
     def _wanted(self, layer: int, kind: str, positions: int) -> Bool[Tensor, "runs pos"]:
         """Where the activation at that hook is read: not where it is replaced without a look."""
         for s in self.by_layer.get(layer, []):
-            site, at = self.sites[s], self.group.cells[s]
+            site, at = self.sites[s], self.group.slots[s]
             if site.kind == kind:
                 return (at.form != REFERENCE) | (
                     at.listed if site.reads == site.writes else torch.zeros_like(at.listed)
@@ -240,13 +240,13 @@ class Pass:
         seen[hook] = x
 
     def _write_site(self, s: int, activation: Tensor, seen: dict[str, Tensor]) -> None:
-        """Write one site's cells into `activation` `[runs, batch, pos, *d]`."""
+        """Write one site's slots into `activation` `[runs, batch, pos, *d]`."""
         site, dictionary = self.sites[s], self.dictionaries[s]
         x = activation.flatten(3) if site.head is None else activation[..., site.head, :]
         y = x
         if site.reads != site.writes or isinstance(dictionary, Neurons):
             y = seen[site.reads][:, :, -x.shape[2] :]
-        overwrite(x, y, dictionary, self.group.cells[s], self.references[s], precision(self.model))
+        overwrite(x, y, dictionary, self.group.slots[s], self.references[s], precision(self.model))
         offset = self.references[s].offset
         if offset is not None:
             x[self.bare] -= offset.to(x.dtype)

@@ -1,8 +1,8 @@
-"""What a run keeps, cell by cell: which units of which site at which position differ from the run it starts from.
+"""What a run keeps, slot by slot: which units of which site at which position differ from the run it starts from.
 
 A circuit's run is the run in which nothing is kept, but for the circuit; its complement's is the run in which everything
 is kept, but for the circuit. So a run is one of two bases and the nodes that are *flipped* in it, and costs what those cost.
-A cell (a site at a position) whose flipped units are `F` is written in one of three ways:
+A slot (a site at a position) whose flipped units are `F` is written in one of three ways:
 
     REFERENCE   reference + sum over F of (unit - its reference) x direction       units of F live, the error ablated
     LIVE        x         - sum over F of (unit - its reference) x direction       units of F ablated, the error live
@@ -57,7 +57,7 @@ class Flips:
 
 @dataclass(frozen=True, eq=False)
 class Correction:
-    """`units` in the cells (`run[i]`, `position[i]`): `sign[i, k]` is 1 to add unit k's change, -1 to take it off, else 0."""
+    """`units` in the slots (`run[i]`, `position[i]`): `sign[i, k]` is 1 to add unit k's change, -1 to take it off, else 0."""
 
     units: Int[Tensor, " k"]
     run: Int[Tensor, " n"]
@@ -66,7 +66,7 @@ class Correction:
 
 
 @dataclass(frozen=True, eq=False)
-class Cells:
+class Slots:
     """How one site is written in some runs, from position `first` on; positions count from there."""
 
     first: int
@@ -89,17 +89,17 @@ def flips(index: NodeIndex, run: Run) -> list[Flips]:
 
 
 def form_of(error: ErrorNode, full: bool, flipped: bool) -> int:
-    """How a cell is written, in a run from that base, with its error node flipped or not."""
+    """How a slot is written, in a run from that base, with its error node flipped or not."""
     live = (error.full if full else error.empty) != flipped
     if error.exact or live == full:
         return LIVE if full else REFERENCE
     return WHOLE
 
 
-def cells(
+def slots(
     full: Sequence[bool], flipped: Sequence[Flips], error: ErrorNode, width: int, pooled: bool, first: int, last: int
-) -> Cells:
-    """The cells of one site at positions `first` to `last` - 1, for runs from the bases `full` with these flips."""
+) -> Slots:
+    """The slots of one site at positions `first` to `last` - 1, for runs from the bases `full` with these flips."""
     n, span = len(full), last - first
     form = torch.empty(n, span, dtype=torch.long)
     live = torch.empty(n, span, dtype=torch.bool)
@@ -121,11 +121,11 @@ def cells(
             elif units is not None:
                 listed[r, q] = True
                 entries.append((r, q, units))
-    return Cells(first, form, live, tuple(_corrections(entries, form)), _stacked(whole, width), listed)
+    return Slots(first, form, live, tuple(_corrections(entries, form)), _stacked(whole, width), listed)
 
 
 def _corrections(entries: list[tuple[int, int, Tensor]], form: Tensor) -> list[Correction]:
-    """One correction for all cells where their units are mostly the same, else one per position."""
+    """One correction for all slots where their units are mostly the same, else one per position."""
     if not entries:
         return []
     everywhere = torch.cat([units for _, _, units in entries]).unique()
@@ -163,8 +163,8 @@ def beginnings(
 ) -> tuple[int, ...]:
     """Per layer the first position at which a run differs from its base (`positions`: none does).
 
-    Nothing before the first flipped cell can change, in its layer or a later one: attention looks back only. A site that
-    `cuts` (the residual stream, every cell at its reference) undoes what came before it.
+    Nothing before the first flipped slot can change, in its layer or a later one: attention looks back only. A site that
+    `cuts` (the residual stream, every slot at its reference) undoes what came before it.
     """
     first = []
     start = positions

@@ -214,11 +214,11 @@ def test_groups_of_runs_take_no_more_than_a_quarter_of_the_memory(gpt2: Any, mon
 
 
 def test_a_dictionary_is_used_in_slices(gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many cells it is written in: error nodes kept at every position, a handful of elements at a time."""
+    """However many slots it is written in: error nodes kept at every position, a handful of elements at a time."""
     basis = nvs.bases.sae(gpt2, source=toys.saes(width=40))
     scores = random_scores(basis)
     whole = nvs.evaluate(gpt2, basis, scores, PAIRS, sizes=[200], errors="keep")
-    monkeypatch.setattr("neuron_vs_sae.execution.overwrite.HELD", 450)  # two cells of five prompts at most
+    monkeypatch.setattr("neuron_vs_sae.execution.overwrite.HELD", 450)  # two slots of five prompts at most
     encoded: list[int] = []
     active = UnitWise.active
 

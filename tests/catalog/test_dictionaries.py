@@ -136,7 +136,8 @@ def test_a_bfloat16_model_is_scored_in_float32() -> None:
     assert scores.values.isfinite().all()
     curve = nvs.evaluate(model, basis, scores, pairs, sizes=lambda total: [total])
     # Writing back what was read rounds to bfloat16 once more, at most by one step (2 ** -8) per site.
-    assert torch.allclose(curve.circuit[-1], curve.whole, atol=2**-6 * float(curve.whole.abs().max()))
+    assert curve.all_nodes is not None
+    assert torch.allclose(curve.all_nodes, curve.whole, atol=2**-6 * float(curve.whole.abs().max()))
 
 
 class _Nonlinear(StandardSAE):

@@ -175,8 +175,8 @@ def told_apart(table: pd.DataFrame, columns: Sequence[Column]) -> list[Column]:
     known = [name for name in IDENTITY if name in names]
     added = []
     for name in IDENTITY:
-        alike = table.duplicated([*known, *added]).any() if known or added else len(table) > 1
-        if alike and name in table and name not in names and table[name].nunique() > 1:
+        alike = bool(table.duplicated([*known, *added]).any()) if known or added else len(table) > 1
+        if alike and name in table and name not in names and len(set(table[name])) > 1:
             added.append(name)
     at = max((names.index(name) + 1 for name in known), default=0)
     return [*columns[:at], *(_column(table, name) for name in added), *columns[at:]]

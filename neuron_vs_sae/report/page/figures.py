@@ -99,7 +99,7 @@ def specifications(found: "result.Result", compared: RobustTables) -> Figure:
     names, tasks = basis_names(found.study.basis), task_names(found.summary["task"])
     pairs = confirmatory(found)
     table = compared.specifications
-    factors = [name for name in FACTORS if name in table and table[name].nunique() > 1]
+    factors = [name for name in FACTORS if name in table and len(set(table[name])) > 1]
     levels = {name: table[name].drop_duplicates().tolist() for name in factors}
     order = list(tasks)
     scores = table["score"].drop_duplicates().tolist()

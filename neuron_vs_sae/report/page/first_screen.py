@@ -56,6 +56,6 @@ def warning(found: "result.Result", compared: RobustTables | None) -> str:
     counts = []
     for pair in confirmatory(found):
         wins = rows_with(of_pair(compared.specifications, pair), verdict="b better")
-        if equalled := int(flagged(wins).sum()):
+        if equalled := sum(flagged(wins)):
             counts.append(f"{equalled} of the {len(wins)} specifications that {names[pair[1]]} win")
     return f"A control does as well in {listed(counts)}." if counts else ""

@@ -88,8 +88,9 @@ def panels(titles: Sequence[str], *, columns: int, height: int) -> ResultFigure:
     count = len(titles)
     columns = min(columns, count)
     rows = -(-count // columns)
-    figure = make_subplots(
-        figure=ResultFigure(),
+    figure = ResultFigure()
+    make_subplots(
+        figure=figure,
         rows=rows, cols=columns, subplot_titles=[in_figure(title) for title in titles],
         horizontal_spacing=0.3 / columns**1.5, vertical_spacing=min(0.35 / rows, 80 / (rows * height)),
     )  # fmt: skip

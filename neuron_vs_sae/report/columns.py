@@ -142,18 +142,18 @@ def with_intervals(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
 
     Verdicts' `low` and `high` are those of `difference`.
     """
-    found = [name.removesuffix("_low") for name in table.columns if name.endswith("_low")]
-    pairs = {name: (f"{name}_low", f"{name}_high") for name in found if f"{name}_high" in table.columns}
+    scores = [name.removesuffix("_low") for name in table.columns if name.endswith("_low")]
+    pairs = {name: (f"{name}_low", f"{name}_high") for name in scores if f"{name}_high" in table.columns}
     if {"difference", "low", "high"} <= set(table.columns):
         pairs["difference"] = ("low", "high")
-    made = {
+    intervals = {
         f"{name}_interval": [
             None if pd.isna(a) or pd.isna(b) else f"[{a:.{digits}f}, {b:.{digits}f}]"
             for a, b in zip(table[low], table[high], strict=True)
         ]
         for name, (low, high) in pairs.items()
     }
-    return table.assign(**made)
+    return table.assign(**intervals)
 
 
 def chosen(table: pd.DataFrame, names: Sequence[str]) -> list[Column]:

@@ -17,9 +17,9 @@ def config(study: Study) -> str:
 
 def commands(found: "result.Result") -> str:
     """What to type: the code that ran, and the study from its config file."""
-    made = found.record["provenance"]
-    version = made["versions"]["neuron_vs_sae"]
-    code = made.get("code")
+    provenance = found.record["provenance"]
+    version = provenance["versions"]["neuron_vs_sae"]
+    code = provenance.get("code")
     clean = code and not code.endswith("+")
     lines = [
         f"# neuron_vs_sae {version}"
@@ -29,7 +29,7 @@ def commands(found: "result.Result") -> str:
         lines.append(f"git checkout {shlex.quote(code)}")
     lines += [
         "pip install -c constraints.txt -e .",
-        f"nvs compare --config study.toml --device {shlex.quote(made['device'])} --batch-size {made['batch_size']} --out results",
+        f"nvs compare --config study.toml --device {shlex.quote(provenance['device'])} --batch-size {provenance['batch_size']} --out results",
     ]
     return "\n".join(lines)
 

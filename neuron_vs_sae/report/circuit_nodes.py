@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from neuron_vs_sae.core.conventions import RankBy
 from neuron_vs_sae.core.nodes import NodeScores
 from neuron_vs_sae.report.robust_tables import usual_levels
 from neuron_vs_sae.studies import result
@@ -27,7 +28,7 @@ class ShownNode:
     rank: int
 
 
-def best_nodes(scores: NodeScores, most: int = NODES, rank_by: str = "absolute") -> list[ShownNode]:
+def best_nodes(scores: NodeScores, most: int = NODES, rank_by: RankBy = "absolute") -> list[ShownNode]:
     """The first nodes of a ranking, best first, without those whose score is 0."""
     whole = float(scores.values.abs().double().sum())
     nodes = []

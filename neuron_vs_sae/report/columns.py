@@ -142,18 +142,18 @@ def with_intervals(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
 
     Verdicts' `low` and `high` are those of `difference`.
     """
-    found = [name.removesuffix("_low") for name in table.columns if name.endswith("_low")]
-    pairs = {name: (f"{name}_low", f"{name}_high") for name in found if f"{name}_high" in table.columns}
+    scores = [name.removesuffix("_low") for name in table.columns if name.endswith("_low")]
+    pairs = {name: (f"{name}_low", f"{name}_high") for name in scores if f"{name}_high" in table.columns}
     if {"difference", "low", "high"} <= set(table.columns):
         pairs["difference"] = ("low", "high")
-    made = {
+    intervals = {
         f"{name}_interval": [
             None if pd.isna(a) or pd.isna(b) else f"[{a:.{digits}f}, {b:.{digits}f}]"
             for a, b in zip(table[low], table[high], strict=True)
         ]
         for name, (low, high) in pairs.items()
     }
-    return table.assign(**made)
+    return table.assign(**intervals)
 
 
 def chosen(table: pd.DataFrame, names: Sequence[str]) -> list[Column]:
@@ -175,8 +175,8 @@ def told_apart(table: pd.DataFrame, columns: Sequence[Column]) -> list[Column]:
     known = [name for name in IDENTITY if name in names]
     added = []
     for name in IDENTITY:
-        alike = table.duplicated([*known, *added]).any() if known or added else len(table) > 1
-        if alike and name in table and name not in names and table[name].nunique() > 1:
+        alike = bool(table.duplicated([*known, *added]).any()) if known or added else len(table) > 1
+        if alike and name in table and name not in names and len(set(table[name])) > 1:
             added.append(name)
     at = max((names.index(name) + 1 for name in known), default=0)
     return [*columns[:at], *(_column(table, name) for name in added), *columns[at:]]

@@ -46,13 +46,13 @@ def console_table(found: "result.Result", curves: pd.DataFrame, tables: RobustTa
     verdicts = [f"neurons or {names[b]}" for _, b in judged] if len(judged) > 1 else ["verdict"] * len(judged)
     first = usual_levels(found)
     case = ", ".join(f"{heading(name)}: {level_name(name, first[name])}" for name in ("method", "ablation", "errors"))
-    told = [sentence for answer in answers(found, tables) for sentence in answer.sentences]
+    sentences = [sentence for answer in answers(found, tables) for sentence in answer.sentences]
     return ConsoleTable(
         title=f"{found.summary['model'].iloc[0]}: nodes for a faithfulness of 0.8 ({case})",
         headers=("task", *(names[basis] for basis in bases), *verdicts),
         rows=tuple(cells),
         note="In brackets: how many of them are error nodes, which stand for what a dictionary does not reconstruct.",
-        sentences=tuple(told) or (why_no_answer(found),),
+        sentences=tuple(sentences) or (why_no_answer(found),),
     )
 
 

@@ -152,7 +152,7 @@ def _error_shares(axes: Any, lines: pd.DataFrame, names: dict[str, str]) -> None
     colours = colours_of(bases)
     for basis in bases:
         line = rows_with(lines, basis=basis)
-        if line["n_error_nodes"].any():
+        if bool(line["n_error_nodes"].any()):
             share = 100 * line["n_error_nodes"] / line["size"]
             axes.plot(line["size"], share, color=colours[basis], linewidth=1.1, markersize=2.6, **marker(bases, basis))
     axes.set_ylim(0, 105)

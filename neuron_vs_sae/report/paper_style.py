@@ -15,7 +15,7 @@ from neuron_vs_sae.report.plots.style import markers_of
 COLUMN = 3.25
 """Inches: a column of ICML's, NeurIPS' and ACL's two-column pages is as wide, or a little wider."""
 SMALL, GREY = 7.0, "#888888"
-FONTS = {"pdf.fonttype": 42, "ps.fonttype": 42}
+FONTS: dict[Any, Any] = {"pdf.fonttype": 42, "ps.fonttype": 42}
 """TrueType, which publishers ask for: matplotlib's own Type 3 fonts are refused by some."""
 LEGEND: dict[str, Any] = {
     "loc": "outside lower center", "fontsize": SMALL, "frameon": False, "handlelength": 1.6, "columnspacing": 1.0,

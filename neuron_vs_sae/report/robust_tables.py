@@ -36,9 +36,9 @@ def robust_tables(folder: Path) -> RobustTables | None:
     return tables if len(tables.specifications) and len(tables.robustness) else None
 
 
-def flagged(rows: pd.DataFrame) -> pd.Series:
+def flagged(rows: pd.DataFrame) -> list[bool]:
     """Which specifications are a dictionary's win that its control equals; where there is no control, none."""
-    return rows["control_wins"].astype("boolean").fillna(False).astype(bool)
+    return [value is True or value == 1 for value in rows["control_wins"].tolist()]
 
 
 def confirmatory(found: "result.Result") -> list[tuple[str, str]]:

@@ -125,7 +125,7 @@ def outputs(found: "result.Result") -> dict[str, EvalOutput]:
     started = found.record["provenance"].get("started")
     if started is None:
         raise InputError(f"the study in {found.folder} has no date in its record: run it again with --overwrite")
-    made: dict[str, EvalOutput] = {}
+    files: dict[str, EvalOutput] = {}
     table = per_curve(found)
     for basis in found.study.basis:
         parts = found.bases.get(basis, {}).get("saes")
@@ -135,7 +135,7 @@ def outputs(found: "result.Result") -> dict[str, EvalOutput]:
         ids = "+".join(dict.fromkeys(str(part.get("id") or part["name"]) for part in parts))
         registered = all(part.get("release") for part in parts)
         name = f"{_file(releases)}_{_file(ids if registered else basis)}_eval_results.json"
-        made[name] = EvalOutput(
+        files[name] = EvalOutput(
             eval_config=found.record["study"],
             eval_id=str(uuid.uuid5(_NAMESPACE, f"{found.study.key}/{basis}")),
             datetime_epoch_millis=int(datetime.fromisoformat(started).timestamp() * 1000),
@@ -148,11 +148,11 @@ def outputs(found: "result.Result") -> dict[str, EvalOutput]:
             sae_cfg_dict={str(part["hook"]): part for part in parts},
             eval_result_unstructured=found.record["provenance"],
         )
-    if not made:
+    if not files:
         raise InputError(
             f"the study in {found.folder} has no basis of SAEs: its bases are {', '.join(found.study.basis)}"
         )
-    return made
+    return files
 
 
 def export(found: "result.Result", out: Path) -> list[Path]:
@@ -168,7 +168,7 @@ def export(found: "result.Result", out: Path) -> list[Path]:
 
 
 def _metrics(rows: pd.DataFrame) -> dict[str, Metrics]:
-    made = {}
+    metrics = {}
     varying = [
         "task",
         "method",
@@ -178,8 +178,8 @@ def _metrics(rows: pd.DataFrame) -> dict[str, Metrics]:
     ]
     for row in rows.to_dict("records"):
         values = {name: float(row[name]) for name in Metrics.model_fields if not pd.isna(row[name])}
-        made["/".join(str(row[name]) for name in varying)] = Metrics(**values)
-    return made
+        metrics["/".join(str(row[name]) for name in varying)] = Metrics(**values)
+    return metrics
 
 
 def _details(rows: pd.DataFrame) -> list[Detail]:

@@ -94,8 +94,8 @@ def table_of(
     if form == "latex":
         return f"{PREAMBLE}\n{_as_latex(found, table, specs, verdicts, f'tab:nvs-{found.study.key}')}"
     bold = {column.name: significantly_best(table, column, verdicts) for column in specs}
-    told = " ".join(conventions(found, table, verdicts))
-    return f"{in_markdown(told)}\n\n{_as_markdown(_named(found, table), specs, bold)}"
+    caption = " ".join(conventions(found, table, verdicts))
+    return f"{in_markdown(caption)}\n\n{_as_markdown(_named(found, table), specs, bold)}"
 
 
 def _as_latex(

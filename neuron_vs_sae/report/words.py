@@ -43,13 +43,13 @@ def answers(found: "result.Result", tables: RobustTables | None) -> list[Answer]
     if tables is None:
         return []
     names, tasks = basis_names(found.study.basis), task_names(found.summary["task"])
-    told = []
+    given: list[Answer] = []
     for a, b in confirmatory(found):
         rows = of_pair(tables.robustness, (a, b))
         if len(rows):
             pair = Pair(names[a], names[b], basis_name(b).dictionary)
-            told.append(Answer((a, b), answer(rows, pair, tasks, error_ranked_first(found, b))))
-    return told
+            given.append(Answer((a, b), answer(rows, pair, tasks, error_ranked_first(found, b))))
+    return given
 
 
 def answer(

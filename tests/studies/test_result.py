@@ -761,12 +761,13 @@ def test_names_are_text_in_tables_and_figures_whatever_they_hold(fresh: nvs.Resu
     assert "<script>" not in text
     assert not [line for line in text.splitlines() if line.startswith("# z")]
     assert "<script>alert" not in page
-    assert f"<title>Circuits of {inert}" in page
+    title = page[page.index("<title>") : page.index("</title>")]
+    assert title.startswith("<title>Circuits of &lt;script&gt;alert(&#39;nvs&#39;)&lt;/script&gt;")
     assert "| SAE features |" in text
     # plotly would render what it decodes.
     assert "\\u003cscript\\u003ealert" not in page
     assert "\\u003cimg" not in page
-    assert "sae:&lt;img" in page
+    assert "sae:folder/&lt;img src=x onerror=alert(1)&gt;" in page  # in its settings
     assert page.count("<script") == page.count("</script>")
 
 

@@ -40,7 +40,7 @@ def curves(found: "result.Result") -> dict[str, Any]:
         "bases": legend_entries(bases),
         "shown": [*range_of_shown(bases), "chance"],
         "choices": [
-            {"label": heading(name), "levels": [level_name(name, str(one)) for one in values]}
+            {"label": heading(name), "levels": [level_name(name, str(level)) for level in values]}
             for name, values in levels.items()
         ],
         "curves": drawn,

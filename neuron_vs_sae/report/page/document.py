@@ -38,12 +38,12 @@ def page(found: "result.Result", evidence: Evidence, curves: pd.DataFrame, compa
         finalize=lambda value: value if isinstance(value, Markup) else visible_lines(value),
     )  # fmt: skip
     names = basis_names(found.study.basis)
-    told = answers(found, compared)
+    all_answers = answers(found, compared)
     return environment.get_template("page.html.jinja").render(
         title=first_screen.title(found),
         question=first_screen.question(found),
-        answer=told[0].sentences if told else (why_no_answer(found),),
-        other_answers=[answer.sentences for answer in told[1:]],
+        answer=all_answers[0].sentences if all_answers else (why_no_answer(found),),
+        other_answers=[answer.sentences for answer in all_answers[1:]],
         warning=first_screen.warning(found, compared),
         chips=first_screen.chips(found, compared),
         figures={name: _drawn(figure) for name, figure in figures(found, compared).items()},

@@ -34,7 +34,7 @@ class Figure:
 
 def figures(found: "result.Result", compared: RobustTables | None) -> dict[str, Figure]:
     """Every figure of the page by its name; those of comparisons only where bases were compared."""
-    made = {
+    alone = {
         "curves": Figure("curves", "Faithfulness and completeness against size", _curves_caption(found), curves(found)),
         "circuit": Figure("circuit", "The circuit", _circuit_caption(found), circuit(found)),
         "distributions": Figure(
@@ -45,10 +45,10 @@ def figures(found: "result.Result", compared: RobustTables | None) -> dict[str, 
         ),
     }
     if compared is None or not confirmatory(found):
-        return made
+        return alone
     return {
         "forest": forest(found, compared),
-        **made,
+        **alone,
         "specifications": specifications(found, compared),
     }
 
@@ -99,7 +99,7 @@ def specifications(found: "result.Result", compared: RobustTables) -> Figure:
     names, tasks = basis_names(found.study.basis), task_names(found.summary["task"])
     pairs = confirmatory(found)
     table = compared.specifications
-    factors = [name for name in FACTORS if name in table and table[name].nunique() > 1]
+    factors = [name for name in FACTORS if name in table and len(set(table[name])) > 1]
     levels = {name: table[name].drop_duplicates().tolist() for name in factors}
     order = list(tasks)
     scores = table["score"].drop_duplicates().tolist()
@@ -127,7 +127,7 @@ def specifications(found: "result.Result", compared: RobustTables) -> Figure:
         "tasks": list(tasks.values()),
         "pairs": [{"a": names[a], "b": names[b], "colourA": colours[a], "colourB": colours[b]} for a, b in pairs],
         "scores": scores,
-        "factors": [{"label": heading(name), "levels": [level_name(name, str(one)) for one in levels[name]]} for name in factors],
+        "factors": [{"label": heading(name), "levels": [level_name(name, str(level)) for level in levels[name]]} for name in factors],
         "verdicts": {"a better": "neurons better", "b better": "dictionary better"},
         "rows": rows,
         "said": said,

@@ -34,7 +34,7 @@ def chips(found: "result.Result", compared: RobustTables | None) -> dict[str, st
     """The conditions of the study, in few words each."""
     study, first = found.study, found.summary.iloc[0]
     methods = ranked(list(study.method))[0]
-    told = {
+    conditions = {
         "model": f"{first['model']}, {study.dtype}",
         "prompts": f"{first['n_discovery']} to find circuits, {first['n_eval']} others to judge them, per task",
         "method": listed(level_name("method", method) for method in methods),
@@ -44,8 +44,8 @@ def chips(found: "result.Result", compared: RobustTables | None) -> dict[str, st
     pairs = confirmatory(found)
     if compared is not None and pairs:
         rows = of_pair(compared.specifications, pairs[0])
-        told["specifications"] = f"{len(rows[list(FACTORS)].drop_duplicates())} per task and dictionary"
-    return told
+        conditions["specifications"] = f"{len(rows[list(FACTORS)].drop_duplicates())} per task and dictionary"
+    return conditions
 
 
 def warning(found: "result.Result", compared: RobustTables | None) -> str:
@@ -56,6 +56,6 @@ def warning(found: "result.Result", compared: RobustTables | None) -> str:
     counts = []
     for pair in confirmatory(found):
         wins = rows_with(of_pair(compared.specifications, pair), verdict="b better")
-        if equalled := int(flagged(wins).sum()):
+        if equalled := sum(flagged(wins)):
             counts.append(f"{equalled} of the {len(wins)} specifications that {names[pair[1]]} win")
     return f"A control does as well in {listed(counts)}." if counts else ""

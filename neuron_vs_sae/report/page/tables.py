@@ -102,7 +102,7 @@ def _html(found: "result.Result", table: pd.DataFrame, columns: list[Any], evide
     bold = {column.name: significantly_best(table, column, evidence.verdicts) for column in columns}
     rows = [
         [
-            (shown.get(column.name, {}).get(text, text), column.digits is not None, i in bold[column.name])
+            (str(shown.get(column.name, {}).get(text, text)), column.digits is not None, i in bold[column.name])
             for column in columns
             for text in [column.text(row[column.name])]
         ]

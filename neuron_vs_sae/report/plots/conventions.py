@@ -83,7 +83,7 @@ def specification_curve(
         task_names(found.summary["task"]),
         colours_of(found.study.basis),
     )
-    factors = [name for name in FACTORS if name in rows and rows[name].nunique() > 1]
+    factors = [name for name in FACTORS if name in rows and len(set(rows[name])) > 1]
     levels = [(name, level) for name in factors for level in rows[name].drop_duplicates()]
     figure = panels(["", ""], columns=1, height=max(240, 11 * len(levels)))
     at = list(range(1, len(rows) + 1))

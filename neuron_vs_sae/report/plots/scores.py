@@ -155,8 +155,6 @@ def _spread(total: int) -> np.ndarray:
     return np.unique(np.geomspace(1, total, _POINTS).round().astype(int)) if total else np.zeros(0, int)
 
 
-def _of_bases(
-    found: "result.Result", task: str | None = None, method: str | None = None
-) -> tuple[list[str], dict[str, NodeScores]]:
+def _of_bases(found: "result.Result", task: str, method: str) -> tuple[list[str], dict[str, NodeScores]]:
     bases = list(found.study.basis)
     return bases, {basis: found.scores(task=task, basis=basis, method=method) for basis in bases}

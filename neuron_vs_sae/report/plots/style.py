@@ -68,7 +68,7 @@ def _own_or_free(bases: Iterable[str], kinds: dict[str, str]) -> dict[str, str]:
     taken: dict[str, str] = {}
     for text in bases:
         own = kinds.get(parse("bases", text).name)
-        free = [one for one in kinds.values() if one not in taken.values()] or list(kinds.values())
+        free = [look for look in kinds.values() if look not in taken.values()] or list(kinds.values())
         taken[text] = own if own is not None and own not in taken.values() else free[0]
     return taken
 
@@ -88,8 +88,9 @@ def panels(titles: Sequence[str], *, columns: int, height: int) -> ResultFigure:
     count = len(titles)
     columns = min(columns, count)
     rows = -(-count // columns)
-    figure = make_subplots(
-        figure=ResultFigure(),
+    figure = ResultFigure()
+    make_subplots(
+        figure=figure,
         rows=rows, cols=columns, subplot_titles=[in_figure(title) for title in titles],
         horizontal_spacing=0.3 / columns**1.5, vertical_spacing=min(0.35 / rows, 80 / (rows * height)),
     )  # fmt: skip
@@ -147,10 +148,10 @@ def themed(figure: go.Figure, theme: Literal["light", "dark"]) -> go.Figure:
 
 def conventions_of(first: pd.Series, seeds: Sequence[int] = ()) -> str:
     """The choices behind a figure's rows, in one line; of several `seeds`, whose rows they are."""
-    told = f" · seed {first['seed']} of {', '.join(map(str, seeds))}" if len(seeds) > 1 else ""
+    of_seeds = f" · seed {first['seed']} of {', '.join(map(str, seeds))}" if len(seeds) > 1 else ""
     return (
         f"ablation {first['ablation']} · errors {first['errors']} · positions {first['positions']} · "
-        f"rank by {first['rank_by']} · {first['n_eval']} prompts, {first['confidence']:.0%} bootstrap intervals{told}"
+        f"rank by {first['rank_by']} · {first['n_eval']} prompts, {first['confidence']:.0%} bootstrap intervals{of_seeds}"
     )
 
 

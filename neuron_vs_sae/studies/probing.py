@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from neuron_vs_sae.analyses.fidelity.written import at_mlp_out
 from neuron_vs_sae.analyses.probing import probe as probe_of
 from neuron_vs_sae.analyses.probing.concepts import concept
 from neuron_vs_sae.analyses.probing.examples import places
@@ -45,7 +46,7 @@ def steps(loaded: Loaded[ProbeStudy], cell: Cell) -> tuple[Step, ...]:
 
     def compute(_: CellFiles) -> Outcome:
         spec, corpus = loaded.spec, corpus_of(loaded)
-        bases = [basis_of(loaded, text) for text in spec.basis]
+        bases = [at_mlp_out(loaded.model, basis_of(loaded, text)) for text in spec.basis]
         narrowest = min(dictionary.width for basis in bases for dictionary in basis.dictionaries)
         settings = Probing(
             ks=spec.k, rankers=spec.ranker, of=spec.of, candidates=narrowest, subsets=spec.subsets, examples=spec.examples,

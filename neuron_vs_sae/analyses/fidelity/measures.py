@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from neuron_vs_sae.analyses.fidelity.frontier import Frontier
 from neuron_vs_sae.core.errors import InputError
-from neuron_vs_sae.core.nodes import bits
+from neuron_vs_sae.core.sizes import bits
 from neuron_vs_sae.statistics.bootstrap import Estimate, interval, ratio
 from neuron_vs_sae.statistics.resampling import Draws, draw, independent
 

@@ -47,7 +47,7 @@ def optimal_support(
     n, width = x.shape
     if not 1 <= k <= width:
         raise InputError(f"a support of {k} of {width} units: choose 1 to {width}")
-    gamma = 1 / np.sqrt(n) if gamma is None else gamma
+    gamma = float(1 / np.sqrt(n)) if gamma is None else gamma
     if comb(width, k) <= _EXHAUSTIVE:
         return exhaustive_support(x, y, k, gamma=gamma)
     return _by_cuts(x, y, k, list(first) if len(first) == k else list(range(k)), gamma)
@@ -73,7 +73,7 @@ def _by_cuts(
     columns, rows, ends = start, [], []
     integral = np.array([1] * width + [0])
     bounds = Bounds(np.zeros(width + 1), np.array([1.0] * width + [np.inf]))
-    exactly_k = LinearConstraint(np.array([1.0] * width + [0.0]), k, k)
+    exactly_k = LinearConstraint(np.array([1.0] * width + [0.0]), float(k), float(k))
     for _ in range(_ROUNDS):
         cost, gradient = _cost(x, y, columns, gamma)
         if cost < best.cost:

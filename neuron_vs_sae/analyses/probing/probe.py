@@ -166,13 +166,13 @@ def _judged(splits: Splits, drawn: tuple[Draws, ...], decide: Any, blank: Outcom
 
 def _mean(outcomes: Sequence[Outcome]) -> Outcome:
     def mean(name: str) -> Estimate:
-        parts = [getattr(o, name) for o in outcomes]
+        parts: list[Estimate] = [getattr(o, name) for o in outcomes]
+        n = len(parts)
         return Estimate(
-            *(
-                sum(getattr(part, field) for part in parts) / len(parts)
-                for field in ("value", "replicates", "left_out")
-            ),
-            parts[0].strata,
+            value=sum((part.value for part in parts), np.zeros(1)) / n,
+            replicates=sum((part.replicates for part in parts), np.zeros_like(parts[0].replicates)) / n,
+            left_out=sum((part.left_out for part in parts), np.zeros_like(parts[0].left_out)) / n,
+            strata=parts[0].strata,
         )
 
     return replace(outcomes[0], mcc=mean("mcc"), auroc=mean("auroc"))

@@ -255,8 +255,7 @@ def _added(
     row = sign * n + torch.arange(n)
     active = size > 0
     histogram = torch.bincount((row * BINS + bins)[active], minlength=2 * n * BINS).reshape(2, n, BINS)
-    relative = (strength / old.ranges.amax(0)).double()
-    powers = torch.stack([(relative**p * _UNIT_OF_MOMENTS).round().sum((0, 1)).long() for p in (1, 2, 3, 4)])
+    powers = _powers((strength / old.ranges.amax(0)).double())
     numbers = batch.first + torch.arange(len(batch.contexts))
     window = _Window(batch, values, numbers, old.keeping.window, dtype)
     draw = lottery(old.keeping.seed, numbers, values.shape[1])
@@ -271,6 +270,15 @@ def _added(
         quantiles=_with_quantiles(old.quantiles, row, bins, active, draw, window),
         negatives=_with_negatives(old, strength, counts, draw, window),
     )
+
+
+def _powers(relative: Float[Tensor, "batch pos units"]) -> Int[Tensor, "4 units"]:
+    """Sums of the powers 1 to 4, each rounded to 2^-24 before it is added, so that the sum is exact in any order."""
+    power, sums = torch.ones_like(relative), []
+    for _ in range(4):
+        power = power * relative
+        sums.append((power * _UNIT_OF_MOMENTS).round_().sum((0, 1)).long())
+    return torch.stack(sums)
 
 
 @dataclass(frozen=True, eq=False)
@@ -332,7 +340,9 @@ def _with_negatives(
     slots, n = old.negatives, strength.shape[-1]
     for s, sign in enumerate(SIGNS):
         limit, worst = old.keeping.silent * old.ranges[s], slots.worst[s * n : (s + 1) * n]
-        r, p, u = (counts & (sign * strength <= limit) & (draw[..., None] <= worst)).nonzero(as_tuple=True)
+        r, p, u = (draw[..., None] <= worst).nonzero(as_tuple=True)
+        silent = counts[r, p, u] & (sign * strength[r, p, u] <= limit[u])
+        r, p, u = r[silent], p[silent], u[silent]
         _, around, _ = window.around(r, p, u)
         quiet = (sign * around <= limit[u][:, None]).all(1)
         r, p, u = r[quiet], p[quiet], u[quiet]

@@ -38,7 +38,8 @@ def test_keeping_all_of_a_transcoder_and_its_errors_is_the_model(architecture: s
     basis = nvs.bases.transcoder(model, source=toys.transcoders(architecture=architecture))
     scores = nvs.attribution.attribution_patching(model, basis, pairs)
     curve = nvs.evaluate(model, basis, scores, pairs, sizes=lambda total: [0, total])
-    assert close(curve.circuit[-1], curve.whole)
+    assert curve.all_nodes is not None
+    assert close(curve.all_nodes, curve.whole)
     assert not torch.allclose(curve.circuit[0], curve.whole, atol=1e-3)
 
 

@@ -185,7 +185,8 @@ def test_without_errors_the_whole_dictionary_is_the_model_with_every_sae_in_plac
             rows = torch.arange(len(pairs))
             expected = last[rows, pairs.answer] - last[rows, pairs.foil]
             curve = found.curve(ablation=ablation)
-            assert curve.circuit[-1].tolist() == pytest.approx(expected.tolist(), abs=10 * ROUNDING)
+            assert curve.all_nodes is not None
+            assert curve.all_nodes.tolist() == pytest.approx(expected.tolist(), abs=10 * ROUNDING)
             assert 0.3 < float(curve.faithfulness[-1]) < 0.999
 
 

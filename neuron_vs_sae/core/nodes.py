@@ -157,7 +157,7 @@ class NodeScores:
 
     def __repr__(self) -> str:
         where = "pooled positions" if self.index.positions is None else f"{self.index.positions} positions"
-        best = self.top(min(3, len(self.index)))
+        best = Circuit(self.index, self.order()[:3])
         return "\n".join(
             [
                 f"NodeScores of basis '{self.index.basis}': {len(self.index):,} nodes at {len(self.index.sites)} sites, {where}",

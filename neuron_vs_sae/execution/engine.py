@@ -30,7 +30,7 @@ from neuron_vs_sae.execution.memory import free_memory, peak_bytes
 from neuron_vs_sae.execution.neurons import Neurons, is_known
 from neuron_vs_sae.execution.overwrite import SiteReference
 from neuron_vs_sae.execution.passes import Group, Pass, Trace, logits, norms_last
-from neuron_vs_sae.execution.slots import LIVE, REFERENCE, ErrorNode, Flips, Run, beginnings, slots, flips, form_of
+from neuron_vs_sae.execution.slots import LIVE, REFERENCE, ErrorNode, Flips, Run, beginnings, flips, form_of, slots
 from neuron_vs_sae.execution.splice import Reference, precision
 
 Ablation = Callable[[Int[Tensor, " rows"]], Reference]

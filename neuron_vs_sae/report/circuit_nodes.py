@@ -32,7 +32,7 @@ def best_nodes(scores: NodeScores, most: int = NODES, rank_by: RankBy = "absolut
     """The first nodes of a ranking, best first, without those whose score is 0."""
     whole = float(scores.values.abs().double().sum())
     nodes = []
-    for rank, flat in enumerate(scores.top(min(most, len(scores.index)), rank_by=rank_by).nodes.tolist(), 1):
+    for rank, flat in enumerate(scores.order(rank_by=rank_by)[:most].tolist(), 1):
         score, left = float(scores.values[flat]), flat
         for row, (blocks, columns) in enumerate(scores.index.shapes):
             if left < blocks * columns:

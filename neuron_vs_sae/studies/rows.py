@@ -62,42 +62,47 @@ def _by_size(curve: Curve, tied: bool) -> list[pd.DataFrame]:
 
 def to_curve(rows: pd.DataFrame) -> Curve:
     """The curve of the long rows of one curve (`CURVE`): what `to_rows` was given."""
-    runs: dict[Any, pd.DataFrame] = dict(iter(rows.groupby("run")))
+    run, prompt, tied = rows["run"].to_numpy(), rows["prompt"].to_numpy(), rows["tied"].to_numpy(bool)
+    size = rows["size"].to_numpy(np.float64, na_value=np.nan)
+    value = rows["value"].to_numpy(np.float64)
+    n_prompts = int((run == "whole").sum())
 
-    def of_prompts(run: str) -> Tensor:
-        return torch.tensor(runs[run].sort_values("prompt")["value"].to_numpy(np.float64))
+    def of_prompts(name: str) -> Tensor:
+        places = np.flatnonzero(run == name)
+        return torch.tensor(value[places[np.argsort(prompt[places])]])
 
     whole, empty = of_prompts("whole"), of_prompts("empty")
 
-    def of_sizes(tied: bool, all_nodes: Tensor | None = None, beyond: Curve | None = None) -> Curve:
-        tables = {run: part.loc[part["tied"] == tied] for run, part in runs.items()}
+    def of_sizes(*, beyond: bool, **others: Any) -> Curve:
+        def places(name: str) -> np.ndarray:
+            """Rows of the table by size and prompt."""
+            chosen = np.flatnonzero((run == name) & (tied == beyond))
+            return chosen[np.lexsort((prompt[chosen], size[chosen]))].reshape(-1, n_prompts)
 
-        def by_size(run: str) -> Tensor:
-            table = tables[run].pivot(index="size", columns="prompt", values="value").sort_index()
-            return torch.tensor(table.to_numpy(np.float64))
+        def by_size(name: str) -> Tensor:
+            return torch.tensor(value[places(name)])
 
-        kept = tables["circuit"].drop_duplicates("size").sort_values("size")
+        first = rows.iloc[places("circuit")[:, 0]]
         return Curve(
-            sizes=tuple(int(k) for k in kept["size"]),
-            n_error_nodes=tuple(int(k) for k in kept["n_error_nodes"]),
+            sizes=tuple(int(k) for k in first["size"]),
+            n_error_nodes=tuple(int(k) for k in first["n_error_nodes"]),
             n_total=int(rows["n_total"].iloc[0]),
             whole=whole,
             empty=empty,
             circuit=by_size("circuit"),
             complement=by_size("complement"),
-            change=by_size("change") if len(tables.get("change", [])) else None,
-            values=None if bool(kept["values"].isna().any()) else tuple(float(v) for v in kept["values"]),
-            all_nodes=all_nodes,
-            tied=beyond,
+            change=by_size("change") if len(places("change")) else None,
+            values=None if bool(first["values"].isna().any()) else tuple(float(v) for v in first["values"]),
+            **others,
         )
 
-    beyond = of_sizes(tied=True) if bool(rows["tied"].any()) else None
-    return of_sizes(tied=False, all_nodes=of_prompts("all") if "all" in runs else None, beyond=beyond)
+    tied_curve = of_sizes(beyond=True) if bool(tied.any()) else None
+    return of_sizes(beyond=False, all_nodes=of_prompts("all") if "all" in run else None, tied=tied_curve)
 
 
 def to_groups(rows: pd.DataFrame) -> Groups:
     """The clusters and strata of the prompts of one curve's rows."""
-    prompts = dict(iter(rows.groupby("run")))["whole"].sort_values("prompt")
+    prompts = rows.loc[rows["run"] == "whole", ["prompt", "cluster", "stratum"]].sort_values("prompt")
     return Groups(prompts["cluster"].to_numpy(np.int64), prompts["stratum"].to_numpy(np.int64))
 
 

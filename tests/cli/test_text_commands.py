@@ -11,7 +11,24 @@ from conftest import Run
 @pytest.fixture(scope="module")
 def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("text") / "text.txt"
-    words = ["ann", "eve", "sue", "mia", "bob", "dan", "max", "leo", "saw", "met", "a", "cat", "dog", "hen", "he", "she"]
+    words = [
+        "ann",
+        "eve",
+        "sue",
+        "mia",
+        "bob",
+        "dan",
+        "max",
+        "leo",
+        "saw",
+        "met",
+        "a",
+        "cat",
+        "dog",
+        "hen",
+        "he",
+        "she",
+    ]
     file.write_text(" ".join(words[(7 * i + i * i // 5) % 16] for i in range(400)))
     return file
 

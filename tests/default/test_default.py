@@ -22,6 +22,9 @@ from neuron_vs_sae import default
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.default.families import FAMILIES
 from neuron_vs_sae.models.presets import presets
+from neuron_vs_sae.report.console import console_table
+from neuron_vs_sae.report.robust_tables import robust_tables
+from neuron_vs_sae.studies.per_curve import per_curve
 from neuron_vs_sae.studies.study import Study, with_defaults
 
 HOME = Path(default.__file__).parent
@@ -123,7 +126,9 @@ def test_the_cards_numbers_are_those_of_the_shipped_files(name: str, numbers: Ca
         stated = MEASURED[name]["dictionaries"][folder]
         for number, tolerance in (("explained_variance", 0.02), ("l0", 1.0), ("ce_recovered", 0.02), ("width", 0)):
             if folder not in CONTROLS or number != "ce_recovered":
-                assert found[number] == pytest.approx(stated[number], abs=tolerance, rel=0.05), (folder, number)
+                # A control's units are tuned to nothing in the text, and what is active varies more from text to text.
+                share = 0.1 if folder in CONTROLS else 0.05
+                assert found[number] == pytest.approx(stated[number], abs=tolerance, rel=share), (folder, number)
 
 
 @pytest.mark.long
@@ -229,7 +234,9 @@ def test_the_default_study_runs_without_a_network_or_a_hub(
     found = nvs.load(tmp_path / "out")
     assert found.record["study"]["model"] == name
     assert set(found.summary["basis"]) == set(Study(**with_defaults({})).basis)
-    assert "against sae, neurons need" in " ".join(ended.out.split())
+    text = " ".join(ended.out.split())
+    for sentence in console_table(found, per_curve(found), robust_tables(found.folder)).sentences:
+        assert sentence in text
 
 
 _INSTALLED = """

@@ -27,7 +27,7 @@ def console_table(found: "result.Result", curves: pd.DataFrame, tables: RobustTa
     """A row per task: the nodes that 80 % of faithfulness needs in neurons and in each trained dictionary (in every basis, where there are
     none of those), and the verdict on each dictionary. `curves` is `per_curve(found)`.
 
-    Sizes are under the study's first method, ablation and error policy; verdicts over all specifications.
+    Sizes are under the study's first method, ablation, error policy and seed; verdicts over all specifications.
     """
     names, tasks = basis_names(found.study.basis), task_names(found.summary["task"])
     usual = {name: level for name, level in usual_levels(found).items() if name in curves}
@@ -46,6 +46,8 @@ def console_table(found: "result.Result", curves: pd.DataFrame, tables: RobustTa
     verdicts = [f"neurons or {names[b]}" for _, b in judged] if len(judged) > 1 else ["verdict"] * len(judged)
     first = usual_levels(found)
     case = ", ".join(f"{heading(name)}: {level_name(name, first[name])}" for name in ("method", "ablation", "errors"))
+    seeds = found.study.seed
+    case += f", seed {seeds[0]} of {', '.join(map(str, seeds))}" if len(seeds) > 1 else ""
     sentences = [sentence for answer in answers(found, tables) for sentence in answer.sentences]
     return ConsoleTable(
         title=f"{found.summary['model'].iloc[0]}: nodes for a faithfulness of 0.8 ({case})",

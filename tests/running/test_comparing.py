@@ -18,7 +18,7 @@ from neuron_vs_sae.statistics.permutation import contrast, sign_flip
 from neuron_vs_sae.statistics.random_effects import across
 from neuron_vs_sae.statistics.resampling import Groups, draw, independent
 from neuron_vs_sae.statistics.size_measures import MEASURES, area_weights, common_range, measurable, points
-from neuron_vs_sae.studies.verdict import differ
+from neuron_vs_sae.studies.findings import differ
 
 
 def grouped(*cluster: int) -> Groups:
@@ -86,7 +86,7 @@ def test_two_equal_bases_differ_by_exactly_0_with_a_p_of_exactly_1() -> None:
     top, bottom = rng.normal(size=(40, 3)), 3 + rng.random((40, 1))
     assert not contrast(top, bottom, top, bottom).any()
     drawn = draw(independent(40), 500, seed=0)
-    told = differ(ratio(top, bottom, drawn), ratio(top, bottom, drawn), 0.95, margin=0.05)
+    told = differ(ratio(top, bottom, drawn) - ratio(top, bottom, drawn), 0.95, margin=0.05)
     assert not told["difference"].any()
     assert not told["low"].any()
     assert not told["high"].any()
@@ -100,7 +100,7 @@ def test_equivalent_is_what_an_interval_of_90_percent_within_the_margin_says() -
     bottom = 3 + rng.normal(size=(30, 500))
     one = ratio((0.5 + rng.uniform(-0.1, 0.1, 500)) * bottom + 0.2 * rng.normal(size=(30, 500)), bottom, drawn)
     other = ratio(0.5 * bottom, bottom, drawn)
-    told, narrow = differ(one, other, 0.95, 0.05), interval(one - other, 0.9)
+    told, narrow = differ(one - other, 0.95, 0.05), interval(one - other, 0.9)
     within = (narrow.low > -0.05) & (narrow.high < 0.05)
     equivalent = told["p_equivalence"] < 0.05
     assert 100 < within.sum() < 400
@@ -304,10 +304,10 @@ def test_one_comparison_in_twenty_finds_what_is_not_there(groups: Groups) -> Non
     drawn = draw(groups, 1000, seed=0)
     top_a, bottom_a, top_b, bottom_b = _samples(rng, groups, 0.0, 2000)
     p = sign_flip(contrast(top_a, bottom_a, top_b, bottom_b), groups, flips=2000)
-    told = differ(ratio(top_a, bottom_a, drawn), ratio(top_b, bottom_b, drawn), 0.95, 0.05)
+    told = differ(ratio(top_a, bottom_a, drawn) - ratio(top_b, bottom_b, drawn), 0.95, 0.05)
     better = (p < 0.05) & ((told["low"] > 0) | (told["high"] < 0))
     assert 0.035 <= np.mean(p < 0.05) <= 0.065
     assert 0.035 <= np.mean(better) <= 0.065
     top_a, bottom_a, top_b, bottom_b = _samples(rng, groups, 0.05, 2000)
-    told = differ(ratio(top_a, bottom_a, drawn), ratio(top_b, bottom_b, drawn), 0.95, 0.05)
+    told = differ(ratio(top_a, bottom_a, drawn) - ratio(top_b, bottom_b, drawn), 0.95, 0.05)
     assert np.mean(told["p_equivalence"] < 0.05) <= 0.065

@@ -572,16 +572,16 @@ def test_a_folder_that_cannot_be_made_is_said_before_a_model_is_loaded(a_study: 
     ],
 )
 def test_a_damaged_record_is_refused_and_can_be_replaced(
-    damage: Callable[[str], str], fresh: nvs.Result, a_small_study: Any, tiny: Any, tmp_path: Path
+    damage: Callable[[str], str], small: nvs.Result, a_small_study: Any, tiny: Any, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    (out / "study.json").write_text(damage((fresh.folder / "study.json").read_text()))
+    (out / "study.json").write_text(damage((small.folder / "study.json").read_text()))
     for use in (lambda: nvs.load(out), lambda: compare(a_small_study(), out, model=tiny)):
         with pytest.raises(FolderError, match=r"study.json is damaged or of another version .*--overwrite to replace"):
             use()
-    study = a_small_study()
-    assert len(compare(study, out, model=tiny, overwrite=True).summary) == 2
+    compare(a_small_study(), out, model=tiny, overwrite=True)
+    assert curves_of(out) == curves_of(small.folder)
 
 
 def test_lost_and_damaged_curves_are_named(a_small_study: Any, tiny: Any, tmp_path: Path) -> None:
@@ -661,7 +661,7 @@ def test_separate_positions_need_one_length(a_small_study: Any, tiny: Any, tmp_p
 
 
 def test_a_size_beyond_a_basis_names_the_basis_and_its_size(a_study: Any, tiny: Any, tmp_path: Path) -> None:
-    assert "basis 'mlp_neurons' has 240: ask for at most 240, or 'all'" in wrong(a_study(sizes=[241]), tiny, tmp_path)
+    assert "basis 'mlp_neurons' has 240: ask for 0 to 240, or 'all'" in wrong(a_study(sizes=[241]), tiny, tmp_path)
 
 
 def test_a_device_that_is_not_there_is_said(a_study: Any, tmp_path: Path) -> None:
@@ -677,7 +677,8 @@ def test_nothing_to_explain_is_said_of_the_curve_that_has_nothing(a_study: Any, 
     with pytest.raises(InputError, match=r"saw/mlp_neurons/relp/0: every score is 0, so nothing can be ranked"):
         compare(a_study(), tmp_path / "relp", model=mute)
     with pytest.raises(
-        NothingToExplainError, match=r"saw/mlp_neurons/random/0, ablation mean, errors nodes: ablating every node"
+        NothingToExplainError,
+        match=r"saw/mlp_neurons/random/0, ablation mean, errors nodes, metric logit_difference: ablating",
     ):
         compare(a_study(method="random"), tmp_path / "random", model=mute)
 
@@ -710,7 +711,7 @@ def test_the_table_has_a_row_per_curve_under_the_conventions(fresh: nvs.Result) 
     body = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| basis")]
     assert len(body) == 4
     assert {line.count("|") for line in body} == {14}
-    assert [line.split(" | ")[0] for line in body] == ["| mlp_neurons", "| sae:mlp_out"] * 2
+    assert [line.split(" | ")[0] for line in body] == ["| MLP neurons", "| SAE features"] * 2
 
 
 def test_areas_of_a_curve_end_at_its_last_node_with_a_score(fresh: nvs.Result, sae_folder: Path) -> None:
@@ -788,7 +789,7 @@ def test_bases_have_short_names_that_tell_them_apart() -> None:
 def test_a_figure_draws_every_curve_its_band_and_the_models_level(fresh: nvs.Result) -> None:
     figure = nvs.plots.curves(fresh, task="saw", errors="ablate")
     lines = [trace for trace in figure.data if trace.mode == "lines+markers"]
-    assert [line.name for line in lines[::2]] == ["mlp_neurons · relp", "sae:mlp_out · relp"]
+    assert [line.name for line in lines[::2]] == ["MLP neurons · relp", "SAE features · relp"]
     assert len(figure.data) == 2 * len(lines) == 8
     rows = fresh.summary[(fresh.summary["basis"] == "mlp_neurons") & (fresh.summary["errors"] == "ablate")]
     assert list(lines[0].y) == rows["faithfulness"].tolist()[1:]  # a log axis has no size 0
@@ -814,6 +815,12 @@ def test_on_a_trained_model_attribution_beats_chance_and_both_bases_start_from_o
     found = compare(study, tmp_path / "out", model=stories)
     assert found.summary["f_empty"].max() == pytest.approx(found.summary["f_empty"].min(), abs=1e-3)  # float32
     for basis in study.basis:
-        relp, random = (found.curve(basis=basis, method=method).faithfulness for method in study.method)
-        assert [relp[0], relp[2], random[0], random[2]] == pytest.approx([0, 1, 0, 1], abs=1e-4)
-        assert relp[1] > random[1] + 0.3
+        relp, random = (found.curve(basis=basis, method=method) for method in study.method)
+        for curve in (relp, random):
+            assert curve.faithfulness[0] == pytest.approx(0, abs=1e-4)
+            assert curve.all_nodes is not None
+            assert curve.all_nodes.tolist() == pytest.approx(curve.whole.tolist(), abs=1e-3)
+            assert (curve.sizes[1], curve.sizes[-1]) == (200, curve.n_scored)
+        assert random.n_scored == random.n_total  # whose curve therefore ends at all nodes
+        assert random.faithfulness[-1] == pytest.approx(1, abs=1e-4)
+        assert relp.faithfulness[1] > random.faithfulness[1] + 0.3

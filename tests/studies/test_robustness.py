@@ -268,13 +268,15 @@ def test_controls_are_matched_by_source_then_by_shape() -> None:
     study = make_study({"model": "gpt2", "task": ["t.jsonl"], "basis": bases})
     assert set(controls_of(study, {}, "t")) == {("sae:one", "random_sae:one"), ("mlp_neurons", "rotation")}
     shapes = {"sae:one": [64], "sae:two": [32], "random_sae:one": [64], "transcoder:one": [64]}
-    made = {f"t/{basis}": {"sites": ["s"], "widths": widths} for basis, widths in shapes.items()}
-    by_shape = controls_of(study, {"bases": made}, "t")
+    made: dict[str, dict[str, Any]] = {basis: {"sites": ["s"], "widths": widths} for basis, widths in shapes.items()}
+    by_shape = controls_of(study, {"bases": {"t": made}}, "t")
     assert set(by_shape) == {
         ("sae:one", "random_sae:one"), ("transcoder:one", "random_sae:one"), ("mlp_neurons", "rotation"),
     }  # fmt: skip
-    made["t/sae:two"] = {"sites": ["s"], "widths": [64], "saes": [{"frozen_decoder": True}]}
-    frozen = {(basis, control) for basis, control in controls_of(study, {"bases": made}, "t") if control == "sae:two"}
+    made["sae:two"] = {"sites": ["s"], "widths": [64], "saes": [{"frozen_decoder": True}]}
+    frozen = {
+        (basis, control) for basis, control in controls_of(study, {"bases": {"t": made}}, "t") if control == "sae:two"
+    }
     assert frozen == {("sae:one", "sae:two"), ("transcoder:one", "sae:two")}
 
 

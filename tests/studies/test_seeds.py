@@ -180,7 +180,7 @@ def test_scores_over_seeds_by_hand() -> None:
 def test_the_table_shows_the_first_seed_and_the_spread_over_all(several: nvs.Result) -> None:
     text = (several.folder / "table.md").read_text()
     assert "seed 3 where no other is named, of 3, 4, 5" in text
-    body = [line for line in text.splitlines() if line.startswith("| mlp_neurons")]
+    body = [line for line in text.splitlines() if line.startswith("| MLP neurons")]
     assert len(body) == 4  # of two methods: the first seed, and all
     table = nvs.tables.per_curve(several)
     assert len(table) == 6
@@ -208,8 +208,9 @@ def test_the_command_line_counts_seeds_and_shows_the_first(
     )
     console.show_circuits(several)
     shown = " ".join(capsys.readouterr().out.split())
-    assert shown.count("mlp_neurons relp") == 1
-    assert "Seed 3 of 3: table.md has means and spread over seeds." in shown
+    first = nvs.tables.per_curve(several).query("method == 'relp' and seed == 3")["size_at_level"].iloc[0]
+    assert f"task MLP neurons saw {first:,.0f} In brackets" in shown
+    assert "ranked as nodes, seed 3 of 3, 4, 5)" in shown
 
 
 def test_the_estimated_cost_counts_every_seed(

@@ -41,6 +41,7 @@ def curve(level: float, *, noise: float = 0.05, seed: int = 0, prompts: int = N,
         circuit=torch.cat([empty[None], levels * whole + (1 - levels) * empty + drawn(inner), whole[None]]),
         complement=torch.cat([whole[None], (1 - levels) * whole + levels * empty + drawn(inner), empty[None]]),
         change=torch.linspace(0, 1, len(SIZES)).double()[:, None].expand(-1, prompts),
+        values=tuple(map(float, (*SIZES[:-1], total))),
     )  # fmt: skip
 
 
@@ -132,16 +133,18 @@ def test_too_few_or_too_noisy_prompts_leave_it_undecided_and_say_what_they_could
     assert row["verdict"] == "undecided"
 
 
-def test_the_areas_over_nodes_are_those_of_the_table_per_curve() -> None:
-    found = finished({("t", "mlp_neurons"): curve(0.8, seed=1), ("t", "mlp_outputs"): curve(0.4, seed=2, total=15)})
+def test_areas_over_nodes_end_where_the_shorter_curve_does_and_are_its_own_of_the_table_per_curve() -> None:
+    longer, shorter = curve(0.8, seed=1), curve(0.4, seed=2, total=15)
+    found = finished({("t", "mlp_neurons"): longer, ("t", "mlp_outputs"): shorter})
     areas = per_curve(found).set_index("basis")
     for score in ("faithfulness", "completeness"):
         row = told(verdicts(found), score)
-        assert row["a"] == pytest.approx(areas[f"area_{score}"]["mlp_neurons"], rel=1e-12)
-        assert row["b"] == pytest.approx(areas[f"area_{score}"]["mlp_outputs"], rel=1e-12)
         assert (row["range_low"], row["range_high"]) == (1, 15)
-        low, high = (areas[f"area_{score}_{end}"]["mlp_neurons"] for end in ("low", "high"))
-        assert low < row["a"] < high
+        assert row["a"] == pytest.approx(longer.area(score, up_to=15), rel=1e-12)
+        assert row["b"] == pytest.approx(areas[f"area_{score}"]["mlp_outputs"], rel=1e-12)
+        low, high = (areas[f"area_{score}_{end}"]["mlp_outputs"] for end in ("low", "high"))
+        assert low < row["b"] < high
+        assert areas[f"area_{score}"]["mlp_neurons"] == pytest.approx(longer.area(score, up_to=20), rel=1e-12)
 
 
 def test_p_values_are_adjusted_for_all_comparisons_by_one_measure_and_score() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 import toys
 from tables import identity_sae
 
@@ -17,7 +18,6 @@ from neuron_vs_sae.studies.cells import CellFiles
 from neuron_vs_sae.studies.circuits import judging
 from neuron_vs_sae.studies.circuits.analysis import CIRCUITS
 from neuron_vs_sae.studies.circuits.sizes import alike
-from neuron_vs_sae.studies.loaded import Loaded
 from neuron_vs_sae.studies.study import Study, make_study
 
 POLICIES = ["nodes", "keep", "ablate", "resid_only"]
@@ -49,13 +49,13 @@ def curves_of(study: Study, model: Any, place: Path) -> list[pd.DataFrame]:
 def test_policies_that_choose_and_keep_the_same_nodes_are_run_once_and_every_row_bears_its_own(
     a_study: Callable[..., Study], tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evaluate, ran = judging.evaluate, []
+    evaluate, ran = judging.evaluate_metrics, []
 
-    def counting(model: Any, basis: nvs.Basis, *rest: Any, **options: Any) -> nvs.Curve:
+    def counting(model: Any, basis: nvs.Basis, *rest: Any, **options: Any) -> tuple[nvs.Curve, ...]:
         ran.append(basis.name)
         return evaluate(model, basis, *rest, **options)
 
-    monkeypatch.setattr(judging, "evaluate", counting)
+    monkeypatch.setattr(judging, "evaluate_metrics", counting)
     neurons, saes = curves_of(a_study(errors=POLICIES), tiny, tmp_path / "all")
     assert [sum(name.startswith(kind) for name in ran) for kind in ("mlp_neurons", "sae")] == [1, 3]
     for together in (neurons, saes):
@@ -68,19 +68,29 @@ def test_policies_that_choose_and_keep_the_same_nodes_are_run_once_and_every_row
             pd.testing.assert_frame_equal(rows.drop(columns="key"), alone.drop(columns="key"), check_exact=True)
 
 
-def test_what_an_ablation_takes_from_the_model_is_a_node_of_a_lossless_basis(a_study: Callable[..., Study]) -> None:
-    """`zero_site` removes the output matrix's bias with the neurons, where there is one: policies then differ."""
-    study, pairs = a_study(errors=POLICIES), toys.pairs()
-    for kind, groups in (("llama", 1), ("gpt2", 3)):
-        model = toys.model(kind)
-        loaded, neurons = Loaded(study, model, (), {}, 64, "fast"), nvs.bases.mlp_neurons(model)
-        index = neurons.index(pairs.positions)
-        assert alike(loaded, neurons, index, "mean") == [POLICIES]
-        assert len(alike(loaded, neurons, index, "zero_site")) == groups
+def test_policies_are_alike_where_no_dictionary_loses_anything(a_study: Callable[..., Study]) -> None:
+    study, pairs, model = a_study(errors=POLICIES), toys.pairs(), toys.model("llama")
+    neurons, lossy = nvs.bases.mlp_neurons(model), nvs.bases.sae(model, source=toys.saes())
     exact = nvs.bases.sae(model, source=[identity_sae(f"blocks.{i}.hook_mlp_out") for i in (0, 1)])
-    assert alike(loaded, exact, exact.index(pairs.positions), "mean") == [POLICIES]
-    lossy = nvs.bases.sae(model, source=toys.saes())
-    assert alike(loaded, lossy, lossy.index(pairs.positions), "mean") == [["nodes"], ["keep"], ["ablate", "resid_only"]]
+    for lossless in (neurons, exact):
+        assert alike(study, lossless, lossless.index(pairs.positions)) == [POLICIES]
+    groups = [["nodes"], ["keep"], ["ablate", "resid_only"]]
+    assert alike(study, lossy, lossy.index(pairs.positions)) == groups
+
+
+def test_a_bias_that_an_ablation_removes_is_no_matter_of_the_error_policy() -> None:
+    """`zero_site` removes the output matrix's bias with the neurons: it comes back with the first node, whatever the policy."""
+    model, pairs = toys.model("gpt2"), toys.pairs()
+    neurons = nvs.bases.mlp_neurons(model)
+    assert all(bool(block.mlp.b_out.any()) for block in model.blocks)
+    scores = nvs.attribution.relp(model, neurons, pairs)
+    first, *others = (
+        nvs.evaluate(model, neurons, scores, pairs, sizes=[0, 3], ablation="zero_site", errors=errors)
+        for errors in POLICIES
+    )
+    for curve in others:
+        for name in ("empty", "circuit", "complement"):
+            assert torch.equal(getattr(curve, name), getattr(first, name))
 
 
 def test_each_metric_has_the_curves_that_it_has_alone(a_study: Callable[..., Study], tiny: Any, tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ MUTANTS = [
            "bool((chosen == same_chosen).all()) and bool((kept == same_kept).all())", "bool((kept == same_kept).all()) or True",
            "tests/studies/circuits/test_steps.py -k policies"),
     Mutant("half-written files", "core/files.py", "put(temporary)\n", "put(file)\n        put(temporary)\n",
-           "tests/studies/test_result.py -k half_written"),
+           "tests/studies/test_failing_disks.py -k half_written"),
     Mutant("bold where one other basis is worse", "report/columns.py", "if others and all(", "if others and any(",
            "tests/report/test_paper_tables.py -k best_is_bold"),
     Mutant("markup in figures", "report/escaping.py", 'return in_html(text).replace("$", "&#36;")', "return visible(text)",

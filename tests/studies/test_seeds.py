@@ -27,11 +27,6 @@ from neuron_vs_sae.studies.study import Study, make_study
 
 
 @pytest.fixture(scope="module")
-def tiny(checkpoint: Path) -> Any:
-    return load_model(checkpoint)
-
-
-@pytest.fixture(scope="module")
 def a_study(checkpoint: Path, task_files: tuple[Path, Path]) -> Callable[..., Study]:
     """One file of twelve pairs, split: four are held out, and each seed draws five of the eight that are left."""
     settings = {

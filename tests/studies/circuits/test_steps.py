@@ -11,7 +11,6 @@ import toys
 from tables import identity_sae
 
 import neuron_vs_sae as nvs
-from neuron_vs_sae.models.loading import load_model
 from neuron_vs_sae.running import runner
 from neuron_vs_sae.running.planning import load_study
 from neuron_vs_sae.studies.cells import CellFiles
@@ -21,11 +20,6 @@ from neuron_vs_sae.studies.circuits.sizes import alike
 from neuron_vs_sae.studies.study import Study, make_study
 
 POLICIES = ["nodes", "keep", "ablate", "resid_only"]
-
-
-@pytest.fixture(scope="module")
-def tiny(checkpoint: Path) -> Any:
-    return load_model(checkpoint)
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ def test_the_readmes_snippet_runs(capsys: pytest.CaptureFixture[str]) -> None:
     exec(snippet, {})
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["mlp_neurons", "sae"]
-    assert all(line.split()[1].isdecimal() for line in lines)
+    assert all(re.fullmatch(r"\d+ nodes \[.*\]", line.split(maxsplit=1)[1]) for line in lines)
 
 
 @pytest.mark.parametrize("folder", ["bases", "attribution", "ablation"])

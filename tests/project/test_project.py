@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import ModuleType
 
 import mutants
 import pytest
@@ -18,6 +19,11 @@ def test_every_public_name_is_there() -> None:
         assert getattr(nvs, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nonesuch'"):
         _ = nvs.nonesuch
+
+
+def test_a_public_name_is_what_it_says_and_not_the_module_that_it_is_in() -> None:
+    modules = {name for name in nvs.__all__ if isinstance(getattr(nvs, name), ModuleType)}
+    assert modules == {"ablation", "attribution", "bases", "metrics", "plots", "tables", "tasks"}
 
 
 def test_the_readmes_snippet_runs(capsys: pytest.CaptureFixture[str]) -> None:

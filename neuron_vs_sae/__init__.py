@@ -8,7 +8,8 @@
     for basis in [nvs.bases.mlp_neurons(model), nvs.bases.sae(model)]:
         scores = nvs.attribution.relp(model, basis, discover)
         curve = nvs.evaluate(model, basis, scores, held_out)
-        print(basis.name, curve.size_at(faithfulness=0.8), "nodes")
+        size = curve.size_at(faithfulness=0.8)
+        print(basis.name, "not reached" if size is None else f"{size:.0f} nodes")
 
 Names are imported when they are first used, so that `import neuron_vs_sae` and `nvs --help` are quick.
 """

@@ -97,6 +97,28 @@ relp.pivot_table(index=["task", "basis_b"], columns="size_measure", values="verd
 # of size. `change` asks for the norm of what is removed rather than for a count, and it often disagrees with all
 # counts: fewer units that do more.
 #
+# ## Does the verdict depend on a convention?
+#
+# Size measures are one convention of many. `robustness` judges all specifications of this study at once: every one of
+# `verdicts`' rows, in each of the ways in which a curve can be summed up, with one verdict per task.
+
+# %%
+robust = nvs.robustness(found)
+columns = [
+    "task",
+    "basis_a",
+    "basis_b",
+    "score",
+    "n_specifications",
+    "share_a_better",
+    "share_b_better",
+    "share_equivalent",
+    "verdict",
+    "decided_by",
+]
+robust.loc[robust["score"] == "faithfulness", columns].round(2)
+
+# %% [markdown]
 # ## Over tasks
 
 # %%

@@ -23,6 +23,7 @@
 # %%
 # %matplotlib inline
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import torch
 
@@ -101,22 +102,37 @@ plt.show()
 #
 # ## How many nodes does it take?
 
+
 # %%
+def at_80(curve: nvs.Curve) -> dict[str, float]:
+    k = curve.size_at(faithfulness=0.8)
+    if k is None:
+        return {"nodes for 80 %": float("nan")}
+    return {
+        "nodes for 80 %": round(k, 1),
+        "... of them error nodes": np.interp(k, curve.sizes, curve.n_error_nodes).round(1),
+        "... in bits": round(nvs.bits(curve.n_total, k)),
+    }
+
+
+common = min(curve.n_scored for curve in curves.values())
 pd.DataFrame(
     {
         name: {
             "nodes there are": curve.n_total,
-            "nodes for 80 %": (k := curve.size_at(faithfulness=0.8)),
-            "... of them error nodes": curve.n_error_nodes[curve.sizes.index(k)],
-            "... in bits": round(nvs.bits(curve.n_total, k)),
-            "area under faithfulness": round(curve.area("faithfulness", up_to=12288), 3),
+            "nodes with a score": curve.n_scored,
+            **at_80(curve),
+            f"area up to {common} nodes": round(curve.area("faithfulness", up_to=common), 3),
         }
         for name, curve in curves.items()
     }
 ).T.convert_dtypes()
 
 # %% [markdown]
-# Sizes are those that were run (1, 2, 5, 10, ...), so "100" means more than 50 and at most 100.
+# Circuits of 1, 2, 5, 10, ... nodes were run. The size for 80 % lies between two of them: faithfulness is taken to be
+# linear in the logarithm of the size from the last that does not reach 80 % to the first that does, so it need not be
+# whole. Nodes with a score of 0 are in no circuit, so a curve ends at its last node with a score, and areas are compared
+# up to the end of the shorter curve.
 #
 # ## What any basis gets, and what no ranking gets
 #
@@ -136,14 +152,18 @@ for name, basis in controls.items():
 neurons = bases["mlp_neurons"]
 chance = nvs.evaluate(model, neurons, nvs.attribution.random(model, neurons, discover), held_out)
 found["mlp_neurons, random order"] = chance.size_at(faithfulness=0.8)
-pd.Series(found, name="nodes for 80 %").to_frame()
+pd.Series(found, name="nodes for 80 %").round(1).to_frame()
+
+# %% [markdown]
+# `NaN` is *not reached*: all nodes of the untrained SAE that have a score, together, restore less than 80 %. A random
+# order needs most of the neurons.
 
 # %% [markdown]
 # ## What would be wrong to conclude
 #
 # - *"Neurons are better than SAE features."* This is one behaviour of one model with one SAE per layer. The model was
 #   trained on a small written world; it is a test bed with a ground truth, not a sample of language models.
-# - *"The circuit is these hundred neurons."* Other rankings find other circuits of the same faithfulness. See
+# - *"The circuit is these fifty neurons."* Other rankings find other circuits of the same faithfulness. See
 #   `one_circuit_by_hand` for what single units do, and `reading_the_evidence` for which choices change the answer.
 # - *"Half as many nodes is twice as simple."* A node of a wide dictionary says more than one of a narrow one; hence
 #   bits.

@@ -168,11 +168,12 @@ study = nvs.Study(
 )
 found = nvs.compare(study, own / "results")
 nvs.tables.per_curve(found)[
-    ["basis", "method", "n_total", "size_at_level", "error_nodes_at_level", "area_faithfulness"]
-]
+    ["basis", "method", "n_total", "n_scored", "size_at_level", "error_nodes_at_level", "area_faithfulness"]
+].round(2)
 
 # %% [markdown]
-# `size_at_level` is the smallest size run with a faithfulness of 0.8. The folder holds everything, and what made it:
+# `size_at_level` is the number of nodes at which faithfulness first reaches 0.8, between two sizes that were run. Each
+# area is over the curve's own nodes with a score: to compare two bases, read `verdicts.csv`. The folder holds everything, and what made it:
 
 # %%
 record = found.record

@@ -8,7 +8,7 @@ from typing import Any
 def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
     """A `__getattr__` for `package`: each name from its module in `homes`, which is relative to the package.
 
-    A name that its module ends with (`"plots": "report.plots"`) is the module itself. Raises `AttributeError` for any other name.
+    A name that its module ends with and does not define (`"plots": "report.plots"`) is the module itself. Raises `AttributeError` for any other name.
     """
 
     def attribute(name: str) -> Any:
@@ -16,6 +16,8 @@ def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         home = homes[name]
         module = import_module(f"{package}.{home}")
-        return module if home.rpartition(".")[2] == name else getattr(module, name)
+        if home.rpartition(".")[2] == name:
+            return vars(module).get(name, module)  # `vars`, for a package may import what it is asked for
+        return getattr(module, name)
 
     return attribute

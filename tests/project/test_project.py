@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import ModuleType
 
 import mutants
 import pytest
@@ -20,12 +21,17 @@ def test_every_public_name_is_there() -> None:
         _ = nvs.nonesuch
 
 
+def test_a_public_name_is_what_it_says_and_not_the_module_that_it_is_in() -> None:
+    modules = {name for name in nvs.__all__ if isinstance(getattr(nvs, name), ModuleType)}
+    assert modules == {"ablation", "attribution", "bases", "metrics", "plots", "tables", "tasks"}
+
+
 def test_the_readmes_snippet_runs(capsys: pytest.CaptureFixture[str]) -> None:
     (snippet,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     exec(snippet, {})
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["mlp_neurons", "sae"]
-    assert all(line.split()[1].isdecimal() for line in lines)
+    assert all(re.fullmatch(r"\d+ nodes \[.*\]", line.split(maxsplit=1)[1]) for line in lines)
 
 
 @pytest.mark.parametrize("folder", ["bases", "attribution", "ablation"])

@@ -290,7 +290,7 @@ def activation_patching(
         patched = unpooled({(0, p, u)}, into.shape[1])
         others = under_policy(everything, [sites[s]], into.shape[1], "keep") - patched
         before = loss(last_logits(model, into))
-        after = loss(circuit_logits(model, [sites[s]], into, others, [Ablated(source[s])]))
+        after = loss(circuit_logits(model, [sites[s]], into, others, [Ablated(source[s])], bare=False))
         scores[s, p, u] = sign * (before - after).item()
     return scores
 

@@ -5,7 +5,7 @@ import json
 import tomllib
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -107,7 +107,7 @@ class CommonSpec(BaseModel):
         return {**preset.settings, **given} if preset else given
 
     @model_validator(mode="after")
-    def _is_one_product(self) -> Self:
+    def _is_one_product(self) -> "CommonSpec":
         if self.eval_task and len(self.eval_task) != len(self.task):
             raise InputError(
                 f"{len(self.eval_task)} evaluation files for {len(self.task)} tasks: give one for each (--eval-task), in order"

@@ -158,7 +158,8 @@ def test_exact_patching_is_a_circuit_without_that_node(case: tables.BasisCase, d
     scores = nvs.attribution.activation_patching(gpt2, basis, PAIRS, direction=direction)
     start, other = (PAIRS.clean, PAIRS.corrupt) if direction == "noising" else (PAIRS.corrupt, PAIRS.clean)
     values = basis.features(read(gpt2, other, PAIRS.length, basis.hooks))
-    reference = Reference(values, (None,) * len(basis.sites))
+    nothing = (None,) * len(basis.sites)
+    reference = Reference(values, offsets=nothing, constants=nothing)
     sign = 1 if direction == "noising" else -1
     for node in scores.order()[:3].tolist() + scores.order(among=scores.index.is_error)[:2].tolist():
         mask = torch.ones(len(scores.index), dtype=torch.bool)

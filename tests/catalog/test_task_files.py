@@ -15,7 +15,7 @@ from neuron_vs_sae.catalog.tasks import from_dataset, from_file
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.core.lookup import bound
 from neuron_vs_sae.core.pairs import PromptPairs
-from neuron_vs_sae.studies.study import looks_like_file
+from neuron_vs_sae.studies.spec import looks_like_file
 
 ROWS = [
     {"clean": "ann saw a cat", "corrupt": "bob saw a cat", "answer": " she", "foil": " he"},

@@ -18,13 +18,13 @@ def least_sizes(rows: pd.DataFrame, level: float) -> pd.DataFrame:
     """A row per basis and task whose faithfulness reaches `level`: the `size` at which it first does, as `Curve.size_at`, and how
     many of its nodes are error nodes, both between the sizes that were run."""
     reached = []
-    for (basis, task), curve in drawable(rows).groupby(["basis", "task"], sort=False):
+    for _, curve in drawable(rows).groupby(["basis", "task"], sort=False):
         grown = curve.sort_values("size")
         run, scores = (grown[name].to_numpy(float) for name in ("size", "faithfulness"))
         size = float(crossings(run, scores[None], level)[0])
         if np.isfinite(size):
             errors = float(np.interp(size, run, grown["n_error_nodes"]))
-            reached.append({"basis": basis, "task": task, "size": size, "n_error_nodes": errors})
+            reached.append({**grown[["basis", "task"]].iloc[0], "size": size, "n_error_nodes": errors})
     return pd.DataFrame(reached, columns=["basis", "task", "size", "n_error_nodes"])
 
 

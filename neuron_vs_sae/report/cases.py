@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from neuron_vs_sae.core.lookup import parse
+from neuron_vs_sae.statistics.estimates import crossings
 from neuron_vs_sae.studies import result
 from neuron_vs_sae.studies.rows import rows_with
 
@@ -14,9 +15,17 @@ def drawable(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def least_sizes(rows: pd.DataFrame, level: float) -> pd.DataFrame:
-    """Of each basis and task, the row of the smallest size whose faithfulness is at least `level`, if there is one."""
-    reached = drawable(rows).loc[lambda row: row["faithfulness"] >= level].sort_values("size", kind="stable")
-    return reached.drop_duplicates(["basis", "task"]).sort_index()
+    """A row per basis and task whose faithfulness reaches `level`: the `size` at which it first does, as `Curve.size_at`, and how
+    many of its nodes are error nodes, both between the sizes that were run."""
+    reached = []
+    for _, curve in drawable(rows).groupby(["basis", "task"], sort=False):
+        grown = curve.sort_values("size")
+        run, scores = (grown[name].to_numpy(float) for name in ("size", "faithfulness"))
+        size = float(crossings(run, scores[None], level)[0])
+        if np.isfinite(size):
+            errors = float(np.interp(size, run, grown["n_error_nodes"]))
+            reached.append({**grown[["basis", "task"]].iloc[0], "size": size, "n_error_nodes": errors})
+    return pd.DataFrame(reached, columns=["basis", "task", "size", "n_error_nodes"])
 
 
 def cases(found: "result.Result") -> dict[tuple[str, str, str], pd.DataFrame]:

@@ -73,8 +73,9 @@ def curves(found: "result.Result", *, task: str, ablation: str, errors: str, met
 
 
 def sizes(found: "result.Result", *, level: float = 0.8) -> Figure:
-    """The smallest size run that reaches `level` of faithfulness, by task, of the study's first method that is not chance, first ablation
-    and first error policy; beside a marker how many of its nodes are error nodes, where any is. No marker where no size reaches it."""
+    """The size at which faithfulness first reaches `level` (`Curve.size_at`), by task, of the study's first method that is not
+    chance, first ablation and first error policy; beside a marker how many of its nodes are error nodes, where any is. No
+    marker where the nodes with a score do not reach it."""
     table = found.summary
     method = ranked(table["method"].unique().tolist())[0][0]
     first = table.iloc[0]
@@ -98,8 +99,8 @@ def sizes(found: "result.Result", *, level: float = 0.8) -> Figure:
         }
         axes.plot(least["size"].tolist(), heights, linestyle="", **style)
         for size, errors, y in zip(least["size"], least["n_error_nodes"], heights, strict=True):
-            if errors:
-                note = f"{errors} error node{'s' if errors > 1 else ''}"
+            if count := round(errors):
+                note = f"{count} error node{'s' if count > 1 else ''}"
                 axes.annotate(
                     note, (size, y), (4, 0), textcoords="offset points", fontsize=6, va="center", color=colours[basis]
                 )

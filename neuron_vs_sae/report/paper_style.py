@@ -69,6 +69,7 @@ def plain(axes: Any, grid: str = "both") -> None:
     axes.grid(axis=grid, color="#dddddd", linewidth=0.4)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=SMALL, width=0.6, length=2.5)
+    axes.tick_params(width=0.6, length=2.5)
+    axes.tick_params(which="both", labelsize=SMALL)  # a log axis of less than a decade labels its minor ticks
     if grid == "both":
         axes.yaxis.set_major_locator(MaxNLocator(5))

@@ -154,8 +154,8 @@ def markdown(table: pd.DataFrame, found: "result.Result", verdicts: pd.DataFrame
         f"{study.positions}; ranked by {study.rank_by} score; {study.pairing} attribution of {first['attribution_metric']}"
         f"{source}; {study.dtype}; {_seeds(study.seed)}; study {study.key}.",
         "",
-        "Sizes count units and error nodes. *nodes for 80 %*: the smallest size run whose faithfulness is at least 0.8, how many "
-        "of its nodes are error nodes, and its bits (log2 of the number of circuits of that size). *stays*: the smallest size from "
+        "Sizes count units and error nodes. *nodes for 80 %*: the size at which faithfulness first reaches 0.8, linear in log size "
+        "between two that were run, how many of its nodes are error nodes, and its bits (log2 of the number of circuits of that size). *stays*: the smallest size from "
         "which on faithfulness is at least 0.8 at every size run. *both*: 80 % with a completeness of at most 0.2. *area F*, *area "
         "\\|1-F\\|*, *area C*: mean faithfulness (1 is the model), distance from 1, and completeness (0 is best: what is left when the "
         "circuit is removed; below 0, removing it overshoots) over log size, up to the last node that has a score. "

@@ -90,15 +90,15 @@ def sizes(
     errors: str | None = None,
     level: float = 0.8,
 ) -> go.Figure:
-    """The smallest size run whose faithfulness is at least `level`, by task: a marker per basis, none where none reaches it.
+    """The size at which faithfulness first reaches `level` (`Curve.size_at`), by task: a marker per basis, none where it does not.
 
-    The study's first method, ablation and error policy where none is named. Raises `KeyError` where there is no such curve.
+    The study's first metric, and its first method, ablation and error policy where none is named. Raises `KeyError` where there is no such curve.
     """
     table = found.summary
     method, ablation, errors = (
         given or table[name].iloc[0] for given, name in ((method, "method"), (ablation, "ablation"), (errors, "errors"))
     )
-    rows = rows_with(table, method=method, ablation=ablation, errors=errors)
+    rows = rows_with(table, method=method, ablation=ablation, errors=errors, metric=table["metric"].iloc[0])
     if rows.empty:
         raise KeyError(f"the result has no curve of method {method!r} with ablation {ablation!r} and errors {errors!r}")
     reached = least_sizes(rows, level)
@@ -121,7 +121,7 @@ def sizes(
                     "line": {"width": 2, "color": colours[basis]},
                 },
                 text=[
-                    f"{in_figure(row['task'])}, {in_figure(names[basis])}: {row['size']} nodes, {row['n_error_nodes']} of them error nodes"
+                    f"{in_figure(row['task'])}, {in_figure(names[basis])}: {row['size']:.0f} nodes, {row['n_error_nodes']:.0f} of them error nodes"
                     for row in least.to_dict("records")
                 ],
                 hoverinfo="text",
@@ -133,7 +133,7 @@ def sizes(
         ticktext=[in_figure(task) for task in reversed(tasks)],
         range=[-0.6, len(tasks) - 0.4],
     )
-    how = f"no marker: not reached at the sizes run · method {method} · {conventions_of(rows.iloc[0])}"
+    how = f"no marker: not reached by the nodes with a score · method {method} · {conventions_of(rows.iloc[0])}"
     return finished(figure, f"Size that reaches {level:g}, by task", how)
 
 

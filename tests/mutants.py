@@ -44,7 +44,7 @@ MUTANTS = [
     Mutant("ties go to the later node", "core/nodes.py", "torch.sort(keys[candidates], descending=True, stable=True).indices",
            "(len(candidates) - 1 - torch.sort(keys[candidates].flip(0), descending=True, stable=True).indices)", HAND),
     Mutant("signed ranking everywhere", "core/nodes.py", 'self.values.abs() if rank_by == "absolute" else self.values',
-           "self.values", HAND),
+           "self.values", "tests/core/test_nodes_and_curve.py -k rankings_differ"),
     Mutant("gradient cut to earlier sites", "execution/splice.py", "return x + probes[hook]", "return x.detach() + probes[hook]", HAND),
     Mutant("left end instead of the midpoint", "catalog/attribution/_path.py", '"midpoint": 0.5', '"midpoint": 0.0', HAND),
     Mutant("right end is the left one", "catalog/attribution/_path.py", '"right": 1.0', '"right": 0.0',

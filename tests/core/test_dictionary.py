@@ -164,6 +164,7 @@ class _Doubled(StandardSAE):
         return 2 * super().encode(x)
 
 
+@pytest.mark.checked
 @pytest.mark.parametrize("normalisation", ["none", "layer_norm", "constant_norm_rescale"])
 @pytest.mark.parametrize("kind", ["matching_pursuit", "a class of the caller's"])
 def test_where_there_is_no_matrix_the_gradient_is_taken_at_a_constant_scale(

@@ -86,7 +86,7 @@ MUTANTS = [
            f"{ENGINE} -k splice"),
     Mutant("runs begin one position late", "execution/slots.py", "first.append(start)", "first.append(min(start + 1, positions))",
            f"{ENGINE} -k splice"),
-    Mutant("a cut forgets the site's own slots", "execution/slots.py", "start = earliest[s]", "start = positions", f"{ENGINE} -k splice"),
+    Mutant("a cut forgets the site's own slots", "execution/slots.py", "start = earliest[s]", "start = positions", "tests/execution/test_slots.py"),
     Mutant("a flipped error node is written as if it were not", "execution/slots.py", "if error.exact or live == full:", "if True:",
            f"{ENGINE} -k splice"),
     Mutant("an ablated MLP is run for nothing", "execution/passes.py", "dense = wanted & (self.group.slots[neurons[0]].form != REFERENCE) if neurons else wanted",

@@ -79,8 +79,14 @@ class Result:
                     f"{len(matching)} discoveries match {values}; one is expected. There are: {list(described)}"
                 )
             stored = file.get_tensor(matching[0])
-        order = described[matching[0]]["nodes"]
-        index = NodeIndex(**{name: tuple(v) if isinstance(v, list) else v for name, v in order.items()})
+        order: dict[str, Any] = described[matching[0]]["nodes"]
+        index = NodeIndex(
+            sites=tuple(order["sites"]),
+            widths=tuple(order["widths"]),
+            positions=order["positions"],
+            basis=order["basis"],
+            lossless=tuple(order["lossless"]),
+        )
         return NodeScores.from_stored(index, stored)
 
     def curve(self, **values: str | int) -> Curve:

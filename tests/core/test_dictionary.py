@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from mutants import ROOT
 from sae_lens import StandardSAE
 
 import neuron_vs_sae as nvs
-from neuron_vs_sae.catalog.dictionaries.streaming import Streamed
+from neuron_vs_sae.catalog.dictionaries.streaming import Shelf, Streamed
 from neuron_vs_sae.core.dictionary import Affine, Coordinates, Dictionary, Some
 from neuron_vs_sae.execution.neurons import Neurons
 
@@ -51,6 +52,43 @@ def test_a_dictionary_is_final_and_an_interface_without_defaults(kind: type) -> 
 def test_every_dictionary_is_among_these() -> None:
     kinds = {name for name, node in CLASSES.items() if "Dictionary" in map(ast.unparse, node.bases)}
     assert kinds == {"Affine", "Coordinates", "Some", "Streamed", "Neurons"}
+
+
+def of_every_kind(model: Any, folder: Path) -> dict[str, Dictionary]:
+    sae = toys.sae(HOOK, model_name="toy-llama")
+    sae.save_model(folder)
+    (affine,) = nvs.bases.sae(model, [sae]).dictionaries
+    (streamed,) = nvs.bases.sae(model, folder, shelf=Shelf(1.0)).dictionaries
+    return {
+        "Affine": affine,
+        "Coordinates": Coordinates(toys.D_MODEL, torch.float64),
+        "Some": Some(affine, torch.tensor([7, 2, 9]), token(toys.D_MODEL)),
+        "Streamed": streamed,
+        "Neurons": Neurons(model.blocks[0].mlp, torch.float64),
+    }
+
+
+@pytest.mark.checked
+@pytest.mark.parametrize("kind", ["Affine", "Coordinates", "Some", "Streamed", "Neurons"])
+def test_some_of_a_dictionary_is_part_of_all_of_it(kind: str, llama: Any, tmp_path: Path) -> None:
+    """Every method for some units gives what the one for all gives there, and `decode` is affine in rows of its matrix."""
+    dictionary = of_every_kind(llama, tmp_path)[kind]
+    assert type(dictionary).__name__ == kind
+    y, units = torch.stack([token(toys.D_MODEL, seed) for seed in range(6)]).unflatten(0, (2, 3)), torch.tensor([2, 0])
+    values, every = dictionary.encode(y), torch.arange(dictionary.width)
+    assert torch.allclose(dictionary.encode_some(y, units), values[..., units], atol=1e-12)
+    matrix = dictionary.directions(every)
+    assert torch.equal(dictionary.directions(units), matrix[units])
+    offset = dictionary.at_zero(y)
+    assert torch.allclose(dictionary.decode(torch.zeros_like(values)), offset.expand(2, 3, -1), atol=1e-12)
+    assert torch.allclose(dictionary.decode(values), values @ matrix + offset, atol=1e-12)
+    assert torch.allclose(dictionary.written(values[..., units], units), values[..., units] @ matrix[units], atol=1e-12)
+    gradient, row, unit = y[0], torch.tensor([1, 2, 0, 1]), torch.tensor([0, 2, 2, 1])
+    assert torch.allclose(dictionary.pull_back(gradient), gradient @ matrix.T, atol=1e-12)
+    entries = dictionary.pull_back_some(gradient, row, unit)
+    assert torch.allclose(entries, (gradient @ matrix.T)[row, unit], atol=1e-12)
+    rows, constant = dictionary.reading(y[0, 0], units)
+    assert torch.allclose(rows @ y[0, 0] + constant, values[0, 0, units], atol=1e-12)
 
 
 # How units read a token.
@@ -126,6 +164,7 @@ class _Doubled(StandardSAE):
         return 2 * super().encode(x)
 
 
+@pytest.mark.checked
 @pytest.mark.parametrize("normalisation", ["none", "layer_norm", "constant_norm_rescale"])
 @pytest.mark.parametrize("kind", ["matching_pursuit", "a class of the caller's"])
 def test_where_there_is_no_matrix_the_gradient_is_taken_at_a_constant_scale(

@@ -113,6 +113,7 @@ def test_sizes_are_the_least_that_reach_the_level(evident: Any) -> None:
         assert list(trace.x) == ([least] if least else [])
 
 
+@pytest.mark.checked
 def test_shares_of_layers_and_of_positions_add_up_to_one() -> None:
     index = NodeIndex(("blocks.0.hook_mlp_out", "blocks.2.hook_mlp_out"), (2, 1), 2)
     # site 0: units 1, -2 and error 3 at position 0, nothing at 1; site 1: nothing at 0, unit 0 and error -4 at position 1.

@@ -12,7 +12,7 @@ from math import comb
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.optimize import milp
 
 from neuron_vs_sae.core.errors import InputError
 
@@ -72,8 +72,8 @@ def _by_cuts(
     best = Support(np.array(start), np.inf, False)
     columns, rows, ends = start, [], []
     integral = np.array([1] * width + [0])
-    bounds = Bounds(np.zeros(width + 1), np.array([1.0] * width + [np.inf]))
-    exactly_k = LinearConstraint(np.array([1.0] * width + [0.0]), float(k), float(k))
+    bounds = np.zeros(width + 1), np.array([1.0] * width + [np.inf])
+    exactly_k = np.array([1.0] * width + [0.0]), k, k
     for _ in range(_ROUNDS):
         cost, gradient = _cost(x, y, columns, gamma)
         if cost < best.cost:
@@ -85,7 +85,7 @@ def _by_cuts(
         ends.append(cost - gradient @ here)
         found = milp(
             np.array([0.0] * width + [1.0]), integrality=integral, bounds=bounds,
-            constraints=[exactly_k, LinearConstraint(np.array(rows), np.array(ends), np.inf)],
+            constraints=[exactly_k, (np.array(rows), np.array(ends), np.inf)],
         )  # fmt: skip
         if found.x is None or found.x[-1] >= best.cost - TOLERANCE * max(1.0, abs(best.cost)):
             return Support(best.columns, best.cost, found.x is not None)

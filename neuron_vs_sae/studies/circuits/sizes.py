@@ -2,6 +2,9 @@
 
 from dataclasses import replace
 
+from jaxtyping import Bool
+from torch import Tensor
+
 from neuron_vs_sae.analyses.circuits import stability
 from neuron_vs_sae.analyses.circuits.folds import Choice
 from neuron_vs_sae.analyses.circuits.roles import always_kept, candidates
@@ -40,7 +43,9 @@ def alike(study: Study, basis: Basis, index: NodeIndex) -> list[list[ErrorPolicy
     dictionary loses anything, all policies say the same.
     """
     groups: list[list[ErrorPolicy]] = []
-    parts = {errors: (candidates(basis, index, errors), always_kept(basis, index, errors)) for errors in study.errors}
+    parts: dict[ErrorPolicy, tuple[Bool[Tensor, " nodes"], Bool[Tensor, " nodes"]]] = {
+        errors: (candidates(basis, index, errors), always_kept(basis, index, errors)) for errors in study.errors
+    }
     for errors, (chosen, kept) in parts.items():
         for group in groups:
             same_chosen, same_kept = parts[group[0]]

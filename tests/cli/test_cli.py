@@ -104,7 +104,8 @@ def test_nothing_given_is_the_default_study_and_what_is_given_replaces_it(run: R
     run("compare")
     run("compare", "--model", "default-gpt2", "--method", "delta")
     whole, changed = studies
-    assert (whole.model, len(whole.task), len(whole.basis), len(whole.method)) == ("default", 6, 6, 4)
+    assert (whole.model, len(whole.task), len(whole.basis)) == ("default", 6, 6)
+    assert whole.errors == ("nodes", "keep", "ablate")
     assert changed == whole.model_copy(update={"model": "default-gpt2", "method": ("delta",)})
 
 

@@ -82,7 +82,7 @@ def assert_same_curve(model: Any, case: Case, pairs: nvs.PromptPairs, errors: An
     basis, sites = case.basis(model), case.sites(model)
     scores = discover(BY_ID["relp"], model, basis, pairs)
     nodes = eligible(sites, as_naive(scores, sites, naive.all_nodes(model, sites, pairs.clean[:1])), errors)
-    grid = [20, 500, sum(score != 0 for score in nodes.values())]
+    grid = [20, 200, sum(score != 0 for score in nodes.values())]
     curve = nvs.evaluate(model, basis, scores, pairs, sizes=grid, errors=errors)
     values = naive.ablation_values(model, sites, one_by_one(pairs))
     runs = [naive.evaluate(model, sites, one_by_one(pairs), naive.top_k(nodes, k), values, errors) for k in grid]

@@ -93,7 +93,9 @@ class CommonSpec(BaseModel):
         0.05, gt=0, description="bases whose areas differ by less are equivalent (1 is the model's faithfulness)"
     )
     sign_flips: int = Field(
-        20_000, ge=1000, description="sign patterns per test between bases; no p is below one over it"
+        20_000,
+        ge=1000,
+        description="sign patterns drawn per test between bases where not all can be tried; beyond them p is a fitted tail's",
     )
 
     @model_validator(mode="before")

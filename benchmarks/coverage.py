@@ -25,7 +25,7 @@ from scipy.stats import binomtest, t
 from neuron_vs_sae.statistics.bootstrap import Estimate, Interval, band, interval, ratio
 from neuron_vs_sae.statistics.multiplicity import holm
 from neuron_vs_sae.statistics.permutation import contrast, sign_flip
-from neuron_vs_sae.statistics.resampling import Groups, draw, independent
+from neuron_vs_sae.statistics.resampling import Clusters, draw, independent
 from neuron_vs_sae.studies.findings import differ
 from neuron_vs_sae.studies.multiverse import Multiverse
 from neuron_vs_sae.studies.robustness import verdict_of
@@ -117,14 +117,14 @@ def table(kind: Kind, counts: list[int], runs: int, resamples: int) -> str:
 def measured(kind: Kind, n: int, runs: int, resamples: int) -> dict[str, float]:
     """Shares of samples, by column."""
     rng = np.random.default_rng(n)
-    groups = Groups(np.arange(n * kind.per_cluster) % n, np.zeros(n * kind.per_cluster, dtype=np.int64))
-    drawn = draw(groups, resamples, seed=0)
+    clusters = Clusters(np.arange(n * kind.per_cluster) % n, np.zeros(n * kind.per_cluster, dtype=np.int64))
+    drawn = draw(clusters, resamples, seed=0)
 
     def noise(spread: float) -> Float[np.ndarray, "batch runs"]:
         if kind.per_cluster == 1:
             return spread * kind.noise(rng, (n, runs))
         own = kind.noise(rng, (n * kind.per_cluster, runs))
-        return spread * (0.5**0.5 * own + 0.5**0.5 * kind.noise(rng, (n, runs))[groups.cluster])
+        return spread * (0.5**0.5 * own + 0.5**0.5 * kind.noise(rng, (n, runs))[clusters.cluster])
 
     whole = noise(1.0)
     bottom, other = kind.denominator + whole, 0.8 * (kind.denominator + whole + noise(0.3))
@@ -138,7 +138,7 @@ def measured(kind: Kind, n: int, runs: int, resamples: int) -> dict[str, float]:
     def against(shift: float) -> tuple[dict[str, Float[np.ndarray, " runs"]], Float[np.ndarray, " runs"]]:
         top = (truth - shift) * other + spread_b
         told = differ(area - ratio(top, other, drawn), 0.95, MARGIN)
-        return told, sign_flip(contrast(mean_top, bottom, top, other), groups, flips=2000)
+        return told, sign_flip(contrast(mean_top, bottom, top, other), clusters, flips=2000)
 
     none, p = against(0.0)
     shift = float(none["minimum_detectable"].mean())
@@ -184,13 +184,13 @@ def plain_level(confidence: float, estimate: Estimate) -> float:
 def family(runs: int) -> str:
     """Of families of comparisons without any difference, how many have one that is called better?"""
     rng, n = np.random.default_rng(0), 40
-    groups = independent(n)
+    clusters = independent(n)
     p = []
     for _ in range(FAMILY):
         whole = rng.normal(size=(n, runs))
         bottom, other = 3 + whole, 3 + whole + 0.3 * rng.normal(size=(n, runs))
         tops = (0.5 * bottom + 0.5 * rng.normal(size=(n, runs)), 0.5 * other + 0.5 * rng.normal(size=(n, runs)))
-        p.append(sign_flip(contrast(tops[0], bottom, tops[1], other), groups, flips=4000))
+        p.append(sign_flip(contrast(tops[0], bottom, tops[1], other), clusters, flips=4000))
     values = np.stack(p, 1)
     plain, adjusted = (values < 0.05).any(1).mean(), np.mean([(holm(row) < 0.05).any() for row in values])
     return f"""
@@ -218,13 +218,13 @@ def robust(runs: int) -> str:
         "|---:|---:|---:|---|",
     ]
     for n, shift in product((20, 40), (0.0, 0.25, 0.5, 1.0)):
-        rng, groups, better = np.random.default_rng(n), independent(n), 0
-        drawn = draw(groups, study.resamples, seed=0)
+        rng, clusters, better = np.random.default_rng(n), independent(n), 0
+        drawn = draw(clusters, study.resamples, seed=0)
         for _ in range(runs):
             values = shift + 0.5**0.5 * (rng.normal(size=(n, 1)) + rng.normal(size=(n, len(factors))))
             difference = ratio(values, np.ones((n, 1)), drawn)
             row = verdict_of(
-                Multiverse("t", levels, difference, values, groups, ()), "faithfulness", "mlp_neurons", study
+                Multiverse("t", levels, difference, values, clusters, ()), "faithfulness", "mlp_neurons", study
             )
             better += row["candidate"] != "" and row["p_joint"] < 0.05 and row["verdict"] != "equivalent"
         ends = binomtest(better, runs).proportion_ci(0.95)

@@ -112,9 +112,9 @@ BRIDGED: dict[str, Callable[[], Any]] = {
 
 def words() -> PreTrainedTokenizerFast:
     """A tokenizer of one token per word, `w2` to `w22`."""
-    made = Tokenizer(WordLevel({"<s>": 0, "</s>": 1, **{f"w{i}": i for i in range(2, VOCAB)}}, unk_token="</s>"))
-    made.pre_tokenizer = Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>")
+    tokenizer = Tokenizer(WordLevel({"<s>": 0, "</s>": 1, **{f"w{i}": i for i in range(2, VOCAB)}}, unk_token="</s>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
 
 
 def checkpoint(folder: Path, kind: str = "llama", tokenizer: Any = None) -> Path:

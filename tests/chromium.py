@@ -46,10 +46,10 @@ class Page:
 
     def run(self, script: str) -> Any:
         """The value of an expression (a promise's, when it is kept)."""
-        found = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
-        if "exceptionDetails" in found:
-            raise AssertionError(found["exceptionDetails"])
-        return found["result"].get("value")
+        answer = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        if "exceptionDetails" in answer:
+            raise AssertionError(answer["exceptionDetails"])
+        return answer["result"].get("value")
 
     def wait_for(self, script: str, seconds: float = 40) -> None:
         end = time.monotonic() + seconds
@@ -95,7 +95,9 @@ class Page:
         if event == "Runtime.exceptionThrown":
             self.problems.append(str(about["exceptionDetails"].get("exception", {}).get("description", about)))
         elif event == "Runtime.consoleAPICalled" and about["type"] in {"error", "warning", "assert"}:
-            self.problems.append(str([one.get("value") or one.get("description") for one in about["args"]]))
+            self.problems.append(
+                str([argument.get("value") or argument.get("description") for argument in about["args"]])
+            )
         elif event == "Log.entryAdded" and about["entry"]["level"] in {"error", "warning"}:
             self.problems.append(about["entry"]["text"])
         elif event == "Network.requestWillBeSent":

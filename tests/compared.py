@@ -18,11 +18,11 @@ def robust_row(task: str, verdict: str, **values: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def compared(found: Any, *, verdict: str = "depends", wins: str = "b better", control: bool = False) -> RobustTables:
+def compared(result: Any, *, verdict: str = "depends", wins: str = "b better", control: bool = False) -> RobustTables:
     """Neurons against every other basis of the study under its error policies, by nodes and by bits: every row has the same verdicts."""
-    study, first = found.study, found.summary.iloc[0]
+    study, first = result.study, result.summary.iloc[0]
     neurons, *others = study.basis
-    tasks = found.summary["task"].unique().tolist()
+    tasks = result.summary["task"].unique().tolist()
     rows = [
         {
             "task": task, "seed": study.seed[0], "basis_a": neurons, "basis_b": other, "score": score, "errors": errors,

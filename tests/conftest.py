@@ -107,9 +107,9 @@ def tokenizer() -> Any:
     from transformers import PreTrainedTokenizerFast
 
     vocabulary = {word: i for i, word in enumerate(("<unk>", "<s>", "</s>", *WORDS))}
-    made = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    whole_words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    whole_words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=whole_words, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
 
 
 @pytest.fixture(scope="session")
@@ -156,11 +156,11 @@ def sae_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     some = torch.eye(16, 20) * (torch.arange(20) < 14)
     for layer in range(2):
         hook = f"blocks.{layer}.hook_mlp_out"
-        made = toys.sae(hook, d=16, width=20, seed=layer, dtype="float32").float()
-        made.W_enc.data, made.W_dec.data = some.clone(), some.T.contiguous()
-        made.b_enc.data = torch.where(torch.arange(20) < 14, 0.0, -1.0)
-        made.b_dec.data = -30.0 * some.sum(1)
-        made.save_model(folder / hook)
+        sae = toys.sae(hook, d=16, width=20, seed=layer, dtype="float32").float()
+        sae.W_enc.data, sae.W_dec.data = some.clone(), some.T.contiguous()
+        sae.b_enc.data = torch.where(torch.arange(20) < 14, 0.0, -1.0)
+        sae.b_dec.data = -30.0 * some.sum(1)
+        sae.save_model(folder / hook)
     return folder
 
 

@@ -115,20 +115,20 @@ def observe(
     hooks = [("hook_embed", lambda activation, hook: activation if embedding is None else embedding)]
     hooks += [(name, probe) for name in {site.read for site in sites} | {site.write for site in sites}]
     last = last_logits(model, tokens, hooks)
-    found = []
+    observed = []
     for site in sites:
         units = site.encode(seen[site.read]).detach()
-        found.append(Features(units, seen[site.write] - site.decode(units).detach()))
+        observed.append(Features(units, seen[site.write] - site.decode(units).detach()))
     if loss is None:
-        return found, []
+        return observed, []
     gradients = dict(zip(probes, torch.autograd.grad(loss(last), list(probes.values())), strict=True))
-    return found, [through_decoder(s, f, flat(gradients[s.write])) for s, f in zip(sites, found, strict=True)]
+    return observed, [through_decoder(s, f, flat(gradients[s.write])) for s, f in zip(sites, observed, strict=True)]
 
 
 @torch.enable_grad()
-def through_decoder(site: Site, found: Features, gradient: Tensor) -> Features:
+def through_decoder(site: Site, values: Features, gradient: Tensor) -> Features:
     """The gradients of units and error, from that of the activation they are decoded to."""
-    units = found.units.clone().requires_grad_()
+    units = values.units.clone().requires_grad_()
     return Features(torch.autograd.grad((site.decode(units) * gradient).sum(), units)[0], gradient)
 
 
@@ -179,12 +179,12 @@ def ends(model: Any, sites: Sites, pair: Pair, paired: bool) -> tuple[list[Featu
     return clean, corrupt if paired else [each(torch.zeros_like, f) for f in clean]
 
 
-def each(f: Callable[..., Tensor], *found: Features) -> Features:
-    return Features(f(*(x.units for x in found)), f(*(x.error for x in found)))
+def each(f: Callable[..., Tensor], *values: Features) -> Features:
+    return Features(f(*(x.units for x in values)), f(*(x.error for x in values)))
 
 
-def average(found: Sequence[Features]) -> Features:
-    return each(lambda *x: sum(x) / len(x), *found)
+def average(values: Sequence[Features]) -> Features:
+    return each(lambda *x: sum(x) / len(x), *values)
 
 
 def contracted(sites: Sites, a: Sequence, b: Sequence, grads: Sequence) -> Scores:
@@ -483,7 +483,7 @@ def ablation_values(
     seen = [features(model, sites, tokens) for tokens in reference or [pair.corrupt for pair in pairs]]
 
     def means(s: int) -> Features:
-        return average([found[s] for found in seen])  # of prompts of one length
+        return average([by_site[s] for by_site in seen])  # of prompts of one length
 
     def value(i: int, s: int, own: Features) -> Ablated:
         zero = each(torch.zeros_like, own)

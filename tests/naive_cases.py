@@ -46,7 +46,7 @@ def _trained(name: str, make: Callable[[], list[Any]], basis: str = "sae") -> Ca
     return Case(
         name,
         cache(lambda model: getattr(nvs.bases, basis)(model, source=make()[::-1])),
-        lambda model: [naive.sae_site(model, one) for one in make()],
+        lambda model: [naive.sae_site(model, sae) for sae in make()],
     )
 
 
@@ -133,10 +133,10 @@ def name_of_node(sites: Sequence[naive.Site], node: naive.Node) -> str:
 
 
 def assert_same_scores(
-    found: nvs.NodeScores, sites: Sequence[naive.Site], expected: naive.Scores, tolerance: float = EXACT
+    scores: nvs.NodeScores, sites: Sequence[naive.Site], expected: naive.Scores, tolerance: float = EXACT
 ) -> None:
     """Every node has the naive score, within `tolerance` of the largest; nodes that it has not score 0."""
-    ours = {found.index.name(i): value for i, value in enumerate(found.values.tolist())}
+    ours = {scores.index.name(i): value for i, value in enumerate(scores.values.tolist())}
     theirs = named(sites, expected)
     assert set(theirs) <= set(ours)
     absent = set(ours) - set(theirs)
@@ -174,9 +174,9 @@ def eligible(sites: Sequence[naive.Site], scores: naive.Scores, errors: str) -> 
     }
 
 
-def as_naive(found: nvs.NodeScores, sites: Sequence[naive.Site], nodes: Sequence[naive.Node]) -> naive.Scores:
+def as_naive(scores: nvs.NodeScores, sites: Sequence[naive.Site], nodes: Sequence[naive.Node]) -> naive.Scores:
     """The package's scores under the naive code's nodes."""
-    ours = {found.index.name(i): value for i, value in enumerate(found.values.tolist())}
+    ours = {scores.index.name(i): value for i, value in enumerate(scores.values.tolist())}
     return {node: ours[name_of_node(sites, node)] for node in nodes}
 
 

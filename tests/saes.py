@@ -36,7 +36,7 @@ every_kind = pytest.mark.parametrize(
 
 
 def make(architecture: str, normalisation: str = "none", **more: Any) -> SAE:
-    made = toys.sae(
+    sae = toys.sae(
         HOOK,
         architecture=architecture.split(",")[0],
         normalize_activations=normalisation,
@@ -44,8 +44,8 @@ def make(architecture: str, normalisation: str = "none", **more: Any) -> SAE:
         **more,
     )
     if architecture.startswith("matching_pursuit"):  # its encoder takes directions to have length 1
-        made.W_dec.data /= made.W_dec.data.norm(dim=-1, keepdim=True)
-    return made
+        sae.W_dec.data /= sae.W_dec.data.norm(dim=-1, keepdim=True)
+    return sae
 
 
 def activations(d: int = toys.D_MODEL, scale: float = 1.0) -> torch.Tensor:
@@ -56,9 +56,9 @@ def activations(d: int = toys.D_MODEL, scale: float = 1.0) -> torch.Tensor:
 
 
 def only(model: Any, sae: SAE, **options: Any) -> Affine:
-    (found,) = nvs.bases.sae(model, source=[sae], **options).dictionaries
-    assert isinstance(found, Affine)
-    return found
+    (dictionary,) = nvs.bases.sae(model, source=[sae], **options).dictionaries
+    assert isinstance(dictionary, Affine)
+    return dictionary
 
 
 def close(a: torch.Tensor, b: torch.Tensor) -> bool:

@@ -18,10 +18,10 @@ from neuron_vs_sae.core.pairs import PromptPairs
 
 def identity_sae(hook: str, d: int = toys.D_MODEL) -> Any:
     """A sae-lens SAE that gives every vector back: abs-top-k of all d coordinates, identity weights."""
-    made = toys.sae(hook, d=d, width=d, architecture="abstopk", k=d)
-    for name, parameter in made.named_parameters():
+    sae = toys.sae(hook, d=d, width=d, architecture="abstopk", k=d)
+    for name, parameter in sae.named_parameters():
         parameter.data = torch.eye(d, dtype=torch.float64) if name.startswith("W") else torch.zeros_like(parameter)
-    return made
+    return sae
 
 
 @dataclass(frozen=True)

@@ -45,10 +45,10 @@ def model(kind: str) -> HookedTransformer:
     """A toy of that architecture; weights large enough that nothing is linear by accident, biases not zero."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        made = HookedTransformer(HookedTransformerConfig(**_COMMON, **MODELS[kind]))
-    made.cfg.model_name = f"toy-{kind}"
+        toy = HookedTransformer(HookedTransformerConfig(**_COMMON, **MODELS[kind]))
+    toy.cfg.model_name = f"toy-{kind}"
     generator = torch.Generator().manual_seed(len(kind))
-    for name, parameter in made.named_parameters():
+    for name, parameter in toy.named_parameters():
         if name.split(".")[-1].lstrip("_").startswith("b"):  # grouped queries' are called _b_K
             scale = 0.3 if kind in BIASED else 0.0
             parameter.data = scale * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
@@ -57,7 +57,7 @@ def model(kind: str) -> HookedTransformer:
         else:
             spread = 0.6 if parameter.ndim > 1 else 1.0
             parameter.data = spread * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-    return prepare(made)
+    return prepare(toy)
 
 
 def pairs(n: int = 5, positions: int = 6, seed: int = 0, lengths: list[int] | None = None) -> PromptPairs:
@@ -111,13 +111,13 @@ def sae(
     given = {"d_in": d, "d_sae": width, "dtype": "float64", "device": "cpu", **config}
     if "transcoder" in architecture:
         given = {"apply_b_dec_to_input": False, "d_out": d, **given}
-    made = SAE.from_dict({**given, "architecture": architecture, "metadata": described})
+    toy = SAE.from_dict({**given, "architecture": architecture, "metadata": described})
     generator = torch.Generator().manual_seed(seed)
-    for name, parameter in made.named_parameters():
+    for name, parameter in toy.named_parameters():
         spread = 0.1 if name == "threshold" else 0.5
         value = spread * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
         parameter.data = value.abs() if name == "threshold" else value
-    return made
+    return toy
 
 
 def saes(site: str = "hook_mlp_out", **config: Any) -> list[SAE]:

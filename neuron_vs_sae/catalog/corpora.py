@@ -119,17 +119,17 @@ def corpus(model: Any, source: str, *, length: int = 128, contexts: int | None =
     if source == "world":
         if contexts is None:
             raise InputError("the small world's text has no end: say how many contexts of it (--contexts)")
-        made = world(model, length=length, seed=seed)
+        whole = world(model, length=length, seed=seed)
     elif Path(source).is_file():
         documents = _json_lines if source.endswith((".jsonl", ".json")) else _text
-        made = _from_documents(model, Path(source).name, lambda: documents(Path(source)), length)
+        whole = _from_documents(model, Path(source).name, lambda: documents(Path(source)), length)
     elif Path(source).suffix in {".txt", ".jsonl", ".json"}:
         raise InputError(
             f"there is no file {source}: give a text file, a file of JSON lines, a dataset's name, or 'world'"
         )
     else:
-        made = _from_documents(model, source, lambda: _dataset(source), length)
-    return made if contexts is None else made.first(contexts)
+        whole = _from_documents(model, source, lambda: _dataset(source), length)
+    return whole if contexts is None else whole.first(contexts)
 
 
 def from_tokens(name: str, rows: Sequence[Sequence[int]], *, special: Sequence[int] = (), pad: int = 0) -> Corpus:

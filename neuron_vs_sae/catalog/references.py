@@ -1,17 +1,14 @@
 """Values of the corrupt prompts, for the ablations that write them."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from neuron_vs_sae.core.basis import Basis, Features
 from neuron_vs_sae.core.pairs import PromptPairs
-from neuron_vs_sae.execution.splice import Reference, read
-
-Ablation = Callable[[Int[Tensor, " rows"]], Reference]
+from neuron_vs_sae.execution.splice import ReferenceValues, read
 
 
 def features(model: Any, basis: Basis, pairs: PromptPairs) -> Features:
@@ -19,10 +16,10 @@ def features(model: Any, basis: Basis, pairs: PromptPairs) -> Features:
     return basis.features(read(model, pairs.corrupt, pairs.length, basis.hooks))
 
 
-def reference(basis: Basis, values: Features) -> Reference:
+def reference(basis: Basis, values: Features) -> ReferenceValues:
     """Those values, with nothing else removed from the model."""
     nothing = (None,) * len(basis.sites)
-    return Reference(values, nothing, nothing)
+    return ReferenceValues(values, nothing, nothing)
 
 
 def sums(model: Any, basis: Basis, source: PromptPairs, batch_size: int) -> tuple[Features, Float[Tensor, "pos 1"]]:

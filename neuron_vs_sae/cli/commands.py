@@ -50,20 +50,20 @@ def run_study(given: Given[Any], what: str) -> Any:
 @study_command(Study)
 def compare(given: Given[Study]) -> None:
     """Run a study: every task x basis x method x seed x ablation x error policy. Interrupted, it goes on where it stopped."""
-    found = run_study(given, console.size_of(given.study))
+    result = run_study(given, console.size_of(given.study))
     if given.json:
-        print(found.summary.to_json(orient="records", double_precision=15))
+        print(result.summary.to_json(orient="records", double_precision=15))
     elif not given.quiet:
-        console.show_circuits(found)
+        console.show_circuits(result)
 
 
 @app.command("units")
 @study_command(UnitsStudy)
 def units(given: Given[UnitsStudy]) -> None:
     """Show units: the texts in which they are active, and the tokens that they promote and suppress."""
-    found = run_study(given, f"units of {', '.join(given.study.basis)} on {given.study.corpus}")
+    result = run_study(given, f"units of {', '.join(given.study.basis)} on {given.study.corpus}")
     console.show_table(
-        found.units, ("basis", "unit", "sign", "density", "maximum", "top_tokens"), given.quiet, given.json
+        result.units, ("basis", "unit", "sign", "density", "maximum", "top_tokens"), given.quiet, given.json
     )
 
 
@@ -71,9 +71,9 @@ def units(given: Given[UnitsStudy]) -> None:
 @study_command(LensStudy)
 def lens(given: Given[LensStudy]) -> None:
     """Read the logit lens: what the model would say if it ended at each layer."""
-    found = run_study(given, f"the lens at {given.study.site}")
+    result = run_study(given, f"the lens at {given.study.site}")
     console.show_table(
-        found.last_position, ("prompt", "layer", "rank", "token", "probability"), given.quiet, given.json
+        result.last_position, ("prompt", "layer", "rank", "token", "probability"), given.quiet, given.json
     )
 
 
@@ -81,9 +81,9 @@ def lens(given: Given[LensStudy]) -> None:
 @study_command(FidelityStudy)
 def fidelity(given: Given[FidelityStudy]) -> None:
     """Measure how much of an activation, and of the predictions, the largest units of each token keep."""
-    found = run_study(given, f"fidelity of {', '.join(given.study.basis)} on {given.study.corpus}")
+    result = run_study(given, f"fidelity of {', '.join(given.study.basis)} on {given.study.corpus}")
     console.show_table(
-        found.table, ("basis", "site", "m", "explained_variance", "ce_score", "bits"), given.quiet, given.json
+        result.table, ("basis", "site", "m", "explained_variance", "ce_score", "bits"), given.quiet, given.json
     )
 
 
@@ -91,8 +91,8 @@ def fidelity(given: Given[FidelityStudy]) -> None:
 @study_command(ProbeStudy)
 def probe(given: Given[ProbeStudy]) -> None:
     """Probe for concepts with a few units of each basis, chosen on training text and judged on other sequences."""
-    found = run_study(given, f"probes of {', '.join(given.study.basis)} for {', '.join(given.study.concept)}")
-    judged = found.scores.loc[found.scores["chosen"]]
+    result = run_study(given, f"probes of {', '.join(given.study.basis)} for {', '.join(given.study.concept)}")
+    judged = result.scores.loc[result.scores["chosen"]]
     console.show_table(
         judged,
         ("basis", "site", "concept", "ranker", "k", "candidates", "mcc", "low", "high", "auroc"),
@@ -152,9 +152,9 @@ def report(folder: Annotated[Path, typer.Argument(help="results of `nvs compare`
     """Write the tables and figures of a finished study again, from its per-prompt values."""
     from neuron_vs_sae.running.runner import report as rewrite
 
-    found = rewrite(folder)
-    if isinstance(found.study, Study):
-        console.show_circuits(found)
+    result = rewrite(folder)
+    if isinstance(result.study, Study):
+        console.show_circuits(result)
 
 
 cli_results.add_to(app)

@@ -72,13 +72,13 @@ def _count(n: int, singular: str, plural: str) -> str:
     return f"{n} {singular if n == 1 else plural}"
 
 
-def show_circuits(found: Any) -> None:
+def show_circuits(result: Any) -> None:
     """One table of neurons and trained dictionaries, the answer in sentences, and where the page is."""
     from neuron_vs_sae.report.console import console_table
     from neuron_vs_sae.report.robust_tables import robust_tables
     from neuron_vs_sae.studies.per_curve import per_curve
 
-    shown = console_table(found, per_curve(found), robust_tables(found.folder))
+    shown = console_table(result, per_curve(result), robust_tables(result.folder))
     table = Table(box=None, padding=(0, 2, 0, 0), title=shown.title, title_justify="left", title_style="bold")
     for place, header in enumerate(shown.headers):
         table.add_column(header, overflow="fold", justify="left" if place == 0 else "right")
@@ -88,7 +88,7 @@ def show_circuits(found: Any) -> None:
     OUT.print(shown.note)
     for sentence in shown.sentences:
         OUT.print("\n" + sentence)
-    OUT.print(f"\nThe page: {found.folder / 'report.html'} (beside it the tables, figures and per-prompt values)")
+    OUT.print(f"\nThe page: {result.folder / 'report.html'} (beside it the tables, figures and per-prompt values)")
 
 
 def show_check(report: dict[str, Any]) -> None:

@@ -25,12 +25,12 @@ def table(
 ) -> None:
     """Print a table: columns chosen by name, as Markdown, LaTeX (booktabs, siunitx) or CSV."""
     from neuron_vs_sae.report import tables
-    from neuron_vs_sae.studies import result
     from neuron_vs_sae.studies.evidence import evidence
+    from neuron_vs_sae.studies.result import load
 
     given = {"task": task, "method": method, "ablation": ablation, "errors": errors}
     text = tables.table_of(
-        result.load(folder),
+        load(folder),
         rows=rows,
         columns=[name.strip() for name in columns.split(",") if name.strip()],
         form=form,
@@ -48,16 +48,16 @@ def figures(
     """Write the figures for a paper, at column width: curves by task, and sizes."""
     from neuron_vs_sae.report import paper_figures
     from neuron_vs_sae.report.cases import cases
-    from neuron_vs_sae.studies import result
+    from neuron_vs_sae.studies.result import load
 
     if form not in ("pdf", "png", "svg"):
         raise InputError(f"no figure format {form!r}; there are: pdf, png, svg")
-    found = result.load(folder)
+    result = load(folder)
     drawn = {
-        f"curves-{i}": paper_figures.curves(found, task=task, ablation=ablation, errors=errors)
-        for i, (task, ablation, errors) in enumerate(cases(found), 1)
+        f"curves-{i}": paper_figures.curves(result, task=task, ablation=ablation, errors=errors)
+        for i, (task, ablation, errors) in enumerate(cases(result), 1)
     }
-    for name, figure in {**drawn, "sizes": paper_figures.sizes(found)}.items():
+    for name, figure in {**drawn, "sizes": paper_figures.sizes(result)}.items():
         paper_figures.save(figure, out / f"{name}.{form}")
         typer.echo(out / f"{name}.{form}")
 
@@ -69,29 +69,30 @@ def export(
 ) -> None:
     """Write a result in another tool's schema: SAEBench's, a JSON file per basis of SAEs."""
     from neuron_vs_sae.report import saebench
-    from neuron_vs_sae.studies import result
+    from neuron_vs_sae.studies.result import load
 
     if form != "saebench":
         raise InputError(f"no export format {form!r}; there is: saebench")
-    for file in saebench.export(result.load(folder), folder if out is None else out):
+    for file in saebench.export(load(folder), folder if out is None else out):
         typer.echo(file)
 
 
 def cite(folder: Folder) -> None:
     """Print the BibTeX of what a result used: this tool, model, dictionaries, tasks, methods, statistics."""
     from neuron_vs_sae.report import citation
-    from neuron_vs_sae.studies import result
+    from neuron_vs_sae.studies.result import load
 
-    typer.echo(citation.bibtex(result.load(folder)), nl=False)
+    typer.echo(citation.bibtex(load(folder)), nl=False)
 
 
 def compare_results(a: Folder, b: Annotated[Path, typer.Argument(help="other results")]) -> None:
     """Say what differs between two results: settings, what made them, numbers, sizes, verdicts. Exit status 1 where anything does."""
-    from neuron_vs_sae.studies import differences, result
+    from neuron_vs_sae.studies import differences
+    from neuron_vs_sae.studies.result import load
 
-    found = differences.differences(result.load(a), result.load(b))
-    typer.echo(differences.told(found))
-    if not found.alike:
+    compared = differences.differences(load(a), load(b))
+    typer.echo(differences.told(compared))
+    if not compared.alike:
         raise typer.Exit(1)
 
 

@@ -1,7 +1,11 @@
-"""What the plain model gives on a batch of prompts, computed once: shared by the bases, methods and ablations of a study.
+"""What the plain model computes on a batch of prompts, computed once and shared by the bases, methods and ablations of a study.
 
-Nothing is shared unless a `with sharing(...)` says for how long: inside it the model's weights must not change. In memory
-always, least recently used out; on disk where a folder is given, so that other runs have it too.
+Nothing is shared outside a `with sharing(...)`, inside which the model's weights must not change. Tensors are kept in memory,
+the least recently used being dropped first, and, where a folder is given, on disk, so that other runs can use them too.
+
+The cache in force is a context variable and not an argument: the reads that it serves lie below every basis, attribution method
+and ablation, whose signatures, a user's own included, would all have to pass it on. It changes no number: without a `sharing`,
+for another model, and for a model with hooks on it, every read runs the model.
 """
 
 import hashlib
@@ -41,7 +45,7 @@ class Cache:
         self.model_key = "" if folder is None else _fingerprint(model)
 
     def get(self, name: str, tokens: Int[Tensor, "batch pos"], make: Callable[[], Tensors]) -> Tensors:
-        """`make()`, unless it is there already. The tensors are shared: not to be written to."""
+        """`make()`, unless its tensors are held already. They are shared, so they must not be written to."""
         key = self.key(name, tokens)
         value = self.held.get(key)
         if value is None:
@@ -79,7 +83,7 @@ class Cache:
                 value = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a mapping)
                 if stored.metadata() != {"sum": _checksum(value)}:
                     raise SafetensorError("its tensors are not those that were written")
-            os.utime(file)  # used now: kept longest
+            os.utime(file)  # used now, so kept longest
         except FileNotFoundError:
             return None
         except (OSError, SafetensorError) as error:
@@ -102,20 +106,20 @@ _CURRENT: ContextVar[Cache | None] = ContextVar("cache", default=None)
 
 @contextmanager
 def sharing(model: Any, folder: Path | None = None, limit: float = 10.0) -> Iterator[Cache]:
-    """What this model gives is kept and used again, until the end of the `with`; on disk (at most `limit` GiB) in `folder`.
+    """Keep and reuse what this model computes until the end of the `with`; also on disk in `folder` (at most `limit` GiB), if given.
 
     Several runs may use one folder at once. Raises `FolderError` where it cannot be written.
     """
-    made = Cache(model, folder, limit)
-    before = _CURRENT.set(made)
+    cache = Cache(model, folder, limit)
+    before = _CURRENT.set(cache)
     try:
-        yield made
+        yield cache
     finally:
         _CURRENT.reset(before)
 
 
 def shared(model: Any, name: str, tokens: Int[Tensor, "batch pos"], make: Callable[[], Tensors]) -> Tensors:
-    """`make()`, or what it gave before for this model, name and tokens, where results are shared now."""
+    """`make()`, or, inside `sharing`, what it gave before for this model, name and tokens."""
     cache = _cache_of(model)
     return make() if cache is None else cache.get(name, tokens, make)
 
@@ -123,18 +127,18 @@ def shared(model: Any, name: str, tokens: Int[Tensor, "batch pos"], make: Callab
 def shared_each(
     model: Any, names: Sequence[str], tokens: Int[Tensor, "batch pos"], make: Callable[[Sequence[str]], Tensors]
 ) -> Tensors:
-    """`make(names)`, one tensor by name, of which those that are in memory are not made again."""
+    """`make(names)`, a tensor by name; those that are held already are not computed again."""
     cache = _cache_of(model)
     if cache is None:
         return make(names)
-    made: Tensors = {}
+    computed: Tensors = {}
 
-    def one(name: str) -> Tensors:
-        if name not in made:
-            made.update(make([n for n in names if cache.key(n, tokens) not in cache.held]))
-        return {name: made[name]}
+    def tensor(name: str) -> Tensors:
+        if name not in computed:
+            computed.update(make([n for n in names if cache.key(n, tokens) not in cache.held]))
+        return {name: computed[name]}
 
-    return {name: cache.get(name, tokens, lambda name=name: one(name))[name] for name in names}
+    return {name: cache.get(name, tokens, lambda name=name: tensor(name))[name] for name in names}
 
 
 def _cache_of(model: Any) -> Cache | None:
@@ -145,10 +149,10 @@ def _cache_of(model: Any) -> Cache | None:
 
 
 def _checksum(value: Tensors) -> str:
-    found = 0
+    crc = 0
     for _, tensor in sorted(value.items()):
-        found = crc32(_bytes(tensor), found)
-    return f"{found:08x}"
+        crc = crc32(_bytes(tensor), crc)
+    return f"{crc:08x}"
 
 
 def _bytes(tensor: Tensor) -> memoryview:
@@ -160,7 +164,7 @@ def _size(value: Tensors) -> int:
 
 
 def _fingerprint(model: Any) -> str:
-    """A hash of every weight, of the settings, and of the versions that say what is computed from them."""
+    """A hash of every weight, of the model's settings, and of the versions of the code that computes with them."""
     digest = hashlib.sha256()
     for package in ("neuron_vs_sae", "torch", "transformer-lens"):
         digest.update(f"{package} {version(package)} ".encode())
@@ -174,7 +178,7 @@ def _fingerprint(model: Any) -> str:
 
 
 def _trim(folder: Path, limit: int) -> None:
-    """Remove what was not used for longest until the folder's tensors take no more than `limit` bytes."""
+    """Remove the least recently used until the folder's tensors take no more than `limit` bytes."""
     with FileLock(folder / ".lock"):
         files = []
         for file in folder.glob("*.safetensors"):

@@ -1,13 +1,14 @@
 """Run circuits at the cost of the circuit: the numbers of `splice.edit`, up to rounding, with less work.
 
-What is not done: only flipped units (`slots.py`) are encoded and decoded; an MLP is not run where all it writes is at its
-reference, and of MLP neurons only the kept ones are; positions and layers before the first flipped slot are taken from the
-run they are equal to, keys and values included; the last block and the unembedding see the answer's position alone, and only
-the tokens that the metric reads. Runs that begin at the same slots go through the model together. Where an error node is
-flipped, or an encoder's units depend on each other, the whole dictionary is used, in those slots only.
+Every run is computed from an *anchor* (`slots.py`), and only what differs from it is computed again. Only flipped units are
+encoded and decoded. An MLP is skipped where everything it writes is at its reference; of MLP neurons, only the kept ones are
+computed. Positions and layers before the first flipped slot are copied from the anchor, keys and values included. The last
+block and the unembedding see the answer's position alone, and only the tokens that the metric reads. Runs that leave their
+anchor at the same slots go through the model together, as a `Bundle`. Where an error node is flipped, or where an encoder's
+units depend on each other, the whole dictionary is used, in those slots only.
 
-It goes through the blocks itself, with the model's own attention and norms; `unsupported` says for which models and bases
-that is not known to be right, and those are left to `splice`.
+The engine goes through the blocks itself, with the model's own attention and norms. `unsupported` names the models and bases
+for which that is not known to be right; they are left to `splice`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -28,19 +29,17 @@ from neuron_vs_sae.core.pairs import PromptPairs
 from neuron_vs_sae.execution.cache import shared
 from neuron_vs_sae.execution.memory import free_memory, peak_bytes
 from neuron_vs_sae.execution.neurons import Neurons, is_known
-from neuron_vs_sae.execution.overwrite import SiteReference
-from neuron_vs_sae.execution.passes import Group, Pass, Trace, logits, norms_last
+from neuron_vs_sae.execution.overwrite import AblatedSite
+from neuron_vs_sae.execution.passes import Bundle, Pass, Trace, logits, norms_last
 from neuron_vs_sae.execution.slots import LIVE, REFERENCE, ErrorNode, Flips, Run, beginnings, flips, form_of, slots
-from neuron_vs_sae.execution.splice import Reference, precision
-
-Ablation = Callable[[Int[Tensor, " rows"]], Reference]
+from neuron_vs_sae.execution.splice import Ablation, ReferenceValues, precision
 
 _WRITES = ("hook_resid_pre", "attn.hook_z", "hook_attn_out", "hook_resid_mid", "mlp.hook_post", "hook_mlp_out", "hook_resid_post")  # fmt: skip
 _READS = ("hook_resid_pre", "ln1.hook_normalized", "hook_resid_mid", "ln2.hook_normalized")
 
 
 def unsupported(model: Any, basis: Basis) -> str | None:
-    """Why this model or basis is left to `splice`, None where it is not."""
+    """Why this model or basis is left to `splice`; None where the engine supports it."""
     from transformer_lens.components.unembed import Unembed
 
     if type(model.unembed) is not Unembed or any(hook.fwd_hooks or hook.bwd_hooks for hook in model.hook_dict.values()):
@@ -51,7 +50,7 @@ def unsupported(model: Any, basis: Basis) -> str | None:
         if getattr(cfg, setting, False):
             return f"the model is set to {setting}"
     if cfg.attention_dir != "causal" or cfg.positional_embedding_type in ("shortformer", "relative_positional_bias"):
-        return "the model's attention is not of a kind that looks back only"
+        return "the model's attention is not causal"
     if getattr(cfg, "n_devices", 1) > 1:
         return "the model's blocks lie on several devices"
     for site in basis.sites:
@@ -77,9 +76,9 @@ def evaluate_runs(
     metrics: Sequence[Metric],
     batch_size: int,
 ) -> Float[Tensor, "metrics runs batch"]:
-    """Every metric per run and prompt, that of the model itself first; all are read from the same passes.
+    """Every metric per run and prompt, the model's own run first; all metrics are read from the same passes.
 
-    `ablation(some)` gives the ablation for a basis of some units of this one.
+    `ablation(narrowed)` gives the ablation of a basis that holds some of this basis's units.
     """
     plan = _Plan.of(model, basis, index, runs, errors, ablation)
     table = torch.empty(len(metrics), 1 + len(runs), len(pairs), dtype=torch.float64)
@@ -93,7 +92,7 @@ def evaluate_runs(
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """All that is known of a curve's runs before a prompt is seen."""
+    """Everything about a curve's runs that does not depend on the prompts."""
 
     model: Any
     sites: tuple[Site, ...]
@@ -118,10 +117,10 @@ class _Plan:
         like = torch.empty(0, dtype=precision(model), device=next(model.parameters()).device)
         listed, narrowed = [], []
         for s, dictionary in enumerate(basis.dictionaries):
-            units = [u for found in flipped for u in found[s].units.values()]
+            units = [u for by_site in flipped for u in by_site[s].units.values()]
             all_units = torch.cat(units).unique() if units else torch.zeros(0, dtype=torch.long)
             taken_apart = not errors[s].exact and (
-                any(found[s].errors for found in flipped)
+                any(by_site[s].errors for by_site in flipped)
                 or form_of(errors[s], False, False) != REFERENCE
                 or form_of(errors[s], True, False) != LIVE
             )
@@ -132,9 +131,10 @@ class _Plan:
             Neurons(model.blocks[site.layer].mlp, precision(model)) if _is_neurons(site, d) else d
             for site, d in zip(basis.sites, basis.dictionaries, strict=True)
         )
-        made = ablation(replace(basis, dictionaries=tuple(narrowed)))
+        narrowed_ablation = ablation(replace(basis, dictionaries=tuple(narrowed)))
         return _Plan(
-            model, basis.sites, dictionaries, index, tuple(runs), flipped, tuple(errors), tuple(listed), made
+            model, basis.sites, dictionaries, index, tuple(runs), flipped, tuple(errors), tuple(listed),
+            narrowed_ablation,
         )  # fmt: skip
 
     def batch(
@@ -143,7 +143,7 @@ class _Plan:
         """The metrics of the model and of every run on prompts of one length."""
         batch = pairs.batch(rows)
         tokens = batch.clean[:, :length]
-        references = self._references(self.ablation(rows), length)
+        ablated = self._ablated_sites(self.ablation(rows), length)
         answer, foil, columns = batch.answer, batch.foil, None
         if all(map(reads_targets_only, metrics)):
             columns, places = torch.cat([answer, foil]).unique(return_inverse=True)
@@ -153,35 +153,31 @@ class _Plan:
             target, read = Target(answer, foil, lambda: whole), logits(self.model, last, columns)
             return torch.stack([metric(read, target) for metric in metrics])
 
-        clean = self._base(tokens, None, False, references, length)
+        clean = self._anchor(tokens, None, False, ablated, length)
         whole = logits(self.model, clean.last[0], columns)
         is_clean = all(form_of(e, True, False) == LIVE for e in self.errors)
-        bases = {
-            (full, bare): clean
-            if full and not bare and is_clean
-            else self._base(tokens, full, bare, references, length)
-            for full, bare in sorted({(run.full, self._bare(run, references)) for run in self.runs})
+        anchors = {
+            (full, bare): clean if full and not bare and is_clean else self._anchor(tokens, full, bare, ablated, length)
+            for full, bare in sorted({(run.full, self._bare(run, ablated)) for run in self.runs})
         }
         values: list[Tensor | None] = [None] * len(self.runs)
-        for group, members in self._groups(len(rows), length, references):
-            theirs = [bases[key] for key in zip(group.full, group.bare, strict=True)]
-            if group.starts[-1] == length:  # nothing differs from the base where the answer is read
-                last = torch.stack([base.last[0] for base in theirs])
+        for bundle, members in self._bundles(len(rows), length, ablated):
+            theirs = [anchors[key] for key in zip(bundle.full, bundle.bare, strict=True)]
+            if bundle.starts[-1] == length:  # nothing differs from the anchor where the answer is read
+                last = torch.stack([anchor.last[0] for anchor in theirs])
             else:
-                last = Pass(self.model, self.sites, self.dictionaries, group, references, length).through(
-                    tokens, theirs
-                )
-            for run, found in zip(members, last, strict=True):
-                values[run] = score(found)
+                last = Pass(self.model, self.sites, self.dictionaries, bundle, ablated, length).through(tokens, theirs)
+            for run, resid in zip(members, last, strict=True):
+                values[run] = score(resid)
         return torch.stack([score(clean.last[0]), *[v for v in values if v is not None]], 1)
 
     @staticmethod
-    def _bare(run: Run, references: list[SiteReference]) -> bool:
-        """Whether anything is taken out of this run beside nodes."""
-        return not run.constants and any(r.offset is not None or r.constant is not None for r in references)
+    def _bare(run: Run, ablated: list[AblatedSite]) -> bool:
+        """Whether the run loses anything beside nodes: the constants that the ablation removes."""
+        return not run.constants and any(site.offset is not None or site.constant is not None for site in ablated)
 
-    def _references(self, reference: Reference, length: int) -> list[SiteReference]:
-        made = []
+    def _ablated_sites(self, reference: ReferenceValues, length: int) -> list[AblatedSite]:
+        by_site = []
         for s, dictionary in enumerate(self.dictionaries):
             units, error = (
                 x if x.shape[1] == 1 else x[:, :length]
@@ -195,54 +191,48 @@ class _Plan:
                 written = units @ dictionary.directions(on) + dictionary.at_zero(units)
             if not isinstance(dictionary, Neurons):
                 written = written + error
-            made.append(SiteReference(written, units, error, listed, reference.offsets[s], reference.constants[s]))
-        return made
+            by_site.append(AblatedSite(written, units, error, listed, reference.offsets[s], reference.constants[s]))
+        return by_site
 
-    def _base(
-        self, tokens: Tensor, full: bool | None, bare: bool, references: list[SiteReference], length: int
-    ) -> Trace:
-        """A base's run, recorded; that of the model itself for None, which all curves of these prompts share."""
+    def _anchor(self, tokens: Tensor, full: bool | None, bare: bool, ablated: list[AblatedSite], length: int) -> Trace:
+        """The recorded run of an anchor; for `full=None` that of the model itself, which all curves of these prompts share."""
         if full is None:
             return Trace.of(
-                shared(self.model, "trace", tokens, lambda: self._run(tokens, None, bare, references, length).tensors)
+                shared(self.model, "trace", tokens, lambda: self._run(tokens, None, bare, ablated, length).tensors)
             )
-        return self._run(tokens, full, bare, references, length)
+        return self._run(tokens, full, bare, ablated, length)
 
-    def _run(
-        self, tokens: Tensor, full: bool | None, bare: bool, references: list[SiteReference], length: int
-    ) -> Trace:
+    def _run(self, tokens: Tensor, full: bool | None, bare: bool, ablated: list[AblatedSite], length: int) -> Trace:
         flags = () if full is None else (full,)
         none = [Flips({}, frozenset())] * len(flags)
         n_layers = self.model.cfg.n_layers
         flipped = [[flip] * len(self.sites) for flip in none]
-        group = self._group(flags, (bare,) * len(flags), flipped, (0,) * n_layers, length)
+        bundle = self._bundle(flags, (bare,) * len(flags), flipped, (0,) * n_layers, length)
         trace = Trace()
-        Pass(self.model, self.sites, self.dictionaries, group, references, length).through(tokens, None, trace)
+        Pass(self.model, self.sites, self.dictionaries, bundle, ablated, length).through(tokens, None, trace)
         return trace
 
-    def _group(
+    def _bundle(
         self,
         full: Sequence[bool],
         bare: Sequence[bool],
         flipped: Sequence[Sequence[Flips]],
         starts: tuple[int, ...],
         length: int,
-    ) -> Group:
+    ) -> Bundle:
         last = self.model.cfg.n_layers - 1
         pooled = self.index.positions is None
-        made = []
+        by_site = []
         for s, site in enumerate(self.sites if full else ()):
             # In the last block only the answer's position goes on, after the keys and values.
             first = length - 1 if site.layer == last and site.kind != "hook_resid_pre" else starts[site.layer]
-            made.append(
+            by_site.append(
                 slots(full, [f[s] for f in flipped], self.errors[s], self.index.widths[s], pooled, first, length)
             )
-        return Group(tuple(full), tuple(bare), starts, tuple(made))
+        return Bundle(tuple(full), tuple(bare), starts, tuple(by_site))
 
-    def _groups(
-        self, n_prompts: int, length: int, references: list[SiteReference]
-    ) -> Iterator[tuple[Group, list[int]]]:
-        """Runs that begin at the same slots, as many at a time as the memory has room for."""
+    def _bundles(self, n_prompts: int, length: int, ablated: list[AblatedSite]) -> Iterator[tuple[Bundle, list[int]]]:
+        """Runs that leave their anchor at the same slots, as many at a time as memory has room for."""
         cuts = [site.kind == "hook_resid_post" for site in self.sites]
         layers = [site.layer for site in self.sites]
         together: dict[tuple[int, ...], list[int]] = {}
@@ -257,8 +247,8 @@ class _Plan:
             for i in range(0, len(members), size):
                 some = members[i : i + size]
                 full, flipped = [self.runs[r].full for r in some], [self.flips[r] for r in some]
-                bare = [self._bare(self.runs[r], references) for r in some]
-                yield self._group(full, bare, flipped, starts, length), some
+                bare = [self._bare(self.runs[r], ablated) for r in some]
+                yield self._bundle(full, bare, flipped, starts, length), some
 
 
 def _is_neurons(site: Site, dictionary: Dictionary) -> bool:
@@ -266,10 +256,10 @@ def _is_neurons(site: Site, dictionary: Dictionary) -> bool:
 
 
 def runs_at_once(model: Any, n_prompts: int, length: int, first: int) -> int:
-    """How many runs from position `first` on fit in a quarter of the free memory, and are worth it: beyond some thousand
-    tokens at once nothing is gained.
+    """How many runs from position `first` on go through the model together: as many as fit in a quarter of the free memory,
+    and no more than a few thousand tokens, beyond which nothing is gained.
 
-    What a token takes in the model is measured (`bytes_per_token`); dictionaries take no more than slices of a fixed size.
+    The model's memory per token is measured (`bytes_per_token`); dictionaries work in slices of a fixed size.
     """
     device = next(model.parameters()).device
     enough = 1 << (17 if device.type == "cuda" else 12)
@@ -278,11 +268,11 @@ def runs_at_once(model: Any, n_prompts: int, length: int, first: int) -> int:
 
 
 def bytes_per_token(model: Any, length: int) -> int:
-    """The most that a pass holds at once, by token of a prompt of that length: measured on one prompt, once per model."""
+    """The peak memory of a pass per token of a prompt of that length: measured on one prompt, once per model."""
     known = _MEASURED.setdefault(model, {})
     if length not in known:
         tokens = torch.zeros(1, length, dtype=torch.long, device=next(model.parameters()).device)
-        alone = Pass(model, (), (), Group((), (), (0,) * model.cfg.n_layers, ()), (), length)
+        alone = Pass(model, (), (), Bundle((), (), (0,) * model.cfg.n_layers, ()), (), length)
         known[length] = max(1, peak_bytes(lambda: alone.through(tokens, None)) // length)
     return known[length]
 

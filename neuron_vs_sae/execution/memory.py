@@ -1,4 +1,4 @@
-"""How much memory tensors take while something runs, counted on a small piece of it; and how much there is."""
+"""How much memory tensors take while something runs, and how much is free."""
 
 import weakref
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 
 def peak_bytes(work: Callable[[], Any]) -> int:
-    """The most bytes that tensors made by `work` hold at any one time; those that were there before do not count."""
+    """The most bytes that tensors created by `work` hold at any one time; tensors that existed before do not count."""
     with _Counting() as counting:
         kept = work()  # what it returns lives to its end
         del kept
@@ -44,12 +44,12 @@ class _Counting(TorchDispatchMode):
 
 
 def _dense(tree: Any) -> list[Tensor]:
-    """The tensors in it; a sparse one holds no memory but that of the dense ones it is made of."""
+    """The dense tensors in it; a sparse tensor holds no memory beyond that of its dense parts."""
     return [x for x in tree_leaves(tree) if isinstance(x, Tensor) and x.layout == torch.strided]
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can be had on the device (4 GiB where the system does not say)."""
+    """Bytes free on the device (4 GiB where the system does not say)."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:

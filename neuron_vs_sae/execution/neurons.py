@@ -103,7 +103,7 @@ def is_known(mlp: Any) -> bool:
 
 
 def post(mlp: Any, y: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch width"]:
-    """What leaves the nonlinearity (and gate) of a known MLP."""
+    """The output of the nonlinearity (and gate) of a known MLP."""
     if hasattr(mlp, "W_gate"):
         return activation(mlp)(y @ mlp.W_gate) * (y @ mlp.W_in) + mlp.b_in
     return activation(mlp)(y @ mlp.W_in + mlp.b_in)

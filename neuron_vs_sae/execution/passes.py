@@ -1,4 +1,4 @@
-"""Runs on their way through the blocks: a group of them at once, from where they begin to differ from the run they are told from."""
+"""Runs going through the blocks: a bundle of them at once, from where they begin to differ from their anchors."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,14 +12,14 @@ from torch import Tensor
 from neuron_vs_sae.core.basis import Site
 from neuron_vs_sae.core.dictionary import Dictionary
 from neuron_vs_sae.execution.neurons import Neurons, is_known, post
-from neuron_vs_sae.execution.overwrite import SiteReference, overwrite
+from neuron_vs_sae.execution.overwrite import AblatedSite, overwrite
 from neuron_vs_sae.execution.slots import REFERENCE, Slots
 from neuron_vs_sae.execution.splice import precision
 
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """What a base's run left behind: the residual stream before each block, keys and values, and the answer's residual."""
+    """What an anchor's run left behind: the residual stream before each block, keys and values, and the answer's residual."""
 
     resid: list[Float[Tensor, "batch pos d"]] = field(default_factory=list)
     keys: list[Tensor] = field(default_factory=list)
@@ -34,11 +34,13 @@ class Trace:
     @staticmethod
     def of(tensors: dict[str, Tensor]) -> "Trace":
         names = {f.name: [name for name in tensors if name.split(".")[0] == f.name] for f in fields(Trace)}
-        return Trace(**{field: [tensors[f"{field}.{i}"] for i in range(len(found))] for field, found in names.items()})
+        return Trace(
+            **{field: [tensors[f"{field}.{i}"] for i in range(len(its_names))] for field, its_names in names.items()}
+        )
 
 
 class _Entry:
-    """A key-value cache's entry as attention asks for it: what is in the past is a base's, what comes can be recorded."""
+    """An entry of a key-value cache as attention asks for it: the past is the anchor's, and what is added can be recorded."""
 
     def __init__(self, past: tuple[Tensor, Tensor] | None, offset: int, trace: Trace | None):
         self.past, self.trace = past, trace
@@ -54,8 +56,9 @@ class _Entry:
 
 
 @dataclass(frozen=True, eq=False)
-class Group:
-    """Runs that begin at the same slots, how each site is written in them, and which are without the ablation's constants."""
+class Bundle:
+    """Runs that leave their anchors at the same slots: from where on (`starts`, per layer), how each site is written in them
+    (`slots`), and which of them lack the constants that the ablation removes (`bare`)."""
 
     full: tuple[bool, ...]
     bare: tuple[bool, ...]
@@ -64,34 +67,38 @@ class Group:
 
 
 class Pass:
-    """A group of runs on their way through the blocks; activations are `[runs, batch, pos, d]`."""
+    """A bundle of runs going through the blocks; activations are `[runs, batch, pos, d]`."""
 
     def __init__(
         self,
         model: Any,
         sites: Sequence[Site],
         dictionaries: Sequence[Dictionary],
-        group: Group,
-        references: Sequence[SiteReference],
+        bundle: Bundle,
+        ablated: Sequence[AblatedSite],
         length: int,
     ):
         self.model, self.sites, self.dictionaries = model, sites, dictionaries
-        self.group, self.references, self.length = group, references, length
-        self.n = max(1, len(group.full))
-        self.bare = torch.tensor(group.bare, dtype=torch.bool).nonzero().flatten()
+        self.bundle, self.ablated, self.length = bundle, ablated, length
+        self.n = max(1, len(bundle.full))
+        self.bare = torch.tensor(bundle.bare, dtype=torch.bool).nonzero().flatten()
         self.norms_last = norms_last(model)
         self.by_layer: dict[int, list[int]] = {}
-        for s in range(len(group.slots)):
+        for s in range(len(bundle.slots)):
             self.by_layer.setdefault(self.sites[s].layer, []).append(s)
 
-    def through(self, tokens: Tensor, bases: list[Trace] | None, trace: Trace | None = None) -> Tensor:
-        """The residual stream at the answer's position `[runs, batch, d]`."""
+    def through(self, tokens: Tensor, anchors: list[Trace] | None, trace: Trace | None = None) -> Tensor:
+        """The residual stream at the answer's position `[runs, batch, d]`.
+
+        `anchors` are the recorded runs that the bundle's runs continue, one each; without them the runs start at the tokens.
+        `trace` records a run that is to be an anchor.
+        """
         x, start = None, self.length
-        if bases is None:
+        if anchors is None:
             x, start = self.model(tokens, stop_at_layer=0, padding_side="right")[None], 0
-        for layer, first in enumerate(self.group.starts):
-            if bases is not None and first < start:
-                joining = torch.stack([base.resid[layer][:, first:start] for base in bases])
+        for layer, first in enumerate(self.bundle.starts):
+            if anchors is not None and first < start:
+                joining = torch.stack([anchor.resid[layer][:, first:start] for anchor in anchors])
                 x = joining if x is None else torch.cat([joining, x], 2)
             elif first > start and x is not None:
                 x = x[:, :, first - start :] if first < self.length else None
@@ -101,13 +108,13 @@ class Pass:
             if trace is not None:
                 trace.resid.append(x[0].clone())
             past = None
-            if bases is not None and start > 0:
+            if anchors is not None and start > 0:
                 past = (
-                    torch.stack([base.keys[layer][:, :start] for base in bases]).flatten(0, 1),
-                    torch.stack([base.values[layer][:, :start] for base in bases]).flatten(0, 1),
+                    torch.stack([anchor.keys[layer][:, :start] for anchor in anchors]).flatten(0, 1),
+                    torch.stack([anchor.values[layer][:, :start] for anchor in anchors]).flatten(0, 1),
                 )
             x = self._block(layer, x, past, trace)
-        assert x is not None  # a group that ends where its bases do is not sent through
+        assert x is not None  # a bundle that ends where its anchors do is not sent through
         if trace is not None:
             trace.last.append(x[0, :, -1])
         return x[:, :, -1]
@@ -120,7 +127,7 @@ class Pass:
         asked = 1 if layer == cfg.n_layers - 1 else x.shape[2]
         with self._watching(layer, block, seen):
             normed = x.flatten(0, 1) if self.norms_last else block.ln1(x.flatten(0, 1))
-            # A wholly ablated attention need not be run, unless its keys and values are wanted later.
+            # An attention layer that is wholly ablated need not be run, unless its keys and values are wanted later.
             attended = self._attend(layer, block, normed, asked, past, trace)
             x = x[:, :, -asked:]
             self._write(layer, "hook_attn_out", attended, seen)
@@ -133,12 +140,12 @@ class Pass:
                 mlp_in = x if cfg.parallel_attn_mlp else middle
                 if not self.norms_last:
                     mlp_in = block.ln2(mlp_in.flatten(0, 1)).unflatten(0, x.shape[:2])
-                made = self._mlp(layer, block.mlp, mlp_in, seen)
+                mlp_out = self._mlp(layer, block.mlp, mlp_in, seen)
                 after = block.ln2 if self.norms_last else getattr(block, "ln2_post", None)
                 if after is not None:
-                    made = after(made.flatten(0, 1)).unflatten(0, x.shape[:2])
-                self._write(layer, "hook_mlp_out", made, seen)
-                out = middle + made
+                    mlp_out = after(mlp_out.flatten(0, 1)).unflatten(0, x.shape[:2])
+                self._write(layer, "hook_mlp_out", mlp_out, seen)
+                out = middle + mlp_out
         self._write(layer, "hook_resid_post", out, seen)
         return out
 
@@ -154,7 +161,7 @@ class Pass:
         wanted = self._wanted(layer, "hook_attn_out", asked)
         if trace is None and not bool(wanted.any()):
             return normed.new_zeros(self.n, normed.shape[0] // self.n, asked, normed.shape[2])
-        found = block.attn(
+        attended = block.attn(
             query_input=normed[:, -asked:],
             key_input=normed,
             value_input=normed,
@@ -162,16 +169,16 @@ class Pass:
         )
         after = block.ln1 if self.norms_last else getattr(block, "ln1_post", None)
         if after is not None:
-            found = after(found)
-        return found.unflatten(0, (self.n, -1))
+            attended = after(attended)
+        return attended.unflatten(0, (self.n, -1))
 
     def _mlp(self, layer: int, mlp: Any, y: Tensor, seen: dict[str, Tensor]) -> Tensor:
-        """What the MLP adds, in the slots where something depends on it; elsewhere zeros."""
+        """What the MLP adds in the slots where something depends on it; zeros elsewhere."""
         wanted = self._wanted(layer, "hook_mlp_out", y.shape[2])
         out = y.new_zeros(y.shape)
         inner = [s for s in self.by_layer.get(layer, []) if self.sites[s].kind == "mlp.hook_post"]
         neurons = [s for s in inner if isinstance(self.dictionaries[s], Neurons)]
-        dense = wanted & (self.group.slots[neurons[0]].form != REFERENCE) if neurons else wanted
+        dense = wanted & (self.bundle.slots[neurons[0]].form != REFERENCE) if neurons else wanted
         rows = dense.nonzero(as_tuple=True)
         if len(rows[0]):
             into = y[rows[0], :, rows[1]]
@@ -180,18 +187,18 @@ class Pass:
                 neurons_at[rows[0], :, rows[1]] = post(mlp, into)
                 for s in inner:
                     self._write_site(s, neurons_at, seen)
-                made = neurons_at[rows[0], :, rows[1]] @ mlp.W_out + mlp.b_out
+                added = neurons_at[rows[0], :, rows[1]] @ mlp.W_out + mlp.b_out
             else:
-                made = post(mlp, into) @ mlp.W_out + mlp.b_out if is_known(mlp) else mlp(into)
-            out[rows[0], :, rows[1]] = made
+                added = post(mlp, into) @ mlp.W_out + mlp.b_out if is_known(mlp) else mlp(into)
+            out[rows[0], :, rows[1]] = added
         for s in neurons:
             self._write_site(s, out, {**seen, self.sites[s].reads: y})
         return out
 
     def _wanted(self, layer: int, kind: str, positions: int) -> Bool[Tensor, "runs pos"]:
-        """Where the activation at that hook is read: not where it is replaced without a look."""
+        """Where the activation at that hook is needed: not where it is replaced unread."""
         for s in self.by_layer.get(layer, []):
-            site, at = self.sites[s], self.group.slots[s]
+            site, at = self.sites[s], self.bundle.slots[s]
             if site.kind == kind:
                 return (at.form != REFERENCE) | (
                     at.listed if site.reads == site.writes else torch.zeros_like(at.listed)
@@ -200,7 +207,7 @@ class Pass:
 
     @contextmanager
     def _watching(self, layer: int, block: Any, seen: dict[str, Tensor]) -> Iterator[None]:
-        """Catch what lies inside the model's own modules: the heads' values to edit, the norms' outputs to read."""
+        """Hooks on the model's own modules, for as long as a block runs: the heads' values to edit, the norms' outputs to read."""
         here = self.by_layer.get(layer, [])
         reads = {self.sites[s].reads for s in here}
         heads = [s for s in here if self.sites[s].kind == "attn.hook_z"]
@@ -229,10 +236,11 @@ class Pass:
             yield
 
     def _write(self, layer: int, kind: str, x: Tensor, seen: dict[str, Tensor]) -> None:
-        """Write every site at that hook, in place, and what is removed there; keep it if another site reads it."""
+        """Write every site at that hook, in place, take out the constants that bare runs lack there, and note the activation
+        for sites that read it."""
         hook = f"blocks.{layer}.{kind}"
         for s in self.by_layer.get(layer, []):
-            constant = self.references[s].constant
+            constant = self.ablated[s].constant
             if constant is not None and constant[0] == hook:
                 x[self.bare] -= constant[1].to(x.dtype)
             if self.sites[s].kind == kind:
@@ -246,14 +254,14 @@ class Pass:
         y = x
         if site.reads != site.writes or isinstance(dictionary, Neurons):
             y = seen[site.reads][:, :, -x.shape[2] :]
-        overwrite(x, y, dictionary, self.group.slots[s], self.references[s], precision(self.model))
-        offset = self.references[s].offset
+        overwrite(x, y, dictionary, self.bundle.slots[s], self.ablated[s], precision(self.model))
+        offset = self.ablated[s].offset
         if offset is not None:
             x[self.bare] -= offset.to(x.dtype)
 
 
 def norms_last(model: Any) -> bool:
-    """Whether what attention and the MLP write is normalised, not what they read (OLMo 2)."""
+    """Whether the norms apply to what attention and the MLP write, rather than to what they read (OLMo 2)."""
     from transformer_lens.utilities.architectures import POST_NORM_ARCHITECTURES
 
     return model.cfg.original_architecture in POST_NORM_ARCHITECTURES
@@ -269,8 +277,8 @@ def logits(
     if columns is not None:
         W, b = W[:, columns.to(W.device)], b[columns.to(b.device)]
     wide = precision(model)  # a half-precision logit is too coarse for a difference
-    found = resid.to(wide) @ W.to(wide) + b.to(wide)
+    values = resid.to(wide) @ W.to(wide) + b.to(wide)
     cap = getattr(model.cfg, "output_logits_soft_cap", None)
     if cap is not None and cap > 0:
-        found = cap * torch.tanh(found / cap)
-    return found
+        values = cap * torch.tanh(values / cap)
+    return values

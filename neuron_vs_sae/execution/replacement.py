@@ -23,7 +23,7 @@ _SHARED = {"shared_expert", "shared_expert_gate"}
 
 @dataclass(frozen=True)
 class Rules:
-    """The replacement as `edits` and `observers` for `splice.gradients`: what to change, and what to watch for it."""
+    """The replacement as `edits` and `observers` for `splice.gradients`: what to change, and what to record for it."""
 
     edits: tuple[Edit, ...]
     observers: tuple[Edit, ...]
@@ -99,8 +99,8 @@ def _product(act: Any, prefix: str, gate: Gate, before: str, linear: str | None)
 
     def post(value: Tensor) -> Tensor:
         pre = branch.pop(before)
-        found = pre.detach()
-        activated = pre * _chord(act, found, value.detach() if linear is None else None)
+        at = pre.detach()
+        activated = pre * _chord(act, at, value.detach() if linear is None else None)
         if linear is None:
             return with_slope_of(value, activated)
         return with_slope_of(value, _shared(activated, branch.pop(linear), gate))
@@ -117,7 +117,7 @@ def _shared(activated: Float[Tensor, "*s"], up: Float[Tensor, "*s"], gate: Gate)
 
 
 def _experts(prefix: str, block: Any, gate: Gate) -> Rules:
-    """transformers' mixture of gated experts, which has no hooks inside: its output takes another path from its input.
+    """transformers' mixture of gated experts, which has no hooks inside: its output is given another path from its input.
 
     `block.gate` gives (logits, weights, indices) of the experts of each token, `block.experts` holds their matrices; some
     have an expert that every token has, with a weight of its own.
@@ -142,14 +142,14 @@ def _experts(prefix: str, block: Any, gate: Gate) -> Rules:
         return total
 
     def out(value: Tensor) -> Tensor:
-        found = path(seen.pop().flatten(0, 1)).view_as(value)
-        same = found / 2 if gate == "full" else found
+        replaced = path(seen.pop().flatten(0, 1)).view_as(value)
+        same = replaced / 2 if gate == "full" else replaced
         if float((same - value).detach().norm()) > 0.05 * float(value.detach().norm()):  # a block of another make
             raise InputError(
                 f"RelP has no rule for {prefix} ({type(block).__name__}): its experts do not compute what gated experts do. "
                 "Use attribution_patching or integrated_gradients"
             )
-        return with_slope_of(value, found)
+        return with_slope_of(value, replaced)
 
     return Rules(((f"{prefix}.hook_out", out),), ((f"{prefix}.hook_in", seen.append),))
 

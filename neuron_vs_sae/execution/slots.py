@@ -1,7 +1,7 @@
-"""What a run keeps, slot by slot: which units of which site at which position differ from the run it starts from.
+"""What a run keeps, slot by slot: which units of which site at which position differ from its anchor.
 
-A circuit's run is the run in which nothing is kept, but for the circuit; its complement's is the run in which everything
-is kept, but for the circuit. So a run is one of two bases and the nodes that are *flipped* in it, and costs what those cost.
+A circuit's run keeps nothing but the circuit; its complement's run keeps everything but the circuit. So a run is one of two
+*anchors* (nothing kept, everything kept) and the nodes that are *flipped* in it, and it costs what those nodes cost.
 A slot (a site at a position) whose flipped units are `F` is written in one of three ways:
 
     REFERENCE   reference + sum over F of (unit - its reference) x direction       units of F live, the error ablated
@@ -23,8 +23,8 @@ REFERENCE, LIVE, WHOLE = range(3)
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """`full`: everything is kept but the `flipped` nodes; otherwise nothing is but them. `constants`: those that the ablation
-    takes out (`splice.Reference`) are kept."""
+    """`full`: everything is kept but the `flipped` nodes; otherwise only they are kept. `constants`: whether the constants that
+    the ablation takes out (`splice.ReferenceValues`) are kept."""
 
     full: bool
     flipped: Int[Tensor, " k"]
@@ -33,9 +33,9 @@ class Run:
 
 @dataclass(frozen=True)
 class ErrorNode:
-    """The error nodes of one site: kept in the run that keeps nothing, and in the one that keeps everything?
+    """Whether the error nodes of one site are kept in either anchor: `empty`, in which nothing is kept, and `full`, in which everything is.
 
-    `exact`: nothing is left over there, so either way it writes the same.
+    `exact`: the dictionary leaves nothing over there, so what is written is the same either way.
     """
 
     empty: bool
@@ -89,7 +89,7 @@ def flips(index: NodeIndex, run: Run) -> list[Flips]:
 
 
 def form_of(error: ErrorNode, full: bool, flipped: bool) -> int:
-    """How a slot is written, in a run from that base, with its error node flipped or not."""
+    """How a slot is written in a run from that anchor, with its error node flipped or not."""
     live = (error.full if full else error.empty) != flipped
     if error.exact or live == full:
         return LIVE if full else REFERENCE
@@ -99,7 +99,7 @@ def form_of(error: ErrorNode, full: bool, flipped: bool) -> int:
 def slots(
     full: Sequence[bool], flipped: Sequence[Flips], error: ErrorNode, width: int, pooled: bool, first: int, last: int
 ) -> Slots:
-    """The slots of one site at positions `first` to `last` - 1, for runs from the bases `full` with these flips."""
+    """The slots of one site at positions `first` to `last` - 1, for runs from the anchors `full` with these flips."""
     n, span = len(full), last - first
     form = torch.empty(n, span, dtype=torch.long)
     live = torch.empty(n, span, dtype=torch.bool)
@@ -161,10 +161,10 @@ def beginnings(
     positions: int,
     pooled: bool,
 ) -> tuple[int, ...]:
-    """Per layer the first position at which a run differs from its base (`positions`: none does).
+    """Per layer the first position at which a run differs from its anchor (`positions` where none does).
 
-    Nothing before the first flipped slot can change, in its layer or a later one: attention looks back only. A site that
-    `cuts` (the residual stream, every slot at its reference) undoes what came before it.
+    Nothing before the first flipped slot can change, in its layer or a later one, because attention only looks back. A site
+    that `cuts` (the residual stream, with every slot at its reference) undoes what came before it.
     """
     first = []
     start = positions

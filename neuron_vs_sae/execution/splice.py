@@ -24,18 +24,18 @@ from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.execution.cache import shared_each
 
 Edit = tuple[str, Callable[[Tensor], Tensor | None]]
-"""A hook's name and what to make of the activation there (None: leave it)."""
+"""A hook's name and a function of the activation there, which returns its replacement (None: leave it)."""
 
 Objective = Callable[[Float[Tensor, "batch vocab"]], Float[Tensor, " batch"]]
 
 
 @dataclass(frozen=True, eq=False)
-class Reference:
+class ReferenceValues:
     """What is written for an ablated unit and for an ablated error node.
 
-    What a site passes on when nothing is live there is no node, and most ablations leave it: `offsets` and `constants` hold it
-    where an ablation takes it out, in runs that do not keep it (`Kept.constants`). Per site: `offsets` what the dictionary
-    writes for units at 0; `constants` (hook, vector) of what the model itself adds after the site (`b_out`, `b_O`).
+    What a site passes on when nothing is live there is not a node, and most ablations leave it in place. Where an ablation removes it,
+    from runs that do not keep it (`Kept.constants`), these hold it per site: `offsets` is what the dictionary writes for units at 0,
+    `constants` the hook and vector of what the model itself adds after the site (`b_out`, `b_O`).
     """
 
     features: Features
@@ -43,9 +43,13 @@ class Reference:
     constants: tuple[tuple[str, Float[Tensor, " d"]] | None, ...]
 
 
+Ablation = Callable[[Int[Tensor, " rows"]], ReferenceValues]
+"""The reference values of the evaluated pairs at these rows: what an ablation of the catalog returns."""
+
+
 @dataclass(frozen=True, eq=False)
 class Start:
-    """A pass that begins before a block: what the blocks below it leave in the residual stream, computed once."""
+    """Where a pass begins: at a block, with what the blocks below it leave in the residual stream, computed once."""
 
     layer: int
     resid: Float[Tensor, "batch pos d"]
@@ -53,8 +57,8 @@ class Start:
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """Per site which units `[blocks, width]` and which error nodes `[blocks]` stay live; and whether the constants do that the
-    ablation takes out (`Reference`)."""
+    """Per site which units `[blocks, width]` and which error nodes `[blocks]` stay live; and whether the constants that the
+    ablation removes (`ReferenceValues`) do."""
 
     units: tuple[Bool[Tensor, "blocks _"], ...]
     errors: tuple[Bool[Tensor, " blocks"], ...]
@@ -67,7 +71,7 @@ def precision(model: Any) -> torch.dtype:
 
 
 def home(model: Any) -> torch.device:
-    """Where scores and metrics are computed: the device of the model's first parameter, whatever others it is spread over."""
+    """Where scores and metrics are computed: the device of the model's first parameter, even where the model is spread over several."""
     return next(model.parameters()).device
 
 
@@ -114,7 +118,7 @@ def _layer(hook: str) -> int | None:
 
 
 def starts_at_blocks(model: Any) -> bool:
-    """Whether a pass may begin at a block's `hook_resid_pre`: not the bridge's, nor where more than that goes into a block."""
+    """Whether a pass may begin at a block's `hook_resid_pre`: not with the bridge, nor where a block has further inputs."""
     from transformer_lens import HookedTransformer
 
     hooked = isinstance(model, HookedTransformer) and model.cfg.positional_embedding_type != "shortformer"
@@ -150,11 +154,11 @@ def gradients(
     with torch.enable_grad():
         total = objective(_logits(model, tokens, length, [*edits, *map(probe, hooks), *observers], start)).sum()
         inputs = [probes[hook] for hook in hooks]
-        # A site that cannot reach the answer has no path in the graph (none may have): its gradient is 0.
-        found = torch.autograd.grad(total, inputs, allow_unused=True) if total.requires_grad else [None] * len(hooks)
+        # A site from which no path leads to the answer (that may be all of them) has a gradient of 0.
+        slopes = torch.autograd.grad(total, inputs, allow_unused=True) if total.requires_grad else [None] * len(hooks)
     return values, {
         hook: (torch.zeros_like(probes[hook]) if g is None else g).to(home(model), precision(model))
-        for hook, g in zip(hooks, found, strict=True)
+        for hook, g in zip(hooks, slopes, strict=True)
     }
 
 
@@ -164,7 +168,7 @@ def edit(
     tokens: Int[Tensor, "batch pos"],
     length: Int[Tensor, " batch"],
     kept: Kept,
-    reference: Reference,
+    reference: ReferenceValues,
 ) -> Float[Tensor, "batch vocab"]:
     """The logits with every node outside `kept` at its reference value; kept nodes are recomputed live."""
     edits: list[Edit] = []
@@ -216,10 +220,10 @@ def _logits(
     with _installed(model, [("unembed.hook_out", unrounded), *edits, ("unembed.hook_in", last_only)]):
         # The side only matters to transformer-lens when it guesses a mask from pad tokens; prompts here need none.
         if start is None:
-            found = model(tokens, padding_side="right")
+            logits = model(tokens, padding_side="right")
         else:
-            found = model(start.resid.to(model.cfg.dtype), padding_side="right", start_at_layer=start.layer)
-        return found[:, 0].to(home(model), precision(model))
+            logits = model(start.resid.to(model.cfg.dtype), padding_side="right", start_at_layer=start.layer)
+        return logits[:, 0].to(home(model), precision(model))
 
 
 def _record(hook: str, into: dict[str, Tensor], model: Any) -> Edit:

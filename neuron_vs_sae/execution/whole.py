@@ -1,4 +1,4 @@
-"""Slots written by the whole dictionary, because their error node is flipped: at the cost of the units that are active."""
+"""Writes slots whose error node is flipped, which takes the whole dictionary, at the cost of the active units."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -8,7 +8,7 @@ from torch.nn.functional import embedding_bag
 from neuron_vs_sae.core.dictionary import Dictionary, split
 from neuron_vs_sae.core.unit_wise import UnitWise
 
-# Where fewer values than one in so many are not zero, a CPU adds up those units' decoder rows alone.
+# Where fewer than one value in so many is nonzero, a CPU adds up those units' decoder rows alone.
 _FEW = 12
 
 
@@ -40,7 +40,7 @@ def _by_active_units(
     units: Float[Tensor, "n _ width"],
     error: Float[Tensor, "n _ d"],
 ) -> Float[Tensor, "n batch d"]:
-    """The same, rearranged: with a live error what ablated units write is taken off `x`, else what kept ones write is summed."""
+    """The same, rearranged: with a live error, what ablated units write is subtracted from `x`; else what kept units write is summed."""
     n, batch = y.shape[:2]
     active = unit_wise.active(y.flatten(0, 1))
     slot = active.row // batch

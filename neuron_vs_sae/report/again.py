@@ -5,7 +5,7 @@ import shlex
 import unicodedata
 from typing import Any
 
-from neuron_vs_sae.studies import result
+from neuron_vs_sae.studies.result import Result
 from neuron_vs_sae.studies.study import Study
 
 
@@ -15,9 +15,9 @@ def config(study: Study) -> str:
     return "".join(f"{name} = {_toml(value)}\n" for name, value in settings.items() if value is not None)
 
 
-def commands(found: "result.Result") -> str:
+def commands(result: Result) -> str:
     """What to type: the code that ran, and the study from its config file."""
-    provenance = found.record["provenance"]
+    provenance = result.record["provenance"]
     version = provenance["versions"]["neuron_vs_sae"]
     code = provenance.get("code")
     clean = code and not code.endswith("+")

@@ -5,14 +5,14 @@ from typing import Any
 import pandas as pd
 
 from neuron_vs_sae.report.names import basis_names
-from neuron_vs_sae.studies import result
+from neuron_vs_sae.studies.result import Result
 
 
-def dictionaries(found: "result.Result") -> dict[str, str]:
+def dictionaries(result: Result) -> dict[str, str]:
     """What a basis that decodes with SAEs or transcoders is made of, by the basis's text:
     `4 gated SAEs, 1024 units each, at hook_mlp_out (default/saes/main)`."""
     captions: dict[str, str] = {}
-    for basis, facts in found.bases.items():
+    for basis, facts in result.bases.items():
         parts = facts.get("saes")
         if not parts:
             continue
@@ -35,9 +35,9 @@ def _origin(part: dict[str, Any]) -> str:
     return path.removeprefix("this package's ").rpartition("/")[0] or path
 
 
-def conventions(found: "result.Result", rows: pd.DataFrame, verdicts: pd.DataFrame | None) -> list[str]:
+def conventions(result: Result, rows: pd.DataFrame, verdicts: pd.DataFrame | None) -> list[str]:
     """Sentences on what made these rows: what they share is said, what they do not is left to the columns."""
-    study = found.study
+    study = result.study
     first: dict[Any, Any] = rows.iloc[0].to_dict()
     names = basis_names(study.basis)
 
@@ -51,14 +51,14 @@ def conventions(found: "result.Result", rows: pd.DataFrame, verdicts: pd.DataFra
         f"{study.positions} positions",
         f"ranked by {study.rank_by} score",
     ]
-    made_of = dictionaries(found)
+    made_of = dictionaries(result)
     shown = [text for text in study.basis if text in made_of and ("basis" not in rows or text in set(rows["basis"]))]
     clusters = _clusters(rows, verdicts)
     seeds = ", ".join(map(str, seed)) if isinstance(seed := study.seed, (list, tuple)) else str(seed)
     return [
-        f"Model {found.summary['model'].iloc[0]} ({study.dtype}); {_metrics(study.metric)}; {', '.join(how)}.",
+        f"Model {result.summary['model'].iloc[0]} ({study.dtype}); {_metrics(study.metric)}; {', '.join(how)}.",
         *(f"{names[text]}: {made_of[text]}." for text in shown),
-        f"{found.summary['n_discovery'].iloc[0]} prompt pairs for discovery and {first.get('n_eval', found.summary['n_eval'].iloc[0])} "
+        f"{result.summary['n_discovery'].iloc[0]} prompt pairs for discovery and {first.get('n_eval', result.summary['n_eval'].iloc[0])} "
         f"others for these numbers per task{clusters}.",
         f"Intervals: {study.confidence:.0%} paired BCa bootstrap over prompts, {study.resamples} resamples.",
         f"Seed {seeds}; study {study.key}.",

@@ -5,7 +5,7 @@ import pandas as pd
 
 from neuron_vs_sae.core.lookup import parse
 from neuron_vs_sae.statistics.estimates import crossings
-from neuron_vs_sae.studies import result
+from neuron_vs_sae.studies.result import Result
 from neuron_vs_sae.studies.rows import rows_with
 
 
@@ -28,10 +28,10 @@ def least_sizes(rows: pd.DataFrame, level: float) -> pd.DataFrame:
     return pd.DataFrame(reached, columns=["basis", "task", "size", "n_error_nodes"])
 
 
-def cases(found: "result.Result") -> dict[tuple[str, str, str], pd.DataFrame]:
+def cases(result: Result) -> dict[tuple[str, str, str], pd.DataFrame]:
     """The summary's rows of its first metric by (task, ablation, error policy), in their order."""
     columns = ["task", "ablation", "errors"]
-    summary = rows_with(found.summary, metric=found.summary["metric"].iloc[0])
+    summary = rows_with(result.summary, metric=result.summary["metric"].iloc[0])
     return {tuple(rows[columns].iloc[0]): rows for _, rows in summary.groupby(columns, sort=False)}
 
 

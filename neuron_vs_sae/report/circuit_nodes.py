@@ -9,7 +9,7 @@ import pandas as pd
 from neuron_vs_sae.core.conventions import RankBy
 from neuron_vs_sae.core.nodes import NodeScores
 from neuron_vs_sae.report.robust_tables import usual_levels
-from neuron_vs_sae.studies import result
+from neuron_vs_sae.studies.result import Result
 from neuron_vs_sae.studies.rows import rows_with
 
 NODES = 60
@@ -56,20 +56,20 @@ def row_labels(sites: tuple[str, ...]) -> list[str]:
     ]
 
 
-def tokens(found: "result.Result", task: str) -> list[str]:
+def tokens(result: Result, task: str) -> list[str]:
     """The tokens of the task's first discovery prompt, positions by number where the result does not know them, or one column where
     positions are pooled."""
-    if found.study.positions == "pooled":
+    if result.study.positions == "pooled":
         return ["all positions"]
-    scores = found.scores(task=task, basis=found.study.basis[0], method=usual_levels(found)["method"])
+    scores = result.scores(task=task, basis=result.study.basis[0], method=usual_levels(result)["method"])
     numbered = [str(position) for position in range(scores.index.blocks)]
-    file = found.folder / "prompts.parquet"
+    file = result.folder / "prompts.parquet"
     prompts = rows_with(pd.read_parquet(file), task=task, split="discovery") if file.exists() else pd.DataFrame()
     if prompts.empty:
         return numbered
     first = prompts.iloc[0]
     if "clean_tokens" in first:
         return json.loads(first["clean_tokens"])
-    before = ["<s>"] if found.study.prepend_bos else []
+    before = ["<s>"] if result.study.prepend_bos else []
     words = [*before, *re.findall(r"\w+|[^\w\s]", str(first["clean"]))]
     return words if len(words) == len(numbered) else numbered

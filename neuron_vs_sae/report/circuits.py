@@ -3,14 +3,14 @@
 from neuron_vs_sae.report.page import write_page
 from neuron_vs_sae.report.paper_figures import write_curves_pdf
 from neuron_vs_sae.report.tables import write_tables
-from neuron_vs_sae.studies import result
 from neuron_vs_sae.studies.evidence import evidence
 from neuron_vs_sae.studies.per_curve import per_curve
+from neuron_vs_sae.studies.result import Result
 
 
-def write_report(found: "result.Result") -> None:
+def write_report(result: Result) -> None:
     """(Re)write them from the result and from what `summarise` has written into its folder."""
-    curves, tested = per_curve(found), evidence(found.folder)
-    write_tables(found, curves, tested.verdicts)
-    write_curves_pdf(found)
-    write_page(found, tested, curves)
+    curves, tested = per_curve(result), evidence(result.folder)
+    write_tables(result, curves, tested.verdicts)
+    write_curves_pdf(result)
+    write_page(result, tested, curves)

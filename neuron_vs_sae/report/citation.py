@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from neuron_vs_sae.core.lookup import parse
 from neuron_vs_sae.models.presets import preset_of, presets
 from neuron_vs_sae.report.escaping import in_latex
-from neuron_vs_sae.studies import result
+from neuron_vs_sae.studies.result import Result
 from neuron_vs_sae.studies.spec import looks_like_file
 
 
-class Reference(BaseModel):
+class CitedWork(BaseModel):
     """An entry of `references.toml`: its fields, and what it is cited for."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,10 +49,10 @@ class Reference(BaseModel):
 
 
 @cache
-def references() -> dict[str, Reference]:
-    """Every reference by its BibTeX key."""
+def cited_works() -> dict[str, CitedWork]:
+    """Every work of `references.toml` by its BibTeX key."""
     text = (Path(__file__).parent / "references.toml").read_text(encoding="utf-8")
-    return {key: Reference(**table) for key, table in tomllib.loads(text).items()}
+    return {key: CitedWork(**table) for key, table in tomllib.loads(text).items()}
 
 
 def entry(kind: str, key: str, fields: dict[str, str]) -> str:
@@ -61,9 +61,9 @@ def entry(kind: str, key: str, fields: dict[str, str]) -> str:
     return "\n".join([f"@{kind}{{{key},", *lines, "}"])
 
 
-def used(found: "result.Result") -> set[str]:
+def used(result: Result) -> set[str]:
     """What the study names, as `references.toml` writes it: `attribution/relp`, `ablation/mean`, `tasks/ioi`, `world/ioi` ..."""
-    study = found.study
+    study = result.study
     names = {f"attribution/{parse('attribution', text).name}" for text in study.method}
     names |= {f"ablation/{text}" for text in study.ablation}
     names |= {f"bases/{parse('bases', text).name}" for text in study.basis}
@@ -81,25 +81,25 @@ def used(found: "result.Result") -> set[str]:
     return names
 
 
-def bibtex(found: "result.Result") -> str:
+def bibtex(result: Result) -> str:
     """BibTeX of what this result used: this tool, its model and dictionaries, tasks, bases, methods and statistics.
 
     A release of SAEs without a paper of its own, and a model that no preset knows, are cited by where they are.
     """
-    names, releases = used(found), _releases(found)
-    preset = preset_of(found.study.model)
-    model = next((name for name, one in presets().items() if one is preset), None)
+    names, releases = used(result), _releases(result)
+    preset = preset_of(result.study.model)
+    model = next((name for name, candidate in presets().items() if candidate is preset), None)
     cited = {
-        key: reference
-        for key, reference in references().items()
-        if reference.always
-        or names & set(reference.names)
-        or model in reference.models
-        or any(fnmatchcase(release, pattern) for release in releases for pattern in reference.releases)
+        key: work
+        for key, work in cited_works().items()
+        if work.always
+        or names & set(work.names)
+        or model in work.models
+        or any(fnmatchcase(release, pattern) for release in releases for pattern in work.releases)
     }
-    entries = [_this_tool(found), *([] if preset else [_model(found)])]
-    entries += [reference.bibtex(key) for key, reference in cited.items()]
-    written = [pattern for reference in cited.values() for pattern in reference.releases]
+    entries = [_this_tool(result), *([] if preset else [_model(result)])]
+    entries += [work.bibtex(key) for key, work in cited.items()]
+    written = [pattern for work in cited.values() for pattern in work.releases]
     entries += [
         entry("misc", _key("saes", release), {"title": f"{{SAEs {in_latex(release)}}}", "howpublished": _where(repo)})
         for release, repo in releases.items()
@@ -111,14 +111,14 @@ def bibtex(found: "result.Result") -> str:
             _key("data", text),
             {"title": f"{{Prompt pairs {in_latex(Path(text).name)}}}", "note": in_latex(f"sha256 {digest}")},
         )
-        for text, digest in _files(found).items()
+        for text, digest in _files(result).items()
     ]
     return "\n\n".join(entries) + "\n"
 
 
-def _this_tool(found: "result.Result") -> str:
-    code = found.record["provenance"].get("code")
-    about = f"version {found.record['provenance']['versions']['neuron_vs_sae']}" + (f", commit {code}" if code else "")
+def _this_tool(result: Result) -> str:
+    code = result.record["provenance"].get("code")
+    about = f"version {result.record['provenance']['versions']['neuron_vs_sae']}" + (f", commit {code}" if code else "")
     title = "{neuron\\_vs\\_sae: one circuit-discovery pipeline, any basis}"
     return entry(
         "software",
@@ -127,26 +127,26 @@ def _this_tool(found: "result.Result") -> str:
     )
 
 
-def _model(found: "result.Result") -> str:
-    name = found.study.model
-    local = Path(name).exists() or name in found.record["inputs"]
+def _model(result: Result) -> str:
+    name = result.study.model
+    local = Path(name).exists() or name in result.record["inputs"]
     fields = {"title": f"{{Model {in_latex(Path(name).name if local else name)}}}"}
     if local:
-        fields["note"] = in_latex(f"local files, sha256 {found.record['inputs'].get(name, 'unknown')}")
+        fields["note"] = in_latex(f"local files, sha256 {result.record['inputs'].get(name, 'unknown')}")
     else:
         fields["howpublished"] = _where(name)
     return entry("misc", _key("model", Path(name).name), fields)
 
 
-def _releases(found: "result.Result") -> dict[str, str]:
+def _releases(result: Result) -> dict[str, str]:
     """The releases of sae-lens' registry that bases were made of (or calibrated like), and their repositories."""
-    parts = [part for facts in found.bases.values() for part in (*facts.get("saes", ()), *facts.get("like", ()))]
+    parts = [part for facts in result.bases.values() for part in (*facts.get("saes", ()), *facts.get("like", ()))]
     return {part["release"]: part["repo"] for part in parts if part.get("release")}
 
 
-def _files(found: "result.Result") -> dict[str, str]:
-    given: Iterable[str] = (*found.study.task, *found.study.eval_task)
-    return {text: found.record["inputs"].get(text, "unknown") for text in given if looks_like_file(text)}
+def _files(result: Result) -> dict[str, str]:
+    given: Iterable[str] = (*result.study.task, *result.study.eval_task)
+    return {text: result.record["inputs"].get(text, "unknown") for text in given if looks_like_file(text)}
 
 
 def _where(repository: str) -> str:

@@ -199,23 +199,23 @@ def _column(table: pd.DataFrame, name: str) -> Column:
 def significantly_best(table: pd.DataFrame, column: Column, verdicts: pd.DataFrame | None) -> set[int]:
     """Positions of the rows whose value may be set in bold: the best among the bases that the table shows of one task, method,
     ablation, error policy, metric and seed, and called better than each of the others by the verdict of the column's test. A pair that
-    was not tested leaves its group without bold."""
+    was not tested leaves its case without bold."""
     if verdicts is None or column.test is None or "basis" not in table.columns:
         return set()
-    groups = [name for name in _CASE if name in table.columns and name in verdicts.columns]
+    case = [name for name in _CASE if name in table.columns and name in verdicts.columns]
     measure, score = column.test
     tested = rows_with(verdicts, size_measure=measure, score=score)
     beaten = set()
     for row in tested.to_dict("records"):
-        where = tuple(row[name] for name in groups)
+        where = tuple(row[name] for name in case)
         if row["verdict"] == "a better":
             beaten.add((where, row["basis_a"], row["basis_b"]))
         elif row["verdict"] == "b better":
             beaten.add((where, row["basis_b"], row["basis_a"]))
     rows = table.reset_index(drop=True)
     best = set()
-    groupings: Any = rows.groupby(groups, sort=False)
-    for key, part in groupings:
+    cases: Any = rows.groupby(case, sort=False)
+    for key, part in cases:
         values = part[column.name].dropna()
         if values.empty or part["basis"].duplicated().any():
             continue

@@ -8,7 +8,7 @@ import pandas as pd
 from neuron_vs_sae.report.names import basis_names, heading, level_name, task_names, with_role
 from neuron_vs_sae.report.robust_tables import RobustTables, confirmatory, of_pair, usual_levels
 from neuron_vs_sae.report.words import answers, why_no_answer
-from neuron_vs_sae.studies import result
+from neuron_vs_sae.studies.result import Result
 from neuron_vs_sae.studies.rows import rows_with
 
 
@@ -23,17 +23,17 @@ class ConsoleTable:
     sentences: tuple[str, ...]
 
 
-def console_table(found: "result.Result", curves: pd.DataFrame, tables: RobustTables | None) -> ConsoleTable:
+def console_table(result: Result, curves: pd.DataFrame, tables: RobustTables | None) -> ConsoleTable:
     """A row per task: the nodes that 80 % of faithfulness needs in neurons and in each trained dictionary (in every basis, where there are
-    none of those), and the verdict on each dictionary. `curves` is `per_curve(found)`.
+    none of those), and the verdict on each dictionary. `curves` is `per_curve(result)`.
 
     Sizes are under the study's first method, ablation, error policy and seed; verdicts over all specifications.
     """
-    names, tasks = basis_names(found.study.basis), task_names(found.summary["task"])
-    usual = {name: level for name, level in usual_levels(found).items() if name in curves}
-    rows = rows_with(curves, **usual, seed=found.study.seed[0])
-    pairs = confirmatory(found)
-    bases = with_role(found.study.basis, "neurons", "trained") if pairs else list(found.study.basis)
+    names, tasks = basis_names(result.study.basis), task_names(result.summary["task"])
+    usual = {name: level for name, level in usual_levels(result).items() if name in curves}
+    rows = rows_with(curves, **usual, seed=result.study.seed[0])
+    pairs = confirmatory(result)
+    bases = with_role(result.study.basis, "neurons", "trained") if pairs else list(result.study.basis)
     judged = pairs if tables is not None else []
     cells = [
         (
@@ -44,17 +44,17 @@ def console_table(found: "result.Result", curves: pd.DataFrame, tables: RobustTa
         for task, name in tasks.items()
     ]
     verdicts = [f"neurons or {names[b]}" for _, b in judged] if len(judged) > 1 else ["verdict"] * len(judged)
-    first = usual_levels(found)
+    first = usual_levels(result)
     case = ", ".join(f"{heading(name)}: {level_name(name, first[name])}" for name in ("method", "ablation", "errors"))
-    seeds = found.study.seed
+    seeds = result.study.seed
     case += f", seed {seeds[0]} of {', '.join(map(str, seeds))}" if len(seeds) > 1 else ""
-    sentences = [sentence for answer in answers(found, tables) for sentence in answer.sentences]
+    sentences = [sentence for answer in answers(result, tables) for sentence in answer.sentences]
     return ConsoleTable(
-        title=f"{found.summary['model'].iloc[0]}: nodes for a faithfulness of 0.8 ({case})",
+        title=f"{result.summary['model'].iloc[0]}: nodes for a faithfulness of 0.8 ({case})",
         headers=("task", *(names[basis] for basis in bases), *verdicts),
         rows=tuple(cells),
         note="In brackets: how many of them are error nodes, which stand for what a dictionary does not reconstruct.",
-        sentences=tuple(sentences) or (why_no_answer(found),),
+        sentences=tuple(sentences) or (why_no_answer(result),),
     )
 
 

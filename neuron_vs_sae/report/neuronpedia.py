@@ -31,10 +31,10 @@ def uploads(model: str, units: pd.DataFrame, windows: pd.DataFrame) -> dict[str,
         f"{source}-{i // _FEATURES}.json": {
             "modelId": _lower(model),
             "source": source,
-            "features": found[i : i + _FEATURES],
+            "features": of_source[i : i + _FEATURES],
         }
-        for source, found in features.items()
-        for i in range(0, len(found), _FEATURES)
+        for source, of_source in features.items()
+        for i in range(0, len(of_source), _FEATURES)
     }
 
 

@@ -29,22 +29,22 @@ from neuron_vs_sae.report.paper_style import (
 )
 from neuron_vs_sae.report.plots.style import colours_of
 from neuron_vs_sae.report.robust_tables import confirmatory, robust_tables
-from neuron_vs_sae.studies import result
+from neuron_vs_sae.studies.result import Result
 from neuron_vs_sae.studies.rows import rows_with
 
 __all__ = ["COLUMN", "curves", "forest", "save", "sizes", "write_curves_pdf"]
 
 
-def curves(found: "result.Result", *, task: str, ablation: str, errors: str, method: str | None = None) -> Figure:
+def curves(result: Result, *, task: str, ablation: str, errors: str, method: str | None = None) -> Figure:
     """Faithfulness above completeness above the share of error nodes, against size (log): one method's (the first that is not chance),
     with its intervals. Dotted: circuits of random nodes. Without error nodes the last panel is left out. Raises `KeyError` where
     the result has no such curve."""
-    rows = drawable(cases(found)[task, ablation, errors])
+    rows = drawable(cases(result)[task, ablation, errors])
     methods, chance = ranked(rows["method"].unique().tolist())
     shown = methods[0] if method is None else method
     if shown not in methods:
         raise KeyError(f"the result has no curve of method {shown!r}; it has: {methods}")
-    bases = found.summary["basis"].unique().tolist()
+    bases = result.summary["basis"].unique().tolist()
     names = {basis: short(name) for basis, name in basis_names(bases).items()}
     lines = rows_with(rows, method=shown)
     with_errors = bool(lines["n_error_nodes"].any())
@@ -62,7 +62,7 @@ def curves(found: "result.Result", *, task: str, ablation: str, errors: str, met
         plain(axes)
     panels[-1].set_xlabel("nodes in the circuit", fontsize=SMALL + 0.5)
     how = f"{level_name('method', shown)}, ablation {ablation}, error nodes {level_name('errors', errors)}"
-    title = short(task_names(found.summary["task"]).get(task, task))
+    title = short(task_names(result.summary["task"]).get(task, task))
     figure.suptitle(f"{title}\n{in_drawing(how)}", fontsize=SMALL)
     handles, drawn = panels[0].get_legend_handles_labels()
     if chance:
@@ -72,11 +72,11 @@ def curves(found: "result.Result", *, task: str, ablation: str, errors: str, met
     return figure
 
 
-def sizes(found: "result.Result", *, level: float = 0.8) -> Figure:
+def sizes(result: Result, *, level: float = 0.8) -> Figure:
     """The size at which faithfulness first reaches `level` (`Curve.size_at`), by task, of the study's first method that is not
     chance, first ablation and first error policy; beside a marker how many of its nodes are error nodes, where any is. No
     marker where the nodes with a score do not reach it."""
-    table = found.summary
+    table = result.summary
     method = ranked(table["method"].unique().tolist())[0][0]
     first = table.iloc[0]
     rows = rows_with(table, method=method, ablation=first["ablation"], errors=first["errors"], metric=first["metric"])
@@ -115,18 +115,18 @@ def sizes(found: "result.Result", *, level: float = 0.8) -> Figure:
     return figure
 
 
-def write_curves_pdf(found: "result.Result") -> None:
+def write_curves_pdf(result: Result) -> None:
     """`curves.pdf`: the forest plot where bases were compared, a page per task, ablation and error policy, and one of sizes."""
 
     def put(temporary: Path) -> None:
         with matplotlib.rc_context(FONTS), PdfPages(temporary, metadata={"CreationDate": None}) as pages:
-            if robust_tables(found.folder) is not None and confirmatory(found):
-                pages.savefig(forest(found))
-            for task, ablation, errors in cases(found):
-                pages.savefig(curves(found, task=task, ablation=ablation, errors=errors))
-            pages.savefig(sizes(found))
+            if robust_tables(result.folder) is not None and confirmatory(result):
+                pages.savefig(forest(result))
+            for task, ablation, errors in cases(result):
+                pages.savefig(curves(result, task=task, ablation=ablation, errors=errors))
+            pages.savefig(sizes(result))
 
-    files.write(found.folder / "curves.pdf", put)
+    files.write(result.folder / "curves.pdf", put)
 
 
 def _scores(axes: Any, rows: pd.DataFrame, score: str, methods: tuple[str, list[str]], names: dict[str, str]) -> None:

@@ -8,25 +8,25 @@ from neuron_vs_sae.report.names import basis_names, level_name, task_names
 from neuron_vs_sae.report.paper_style import COLUMN, LEGEND, SMALL, drawn_marker, plain, short
 from neuron_vs_sae.report.plots.style import POLICIES
 from neuron_vs_sae.report.robust_tables import SCORE, confirmatory, forest_rows, robust_tables
-from neuron_vs_sae.studies import result
+from neuron_vs_sae.studies.result import Result
 from neuron_vs_sae.studies.rows import rows_with
 
 
-def forest(found: "result.Result", *, score: str = SCORE) -> Figure:
+def forest(result: Result, *, score: str = SCORE) -> Figure:
     """The difference in area with its interval, a row per task, a panel per trained dictionary, a colour and marker per error policy;
     open: undecided. Raises `InputError` where nothing was compared."""
-    tables, pairs = robust_tables(found.folder), confirmatory(found)
+    tables, pairs = robust_tables(result.folder), confirmatory(result)
     if tables is None or not pairs:
-        raise InputError(f"{found.folder} holds no comparison of neurons with a trained dictionary")
-    names, tasks = basis_names(found.study.basis), task_names(found.summary["task"])
-    policies = [policy for policy in POLICIES if policy in found.study.errors]
+        raise InputError(f"{result.folder} holds no comparison of neurons with a trained dictionary")
+    names, tasks = basis_names(result.study.basis), task_names(result.summary["task"])
+    policies = [policy for policy in POLICIES if policy in result.study.errors]
     order, step = list(tasks), 0.8 / max(len(policies), 1)
     figure = Figure(
         figsize=(COLUMN, 0.45 + 0.15 * len(policies) + (0.25 + 0.26 * len(order)) * len(pairs)), layout="constrained"
     )
     panels = figure.subplots(len(pairs), 1, sharex=True, squeeze=False)[:, 0]
     for axes, pair in zip(panels, pairs, strict=True):
-        rows = forest_rows(found, tables, pair, score)
+        rows = forest_rows(result, tables, pair, score)
         for i, policy in enumerate(policies):
             look, offset = POLICIES[policy], step * (i - (len(policies) - 1) / 2)
             for row in rows_with(rows, errors=policy).to_dict("records"):

@@ -7,7 +7,7 @@ import pandas as pd
 
 from neuron_vs_sae.report.cases import ranked
 from neuron_vs_sae.report.names import with_role
-from neuron_vs_sae.studies import result
+from neuron_vs_sae.studies.result import Result
 from neuron_vs_sae.studies.rows import rows_with
 
 FACTORS = ("errors", "ablation", "method", "metric", "size_measure")
@@ -41,17 +41,17 @@ def flagged(rows: pd.DataFrame) -> list[bool]:
     return [value is True or value == 1 for value in rows["control_wins"].tolist()]
 
 
-def confirmatory(found: "result.Result") -> list[tuple[str, str]]:
+def confirmatory(result: Result) -> list[tuple[str, str]]:
     """The pairs that the study is about: neurons with each trained dictionary; none where the study lacks one of both."""
-    neurons = with_role(found.study.basis, "neurons")
-    return [(neurons[0], basis) for basis in with_role(found.study.basis, "trained")] if neurons else []
+    neurons = with_role(result.study.basis, "neurons")
+    return [(neurons[0], basis) for basis in with_role(result.study.basis, "trained")] if neurons else []
 
 
-def usual_levels(found: "result.Result") -> dict[str, str]:
+def usual_levels(result: Result) -> dict[str, str]:
     """The choices that a figure of one specification shows: the study's first of each convention, with size counted in nodes."""
-    study = found.study
+    study = result.study
     method = ranked(list(study.method))[0][0]
-    metric = str(found.summary["metric"].iloc[0])
+    metric = str(result.summary["metric"].iloc[0])
     return {
         "errors": study.errors[0], "ablation": study.ablation[0], "method": method, "metric": metric, "size_measure": "nodes",
     }  # fmt: skip
@@ -63,20 +63,18 @@ def of_pair(table: pd.DataFrame, pair: tuple[str, str], score: str = SCORE) -> p
     return rows_with(rows, seed=rows["seed"].iloc[0]) if "seed" in rows and len(rows) else rows
 
 
-def forest_rows(
-    found: "result.Result", tables: RobustTables, pair: tuple[str, str], score: str = SCORE
-) -> pd.DataFrame:
+def forest_rows(result: Result, tables: RobustTables, pair: tuple[str, str], score: str = SCORE) -> pd.DataFrame:
     """The specifications of the usual choices under each error policy: a row per task and error policy."""
-    fixed = {name: level for name, level in usual_levels(found).items() if name != "errors"}
+    fixed = {name: level for name, level in usual_levels(result).items() if name != "errors"}
     rows = rows_with(of_pair(tables.specifications, pair, score), **fixed)
     return rows.drop_duplicates(["task", "errors"])
 
 
-def error_ranked_first(found: "result.Result", basis: str) -> list[str]:
+def error_ranked_first(result: Result, basis: str) -> list[str]:
     """The tasks on which the basis's first-ranked node, under the usual method and errors as nodes, is an error node: of those whose
     circuit of one node was run."""
-    usual = usual_levels(found)
+    usual = usual_levels(result)
     first = rows_with(
-        found.summary, basis=basis, method=usual["method"], errors="nodes", size=1, seed=found.study.seed[0]
+        result.summary, basis=basis, method=usual["method"], errors="nodes", size=1, seed=result.study.seed[0]
     )
     return first.loc[first["n_error_nodes"] == 1, "task"].drop_duplicates().tolist()

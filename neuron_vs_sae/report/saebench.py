@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.core.files import write_json
-from neuron_vs_sae.studies import result
 from neuron_vs_sae.studies.per_curve import per_curve
+from neuron_vs_sae.studies.result import Result
 from neuron_vs_sae.studies.rows import rows_with
 
 EVAL = "neuron_vs_sae_circuit"
@@ -117,18 +117,18 @@ class EvalOutput(BaseModel):
     )
 
 
-def outputs(found: "result.Result") -> dict[str, EvalOutput]:
+def outputs(result: Result) -> dict[str, EvalOutput]:
     """The output of every basis of SAEs or transcoders, by its file's name `{release}_{sae id}_eval_results.json`.
 
     Raises `InputError` where the study has no such basis, or was run before records had a date.
     """
-    started = found.record["provenance"].get("started")
+    started = result.record["provenance"].get("started")
     if started is None:
-        raise InputError(f"the study in {found.folder} has no date in its record: run it again with --overwrite")
+        raise InputError(f"the study in {result.folder} has no date in its record: run it again with --overwrite")
     files: dict[str, EvalOutput] = {}
-    table = per_curve(found)
-    for basis in found.study.basis:
-        parts = found.bases.get(basis, {}).get("saes")
+    table = per_curve(result)
+    for basis in result.study.basis:
+        parts = result.bases.get(basis, {}).get("saes")
         if not parts:
             continue
         releases = "+".join(dict.fromkeys(str(part.get("release") or "custom") for part in parts))
@@ -136,30 +136,30 @@ def outputs(found: "result.Result") -> dict[str, EvalOutput]:
         registered = all(part.get("release") for part in parts)
         name = f"{_file(releases)}_{_file(ids if registered else basis)}_eval_results.json"
         files[name] = EvalOutput(
-            eval_config=found.record["study"],
-            eval_id=str(uuid.uuid5(_NAMESPACE, f"{found.study.key}/{basis}")),
+            eval_config=result.record["study"],
+            eval_id=str(uuid.uuid5(_NAMESPACE, f"{result.study.key}/{basis}")),
             datetime_epoch_millis=int(datetime.fromisoformat(started).timestamp() * 1000),
             eval_result_metrics=_metrics(rows_with(table, basis=basis)),
-            eval_result_details=_details(rows_with(found.summary, basis=basis)),
-            sae_bench_commit_hash=found.record["provenance"].get("code") or "unknown",
+            eval_result_details=_details(rows_with(result.summary, basis=basis)),
+            sae_bench_commit_hash=result.record["provenance"].get("code") or "unknown",
             sae_lens_id=ids if registered else None,
             sae_lens_release_id=releases if registered else None,
-            sae_lens_version=found.record["provenance"]["versions"].get("sae-lens"),
+            sae_lens_version=result.record["provenance"]["versions"].get("sae-lens"),
             sae_cfg_dict={str(part["hook"]): part for part in parts},
-            eval_result_unstructured=found.record["provenance"],
+            eval_result_unstructured=result.record["provenance"],
         )
     if not files:
         raise InputError(
-            f"the study in {found.folder} has no basis of SAEs: its bases are {', '.join(found.study.basis)}"
+            f"the study in {result.folder} has no basis of SAEs: its bases are {', '.join(result.study.basis)}"
         )
     return files
 
 
-def export(found: "result.Result", out: Path) -> list[Path]:
+def export(result: Result, out: Path) -> list[Path]:
     """Write `eval_results/neuron_vs_sae_circuit/*.json` and the schema's own JSON below `out`; the files written."""
     files = {
         out / "eval_results" / EVAL / name: json.loads(output.model_dump_json())
-        for name, output in outputs(found).items()
+        for name, output in outputs(result).items()
     }
     files[out / f"eval_output_schema_{EVAL}.json"] = EvalOutput.model_json_schema()
     for file, value in files.items():

@@ -24,8 +24,8 @@ from neuron_vs_sae.report.latex import PREAMBLE, latex
 from neuron_vs_sae.report.names import basis_names
 from neuron_vs_sae.report.robust_tables import robust_tables
 from neuron_vs_sae.report.words import answers
-from neuron_vs_sae.studies import result
 from neuron_vs_sae.studies.per_curve import per_curve
+from neuron_vs_sae.studies.result import Result
 from neuron_vs_sae.studies.seeds import over_seeds, sizes_told
 
 Format = Literal["markdown", "latex", "csv"]
@@ -40,27 +40,27 @@ _BLOCK = (
 )  # fmt: skip
 
 
-def write_tables(found: "result.Result", table: pd.DataFrame, verdicts: pd.DataFrame | None = None) -> None:
-    """`table.md` and `table.tex` for readers and `per_curve.csv` for programs: one row per curve; `table` is `per_curve(found)`."""
-    files.write(found.folder / "per_curve.csv", lambda file: table.to_csv(file, index=False))
-    files.write_text(found.folder / "table.md", markdown(table, found, verdicts))
-    files.write_text(found.folder / "table.tex", paper_tables(found, table, verdicts))
+def write_tables(result: Result, table: pd.DataFrame, verdicts: pd.DataFrame | None = None) -> None:
+    """`table.md` and `table.tex` for readers and `per_curve.csv` for programs: one row per curve; `table` is `per_curve(result)`."""
+    files.write(result.folder / "per_curve.csv", lambda file: table.to_csv(file, index=False))
+    files.write_text(result.folder / "table.md", markdown(table, result, verdicts))
+    files.write_text(result.folder / "table.tex", paper_tables(result, table, verdicts))
 
 
-def paper_tables(found: "result.Result", table: pd.DataFrame, verdicts: pd.DataFrame | None) -> str:
+def paper_tables(result: Result, table: pd.DataFrame, verdicts: pd.DataFrame | None) -> str:
     """`table.tex`: a LaTeX table per method, ablation and error policy, with the usual columns."""
     parts = [PREAMBLE]
-    table = table.loc[table["seed"] == found.study.seed[0]]
+    table = table.loc[table["seed"] == result.study.seed[0]]
     for i, (_, rows) in enumerate(
         table.groupby([name for name in ("method", "ablation", "errors", "metric") if name in table], sort=False), 1
     ):
         columns = [column for column in usual(with_intervals(rows), USUAL) if column.name != "method"]
-        parts.append(_as_latex(found, with_intervals(rows), columns, verdicts, f"tab:nvs-{found.study.key}-{i}"))
+        parts.append(_as_latex(result, with_intervals(rows), columns, verdicts, f"tab:nvs-{result.study.key}-{i}"))
     return "\n".join(parts)
 
 
 def table_of(
-    found: "result.Result",
+    result: Result,
     *,
     rows: str = "curves",
     columns: Sequence[str] = (),
@@ -78,7 +78,7 @@ def table_of(
     check_choice("form", form, Format)
     if rows == "verdicts" and verdicts is None:
         raise InputError("the result holds no verdicts: they need two bases and two prompts (`nvs report` writes them)")
-    whole = {"curves": lambda: per_curve(found), "sizes": lambda: found.summary, "verdicts": lambda: verdicts}[rows]()
+    whole = {"curves": lambda: per_curve(result), "sizes": lambda: result.summary, "verdicts": lambda: verdicts}[rows]()
     assert whole is not None
     table = with_intervals(whole)
     for name, values in only.items():
@@ -92,14 +92,14 @@ def table_of(
     if form == "csv":
         return table[[column.name for column in specs]].to_csv(index=False)
     if form == "latex":
-        return f"{PREAMBLE}\n{_as_latex(found, table, specs, verdicts, f'tab:nvs-{found.study.key}')}"
+        return f"{PREAMBLE}\n{_as_latex(result, table, specs, verdicts, f'tab:nvs-{result.study.key}')}"
     bold = {column.name: significantly_best(table, column, verdicts) for column in specs}
-    caption = " ".join(conventions(found, table, verdicts))
-    return f"{in_markdown(caption)}\n\n{_as_markdown(_named(found, table), specs, bold)}"
+    caption = " ".join(conventions(result, table, verdicts))
+    return f"{in_markdown(caption)}\n\n{_as_markdown(_named(result, table), specs, bold)}"
 
 
 def _as_latex(
-    found: "result.Result",
+    result: Result,
     table: pd.DataFrame,
     columns: Sequence[Column],
     verdicts: pd.DataFrame | None,
@@ -112,9 +112,9 @@ def _as_latex(
         else "No value is bold: none is better than every other of its task by a verdict."
     )
     meanings = "; ".join(column.meaning for column in columns if column.meaning)
-    said = ["Circuits by basis.", *conventions(found, table, verdicts), *([f"{meanings}."] if meanings else []), rule]
+    said = ["Circuits by basis.", *conventions(result, table, verdicts), *([f"{meanings}."] if meanings else []), rule]
     caption = in_latex(" ".join(said))
-    return latex(_named(found, table), columns, bold=bold, caption=caption, label=label)
+    return latex(_named(result, table), columns, bold=bold, caption=caption, label=label)
 
 
 def _as_markdown(table: pd.DataFrame, columns: Sequence[Column], bold: dict[str, set[int]]) -> str:
@@ -132,19 +132,19 @@ def _as_markdown(table: pd.DataFrame, columns: Sequence[Column], bold: dict[str,
     return "\n".join(lines) + "\n"
 
 
-def _named(found: "result.Result", table: pd.DataFrame) -> pd.DataFrame:
+def _named(result: Result, table: pd.DataFrame) -> pd.DataFrame:
     """The table with bases by their short names."""
-    names = basis_names(found.study.basis)
+    names = basis_names(result.study.basis)
     columns = [column for column in ("basis", "basis_a", "basis_b") if column in table]
     return table.assign(**{column: [names.get(text, text) for text in table[column]] for column in columns})
 
 
-def markdown(table: pd.DataFrame, found: "result.Result", verdicts: pd.DataFrame | None = None) -> str:
+def markdown(table: pd.DataFrame, result: Result, verdicts: pd.DataFrame | None = None) -> str:
     """The table as Markdown, a block per task, ablation and error policy, under the conventions that made it.
 
     Bold as in `table_of`."""
-    study = found.study
-    first = found.summary.iloc[0]
+    study = result.study
+    first = result.summary.iloc[0]
     averaged = sorted({"mean", "mean_global"} & set(study.ablation))
     source = f"; ablation {' and '.join(averaged)} over {study.mean_source} prompts" if averaged else ""
     lines = [
@@ -171,11 +171,11 @@ def markdown(table: pd.DataFrame, found: "result.Result", verdicts: pd.DataFrame
             "",
             f"F(model) {case['f_model']:.3f}; areas from 1 node to each curve's last that has a score.",
             "",
-            _as_markdown(_named(found, rows), columns, bold).rstrip("\n"),
+            _as_markdown(_named(result, rows), columns, bold).rstrip("\n"),
         ]
         if len(study.seed) > 1:
             lines += _spread(rows.iloc[0], table, basis_names(study.basis))
-    for answer in answers(found, robust_tables(found.folder)):
+    for answer in answers(result, robust_tables(result.folder)):
         lines += ["", in_markdown(" ".join(answer.sentences))]
     return "\n".join(lines) + "\n"
 

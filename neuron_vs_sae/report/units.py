@@ -8,11 +8,11 @@ from neuron_vs_sae.report.units_page import units_page
 from neuron_vs_sae.studies.units import UnitsResult
 
 
-def write_report(found: UnitsResult) -> None:
+def write_report(result: UnitsResult) -> None:
     """(Re)write `units.html` and `neuronpedia/*.json`."""
     files.write_text(
-        found.folder / "units.html", units_page(f"Units of {found.study.model}", found.units, found.windows)
+        result.folder / "units.html", units_page(f"Units of {result.study.model}", result.units, result.windows)
     )
-    shutil.rmtree(found.folder / "neuronpedia", ignore_errors=True)
-    for name, body in uploads(found.study.model, found.units, found.windows).items():
-        files.write_json(found.folder / "neuronpedia" / name, body)
+    shutil.rmtree(result.folder / "neuronpedia", ignore_errors=True)
+    for name, body in uploads(result.study.model, result.units, result.windows).items():
+        files.write_json(result.folder / "neuronpedia" / name, body)

@@ -3,6 +3,6 @@
 from typing import Any
 
 
-def write_report(found: Any) -> None:
+def write_report(result: Any) -> None:
     """The files of values are what there is."""
-    del found
+    del result

@@ -15,7 +15,7 @@ from neuron_vs_sae.report.robust_tables import (
     error_ranked_first,
     of_pair,
 )
-from neuron_vs_sae.studies import result
+from neuron_vs_sae.studies.result import Result
 from neuron_vs_sae.studies.rows import rows_with
 
 MINUS = "\u2212"
@@ -38,17 +38,17 @@ class Answer:
     sentences: tuple[str, str]
 
 
-def answers(found: "result.Result", tables: RobustTables | None) -> list[Answer]:
+def answers(result: Result, tables: RobustTables | None) -> list[Answer]:
     """The answer on neurons and each trained dictionary, in the study's order; none where nothing was compared."""
     if tables is None:
         return []
-    names, tasks = basis_names(found.study.basis), task_names(found.summary["task"])
+    names, tasks = basis_names(result.study.basis), task_names(result.summary["task"])
     given: list[Answer] = []
-    for a, b in confirmatory(found):
+    for a, b in confirmatory(result):
         rows = of_pair(tables.robustness, (a, b))
         if len(rows):
             pair = Pair(names[a], names[b], basis_name(b).dictionary)
-            given.append(Answer((a, b), answer(rows, pair, tasks, error_ranked_first(found, b))))
+            given.append(Answer((a, b), answer(rows, pair, tasks, error_ranked_first(result, b))))
     return given
 
 
@@ -103,15 +103,15 @@ def _turn(row: Mapping[Any, Any]) -> str:
     return f" Changing {heading(factor)} from “{start}” to “{end}” turns the sign in {_percent(row['turn_share'])} of them."
 
 
-def why_no_answer(found: "result.Result") -> str:
+def why_no_answer(result: Result) -> str:
     """Why a study has no answer on neurons and dictionaries."""
-    prompts = min(int(n) for n in found.summary["n_eval"])
+    prompts = min(int(n) for n in result.summary["n_eval"])
     if prompts == 1:
         return "Nothing was compared: the study has one evaluation prompt, and one prompt bears no test."
-    if not confirmatory(found):
+    if not confirmatory(result):
         return (
             "Nothing was compared: an answer needs MLP neurons and a trained dictionary, and the study's bases are "
-            f"{listed(basis_names(found.study.basis).values())}."
+            f"{listed(basis_names(result.study.basis).values())}."
         )
     return "Nothing was compared: the folder holds no robustness.csv. Run `nvs report` on it."
 

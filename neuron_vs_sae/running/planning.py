@@ -13,7 +13,7 @@ from neuron_vs_sae.models.loading import load_model, prepare
 from neuron_vs_sae.models.presets import same_model
 from neuron_vs_sae.running.machine import Machine
 from neuron_vs_sae.running.tasks import load_tasks
-from neuron_vs_sae.statistics.resampling import groups_of
+from neuron_vs_sae.statistics.resampling import clusters_of
 from neuron_vs_sae.studies.analysis import Analysis
 from neuron_vs_sae.studies.cells import Cell
 from neuron_vs_sae.studies.loaded import Loaded, Task
@@ -77,17 +77,17 @@ def _load_bases(
 ) -> dict[tuple[Task | None, str], Basis]:
     """A basis per task and text that the cells need; one that is not fitted to a task's prompts is made once."""
     given: dict[str, Any] = {"batch_size": machine.batch_size, "shelf": Shelf(machine.max_memory)}
-    made: dict[tuple[Task | None, str], Basis] = {}
+    fitted_bases: dict[tuple[Task | None, str], Basis] = {}
     bases: dict[tuple[Task | None, str], Basis] = {}
     for task in tasks or (None,):
         for text in spec.basis:
             if not any(_needs(cell, task, text) for cell in cells):
                 continue
             fitted = task if takes("bases", text, "prompts") else None
-            if (fitted, text) not in made:
+            if (fitted, text) not in fitted_bases:
                 prompts = {} if task is None else {"prompts": task.discovery}
-                made[fitted, text] = bound("bases", text, **prompts, **given)(model)
-            bases[task, text] = made[fitted, text]
+                fitted_bases[fitted, text] = bound("bases", text, **prompts, **given)(model)
+            bases[task, text] = fitted_bases[fitted, text]
     return bases
 
 
@@ -106,4 +106,4 @@ def _check_prompts(spec: CommonSpec, task: Task, model: Any) -> None:
                 f"task '{task.name}' has a prompt of {pairs.positions} tokens, and the model is loaded for at most {model.cfg.n_ctx}: "
                 f"leave it out ({longest[:60]!r}...)"
             )
-    groups_of(task.evaluation.tags, spec.cluster_by, spec.stratify_by, task.name)
+    clusters_of(task.evaluation.tags, spec.cluster_by, spec.stratify_by, task.name)

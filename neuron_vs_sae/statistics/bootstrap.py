@@ -103,7 +103,7 @@ def ratio(
 ) -> Estimate:
     """`mean(top) / mean(bottom)`, prompts being drawn with both of their values; one bottom for all, or one for each, or the
     column `bottom_of` of `bottom` for each."""
-    tops, bottoms = draws.groups.sums(top), draws.groups.sums(bottom)
+    tops, bottoms = draws.clusters.sums(top), draws.clusters.sums(bottom)
     column = slice(None) if bottom_of is None else bottom_of
     replicates = draws.resampled(tops)
     with np.errstate(divide="ignore", invalid="ignore"):  # a resample of few prompts may have no denominator
@@ -112,7 +112,7 @@ def ratio(
             value=tops.sum(0) / bottoms.sum(0)[column],
             replicates=replicates,
             left_out=draws.left_out(tops) / draws.left_out(bottoms)[:, column],
-            strata=tuple(draws.groups.strata),
+            strata=tuple(draws.clusters.strata),
         )
 
 

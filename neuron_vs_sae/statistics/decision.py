@@ -53,12 +53,12 @@ def turn(estimates: Float[np.ndarray, " k"], factors: Factors) -> Turn | None:
         by_level: dict[str, dict[tuple[str, ...], float]] = {level: {} for level in dict.fromkeys(levels)}
         for i, level in enumerate(levels):
             by_level[level][tuple(factors[other][i] for other in others)] = majority * float(estimates[i])
-        for one, other in combinations(by_level, 2):
-            shared = [key for key in by_level[one] if key in by_level[other]]
-            turned = [key for key in shared if by_level[one][key] * by_level[other][key] < 0]
+        for first, second in combinations(by_level, 2):
+            shared = [key for key in by_level[first] if key in by_level[second]]
+            turned = [key for key in shared if by_level[first][key] * by_level[second][key] < 0]
             share = len(turned) / len(shared) if shared else 0.0
             if share > (best.share if best else 0.0):
-                ahead = sum(by_level[one][key] > 0 for key in turned)
-                start, end = (one, other) if 2 * ahead >= len(turned) else (other, one)
+                ahead = sum(by_level[first][key] > 0 for key in turned)
+                start, end = (first, second) if 2 * ahead >= len(turned) else (second, first)
                 best = Turn(name, start, end, share)
     return best

@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from neuron_vs_sae.core.curve import Curve
 from neuron_vs_sae.statistics.bootstrap import Estimate, Interval, interval, ratio
-from neuron_vs_sae.statistics.resampling import Draws, Groups, draw, independent
+from neuron_vs_sae.statistics.resampling import Clusters, Draws, draw, independent
 
 SCORES = ("faithfulness", "completeness")
 
@@ -33,10 +33,10 @@ def estimates(curve: Curve, draws: Draws) -> dict[str, Estimate]:
 
 
 def intervals(
-    curve: Curve, *, groups: Groups | None = None, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+    curve: Curve, *, clusters: Clusters | None = None, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> tuple[Interval, Interval]:
-    """Pointwise BCa intervals of (faithfulness, completeness); `groups` are the prompts' clusters and strata, if any."""
-    draws = draw(groups or independent(len(curve.whole)), resamples, seed)
+    """Pointwise BCa intervals of (faithfulness, completeness); `clusters` are the prompts' clusters and strata, if any."""
+    draws = draw(clusters or independent(len(curve.whole)), resamples, seed)
     by_score = estimates(curve, draws)
     return interval(by_score["faithfulness"], confidence), interval(by_score["completeness"], confidence)
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from neuron_vs_sae.statistics.permutation import aligned, all_patterns, n_patterns, patterns, resolution, to_t
-from neuron_vs_sae.statistics.resampling import Groups
+from neuron_vs_sae.statistics.resampling import Clusters
 from neuron_vs_sae.statistics.tails import beyond, exceedances, with_tail
 
 
@@ -28,7 +28,7 @@ class JointTest:
 
 
 def joint_test(
-    values: Float[np.ndarray, "batch k"], groups: Groups, *, flips: int = 20_000, seed: int = 0
+    values: Float[np.ndarray, "batch k"], clusters: Clusters, *, flips: int = 20_000, seed: int = 0
 ) -> JointTest:
     """Test "no specification has a difference" by the median t of all specifications.
 
@@ -38,8 +38,8 @@ def joint_test(
     tail of the fitted generalised Pareto distribution. Source: Simonsohn, Simmons and Nelson 2020 (Nature Human Behaviour 4:1208),
     with t in place of the effect, since specifications differ in scale.
     """
-    n, k = groups.n_clusters, values.shape[1]
-    parts = aligned(values, groups)
+    n, k = clusters.n_clusters, values.shape[1]
+    parts = aligned(values, clusters)
     medians, extremes = [], []
     for signs in patterns(n, flips, seed):
         r = signs @ parts

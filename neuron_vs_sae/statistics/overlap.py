@@ -10,13 +10,13 @@ from scipy.stats import hypergeom
 from torch import Tensor
 
 
-def in_common(one: Int[Tensor, " k"], other: Int[Tensor, " k"], sizes: Sequence[int]) -> list[Int[Tensor, " _"]]:
+def in_common(order: Int[Tensor, " k"], other: Int[Tensor, " k"], sizes: Sequence[int]) -> list[Int[Tensor, " _"]]:
     """Per size k the nodes that are among the first k of both orders (best first, at least as long as every size)."""
-    found = []
+    common = []
     for k in sizes:
-        first = one[:k]
-        found.append(first[torch.isin(first, other[:k])])
-    return found
+        first = order[:k]
+        common.append(first[torch.isin(first, other[:k])])
+    return common
 
 
 def jaccard(

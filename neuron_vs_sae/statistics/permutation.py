@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float
 
-from neuron_vs_sae.statistics.resampling import Groups
+from neuron_vs_sae.statistics.resampling import Clusters
 from neuron_vs_sae.statistics.tails import SEEN, beyond, exceedances, with_tail
 
 _SIGNS = 2**23
@@ -78,13 +78,13 @@ def _drawn_patterns(n_clusters: int, flips: int, seed: int) -> Iterator[Float[np
         left -= rows
 
 
-def aligned(values: Float[np.ndarray, "batch k"], groups: Groups) -> Float[np.ndarray, "clusters k"]:
+def aligned(values: Float[np.ndarray, "batch k"], clusters: Clusters) -> Float[np.ndarray, "clusters k"]:
     """Sums of each cluster, scaled such that they add up to r, in [-1, 1], of which t is a growing function (`to_t`).
 
     r is the sum over the root of n times the sum of squares. Flipping signs changes the sum alone, so the r of every pattern
     is a sum too. All 0: 0.
     """
-    sums = groups.sums(values)
+    sums = clusters.sums(values)
     length = np.sqrt(len(sums) * (sums**2).sum(0))
     return sums / np.where(length > 0, length, 1.0)
 
@@ -95,7 +95,7 @@ def to_t(r: Float[np.ndarray, "*shape"], n_clusters: int) -> Float[np.ndarray, "
 
 
 def sign_flip(
-    values: Float[np.ndarray, "batch k"], groups: Groups, *, flips: int = 20_000, seed: int = 0
+    values: Float[np.ndarray, "batch k"], clusters: Clusters, *, flips: int = 20_000, seed: int = 0
 ) -> Float[np.ndarray, " k"]:
     """Two-sided p of "the mean is 0", for each column: the share of sign patterns with as large a mean, or larger.
 
@@ -105,14 +105,16 @@ def sign_flip(
     Exact for symmetric contrasts, and near it for others: 4.3 to 5.8 % of samples without a difference were rejected at 5 %, from
     8 clusters on (results/coverage.md). All 0: p = 1.
     """
-    columns = max(1, _STATISTICS // n_patterns(groups.n_clusters, flips))
-    parts = [_flipped(values[:, i : i + columns], groups, flips, seed) for i in range(0, values.shape[1], columns)]
+    columns = max(1, _STATISTICS // n_patterns(clusters.n_clusters, flips))
+    parts = [_flipped(values[:, i : i + columns], clusters, flips, seed) for i in range(0, values.shape[1], columns)]
     return np.concatenate([np.zeros(0), *parts])
 
 
-def _flipped(values: Float[np.ndarray, "batch k"], groups: Groups, flips: int, seed: int) -> Float[np.ndarray, " k"]:
-    n = groups.n_clusters
-    parts = aligned(values, groups)
+def _flipped(
+    values: Float[np.ndarray, "batch k"], clusters: Clusters, flips: int, seed: int
+) -> Float[np.ndarray, " k"]:
+    n = clusters.n_clusters
+    parts = aligned(values, clusters)
     r, start = np.empty((parts.shape[1], n_patterns(n, flips))), 0
     for signs in patterns(n, flips, seed):
         np.abs(parts.T @ signs.T, out=r[:, start : start + len(signs)])

@@ -10,7 +10,7 @@ from neuron_vs_sae.core.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
-class Groups:
+class Clusters:
     """Per prompt its cluster and its stratum, numbered from 0: clusters are drawn, as many per stratum as there are.
 
     A cluster is what is independent of the others (a template, a lemma; by default every prompt is one); a stratum is
@@ -26,9 +26,9 @@ class Groups:
 
     def sums(self, values: Float[np.ndarray, "batch k"]) -> Float[np.ndarray, "clusters k"]:
         """Sums over each cluster's prompts."""
-        found = np.zeros((self.n_clusters, values.shape[1]))
-        np.add.at(found, self.cluster, values)
-        return found
+        sums = np.zeros((self.n_clusters, values.shape[1]))
+        np.add.at(sums, self.cluster, values)
+        return sums
 
     @property
     def strata(self) -> list[Int[np.ndarray, " members"]]:
@@ -40,9 +40,9 @@ class Groups:
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """How often each cluster counts in each bootstrap resample. Values go in summed by cluster (`Groups.sums`)."""
+    """How often each cluster counts in each bootstrap resample. Values go in summed by cluster (`Clusters.sums`)."""
 
-    groups: Groups
+    clusters: Clusters
     counts: Float[np.ndarray, "resamples clusters"]
 
     def resampled(self, sums: Float[np.ndarray, "clusters k"]) -> Float[np.ndarray, "resamples k"]:
@@ -52,29 +52,29 @@ class Draws:
     def left_out(self, sums: Float[np.ndarray, "clusters k"]) -> Float[np.ndarray, "clusters k"]:
         """The sum over prompts with each cluster left out in turn, the others of its stratum counting for it."""
         total, without = sums.sum(0), np.empty_like(sums)
-        for members in self.groups.strata:
+        for members in self.clusters.strata:
             inside = sums[members]
             n = len(members)
             without[members] = total - inside.sum(0) + (inside.sum(0) - inside) * n / max(n - 1, 1)
         return without
 
 
-def independent(n: int) -> Groups:
+def independent(n: int) -> Clusters:
     """`n` prompts, each of them a cluster, in one stratum."""
-    return Groups(np.arange(n), np.zeros(n, dtype=np.int64))
+    return Clusters(np.arange(n), np.zeros(n, dtype=np.int64))
 
 
-def groups_of(tags: Sequence[dict[str, str]], cluster_by: str, stratify_by: str, task: str) -> Groups:
+def clusters_of(tags: Sequence[dict[str, str]], cluster_by: str, stratify_by: str, task: str) -> Clusters:
     """The clusters and strata of prompts with these tags; an empty name means none.
 
     Raises `InputError` where a prompt lacks the tag, where all have the same value, where a cluster lies in two strata,
     and where a stratum is a single cluster (it could not vary).
     """
-    groups = independent(len(tags))
-    cluster = _numbered(tags, cluster_by, "--cluster-by", task) if cluster_by else groups.cluster
-    stratum = _numbered(tags, stratify_by, "--stratify-by", task) if stratify_by else groups.stratum
-    groups = Groups(cluster, stratum)
-    for c in range(groups.n_clusters):
+    clusters = independent(len(tags))
+    cluster = _numbered(tags, cluster_by, "--cluster-by", task) if cluster_by else clusters.cluster
+    stratum = _numbered(tags, stratify_by, "--stratify-by", task) if stratify_by else clusters.stratum
+    clusters = Clusters(cluster, stratum)
+    for c in range(clusters.n_clusters):
         inside = np.unique(stratum[cluster == c])
         if len(inside) > 1:
             first = tags[int(np.flatnonzero(cluster == c)[0])]
@@ -82,7 +82,7 @@ def groups_of(tags: Sequence[dict[str, str]], cluster_by: str, stratify_by: str,
                 f"{cluster_by} {first[cluster_by]!r} of task '{task}' has prompts of {len(inside)} values of {stratify_by!r}: what is "
                 "drawn together cannot lie in two strata. Use --cluster-by or --stratify-by alone, or another tag"
             )
-    alone = [h for h, members in enumerate(groups.strata) if len(members) < 2] if stratify_by else []
+    alone = [h for h, members in enumerate(clusters.strata) if len(members) < 2] if stratify_by else []
     if alone:
         value = tags[int(np.flatnonzero(stratum == alone[0])[0])][stratify_by]
         what = f"one {cluster_by}" if cluster_by else "one prompt"
@@ -90,7 +90,7 @@ def groups_of(tags: Sequence[dict[str, str]], cluster_by: str, stratify_by: str,
             f"{stratify_by} {value!r} of task '{task}' has {what} for evaluation, so nothing can vary within it: give more "
             "(--eval-examples), or do not stratify"
         )
-    return groups
+    return clusters
 
 
 def _numbered(tags: Sequence[dict[str, str]], name: str, option: str, task: str) -> Int[np.ndarray, " batch"]:
@@ -110,12 +110,12 @@ def _numbered(tags: Sequence[dict[str, str]], name: str, option: str, task: str)
     return np.array([values.index(tag[name]) for tag in tags], dtype=np.int64)
 
 
-def draw(groups: Groups, resamples: int, seed: int | tuple[int, ...]) -> Draws:
+def draw(clusters: Clusters, resamples: int, seed: int | tuple[int, ...]) -> Draws:
     """`resamples` draws with replacement of each stratum's clusters, by `seed`."""
     rng = np.random.default_rng(seed)
-    counts = np.zeros((resamples, groups.n_clusters))
-    for members in groups.strata:
+    counts = np.zeros((resamples, clusters.n_clusters))
+    for members in clusters.strata:
         n = len(members)
         drawn = rng.integers(0, n, (resamples, n)) + n * np.arange(resamples)[:, None]
         counts[:, members] = np.bincount(drawn.ravel(), minlength=resamples * n).reshape(resamples, n)
-    return Draws(groups, counts)
+    return Draws(clusters, counts)

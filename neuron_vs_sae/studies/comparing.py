@@ -12,10 +12,10 @@ from neuron_vs_sae.core.curve import Curve
 from neuron_vs_sae.statistics.bootstrap import Estimate, ratio
 from neuron_vs_sae.statistics.estimates import SCORES, bottom, tops
 from neuron_vs_sae.statistics.permutation import contrast
-from neuron_vs_sae.statistics.resampling import Draws, Groups, draw
+from neuron_vs_sae.statistics.resampling import Clusters, Draws, draw
 from neuron_vs_sae.statistics.size_measures import MEASURES, area_weights, common_range
-from neuron_vs_sae.studies import result
-from neuron_vs_sae.studies.rows import CURVE, each_curve, to_curve, to_groups
+from neuron_vs_sae.studies.result import Result
+from neuron_vs_sae.studies.rows import CURVE, each_curve, to_clusters, to_curve
 
 CASE = ("seed", "method", "ablation", "errors", "metric")
 """What bases are compared under, beside the measure of size."""
@@ -33,8 +33,8 @@ class TaskCurves:
     draws: Draws
 
     @property
-    def groups(self) -> Groups:
-        return self.draws.groups
+    def clusters(self) -> Clusters:
+        return self.draws.clusters
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,25 +85,25 @@ class Comparison:
     b: Float[np.ndarray, " k"]
     difference: Estimate
     contrasts: Float[np.ndarray, "batch k"]
-    groups: Groups
+    clusters: Clusters
     controls: tuple[Control, ...] = ()
 
 
-def by_task(found: "result.Result", resamples: int) -> list[TaskCurves]:
+def by_task(result: Result, resamples: int) -> list[TaskCurves]:
     """The study's curves, task by task. Tasks are drawn independently of each other, each by the study's first seed."""
-    curves = found.curves
+    curves = result.curves
     # Labels that are the same for all of a curve's rows cost much to carry along, and nothing here reads them.
     kept = [c for c in curves.columns if c in {*CURVE, *CASE, "run"} or pd.api.types.is_numeric_dtype(curves[c])]
     tasks: dict[str, dict[str, dict[Case, Curve]]] = {}
-    groups: dict[str, Groups] = {}
+    clusters: dict[str, Clusters] = {}
     for identity, rows in each_curve(curves.loc[:, kept]):
         task, basis = str(identity["task"]), str(identity["basis"])
         case = tuple(rows[c].iloc[0] if c in rows.columns else "" for c in CASE)
         tasks.setdefault(task, {}).setdefault(basis, {})[case] = to_curve(rows)
-        if task not in groups:
-            groups[task] = to_groups(rows)
+        if task not in clusters:
+            clusters[task] = to_clusters(rows)
     seed = int(curves["seed"].iloc[0])
-    return [TaskCurves(task, tasks[task], draw(groups[task], resamples, (seed, i))) for i, task in enumerate(tasks)]
+    return [TaskCurves(task, tasks[task], draw(clusters[task], resamples, (seed, i))) for i, task in enumerate(tasks)]
 
 
 def compare(curves: TaskCurves, a: str, b: str, controls: Sequence[tuple[str, str]] = ()) -> Comparison | None:
@@ -115,7 +115,7 @@ def compare(curves: TaskCurves, a: str, b: str, controls: Sequence[tuple[str, st
     of_a, of_b = curves.curves.get(a, {}), curves.curves.get(b, {})
     cases = [case for case in dict.fromkeys([*of_a, *of_b]) if _curve(of_a, case) and _curve(of_b, case)]
     stretches = [s for case in cases for s in _stretches(case, [_has(of_a, case), _has(of_b, case)])]
-    if not stretches or curves.groups.n_clusters < 2:
+    if not stretches or curves.clusters.n_clusters < 2:
         return None
     sides = {a: _areas(of_a, stretches), b: _areas(of_b, stretches)}
     mine, theirs = sides[a].estimate(curves.draws), sides[b].estimate(curves.draws)
@@ -128,7 +128,7 @@ def compare(curves: TaskCurves, a: str, b: str, controls: Sequence[tuple[str, st
         b=theirs.value,
         difference=mine - theirs,
         contrasts=sides[a].less(sides[b]),
-        groups=curves.groups,
+        clusters=curves.clusters,
         controls=tuple(
             Control(control, basis, sides[basis].less(_areas(curves.curves[control], stretches)))
             for basis, control in controls

@@ -10,8 +10,8 @@ import torch
 
 from neuron_vs_sae.core.files import read_tensors
 from neuron_vs_sae.statistics.estimates import crossings
-from neuron_vs_sae.studies import result
 from neuron_vs_sae.studies.evidence import evidence
+from neuron_vs_sae.studies.result import Result
 from neuron_vs_sae.studies.rows import CURVE, curve_columns
 
 _NUMBERS = ("f_model", "f_empty", "f_circuit", "f_complement", "faithfulness", "completeness")
@@ -55,13 +55,13 @@ class Differences:
         return same and not bool((self.numbers[list(_NUMBERS)].to_numpy() > 0).any())
 
 
-def differences(a: "result.Result", b: "result.Result") -> Differences:
+def differences(a: Result, b: Result) -> Differences:
     """What differs between two results, by curve where both have it (`rows.CURVE`)."""
     settings = _of_mappings(a.study.model_dump(mode="json"), b.study.model_dump(mode="json"))
-    made = [_flat({**one.record["provenance"], "inputs": one.record["inputs"]}) for one in (a, b)]
-    made = [{k: v for k, v in one.items() if k not in _INCIDENTAL} for one in made]
+    provenances = [_flat({**result.record["provenance"], "inputs": result.record["inputs"]}) for result in (a, b)]
+    provenances = [{k: v for k, v in result.items() if k not in _INCIDENTAL} for result in provenances]
     key = list(CURVE)
-    tables = [one.summary.set_index(key) for one in (a, b)]
+    tables = [result.summary.set_index(key) for result in (a, b)]
     mine, theirs = (list(dict.fromkeys(table.index)) for table in tables)
     both = [curve for curve in mine if curve in set(theirs)]
     only = [
@@ -73,48 +73,52 @@ def differences(a: "result.Result", b: "result.Result") -> Differences:
     ]
     return Differences(
         settings=settings,
-        provenance=_of_mappings(*made),
+        provenance=_of_mappings(*provenances),
         curves=tuple(only),
         numbers=_numbers(a.summary, b.summary, key),
         rankings=_rankings(a.folder, b.folder),
         sizes=_of_mappings(
-            *({_named(c): v for c, v in _sizes(one.summary, key).items() if c in set(both)} for one in (a, b))
+            *({_named(c): v for c, v in _sizes(result.summary, key).items() if c in set(both)} for result in (a, b))
         ),
         verdicts=_verdicts(evidence(a.folder).verdicts, evidence(b.folder).verdicts),
     )
 
 
-def told(found: Differences) -> str:
+def told(differences: Differences) -> str:
     """The differences as text, a paragraph per kind; what does not differ is said too."""
     parts = []
     for title, rows in (
-        ("Settings", found.settings),
-        ("What made them", found.provenance),
-        ("Curves that only one has", found.curves),
-        (f"Nodes for a faithfulness of {_LEVEL:g}", found.sizes),
-        ("Verdicts", found.verdicts),
+        ("Settings", differences.settings),
+        ("What made them", differences.provenance),
+        ("Curves that only one has", differences.curves),
+        (f"Nodes for a faithfulness of {_LEVEL:g}", differences.sizes),
+        ("Verdicts", differences.verdicts),
     ):
         lines = [f"  {row.what}: {row.a} | {row.b}" for row in rows]
         parts.append("\n".join([f"{title}:{'' if lines else ' the same'}", *lines]))
-    if len(found.rankings):
-        lines = [f"  {row['discovery']}: {row['shared']} of {row['of']}" for row in found.rankings.to_dict("records")]
+    if len(differences.rankings):
+        lines = [
+            f"  {row['discovery']}: {row['shared']} of {row['of']}" for row in differences.rankings.to_dict("records")
+        ]
         parts.append("\n".join(["Nodes of largest |score| that both have, where scores differ:", *lines]))
-    changed: Any = found.numbers.loc[(found.numbers[list(_NUMBERS)].to_numpy() > 0).any(axis=1)]
+    changed: Any = differences.numbers.loc[(differences.numbers[list(_NUMBERS)].to_numpy() > 0).any(axis=1)]
     if changed.empty:
-        parts.append(f"Numbers: the same in all {len(found.numbers)} curves that both have")
+        parts.append(f"Numbers: the same in all {len(differences.numbers)} curves that both have")
     else:
         shown = [
             f"  {row['curve']}: {', '.join(f'{c} {row[c]:.3g}' for c in _NUMBERS)}"
             for row in changed.to_dict("records")
         ]
-        head = f"Numbers, largest absolute differences ({len(changed)} of {len(found.numbers)} curves differ):"
+        head = f"Numbers, largest absolute differences ({len(changed)} of {len(differences.numbers)} curves differ):"
         parts.append("\n".join([head, *shown]))
     return "\n".join(parts)
 
 
 def _of_mappings(a: dict[str, Any], b: dict[str, Any]) -> tuple[Difference, ...]:
     keys = [key for key in dict.fromkeys([*a, *b]) if a.get(key) != b.get(key) or (key in a) != (key in b)]
-    return tuple(Difference(key, *(str(one[key]) if key in one else "absent" for one in (a, b))) for key in keys)
+    return tuple(
+        Difference(key, *(str(mapping[key]) if key in mapping else "absent" for mapping in (a, b))) for key in keys
+    )
 
 
 def _flat(nested: dict[str, Any], before: str = "") -> dict[str, Any]:
@@ -129,8 +133,10 @@ def _numbers(a: pd.DataFrame, b: pd.DataFrame, key: list[str]) -> pd.DataFrame:
     joined = a[[*columns, *_NUMBERS]].merge(b[[*columns, *_NUMBERS]], on=columns, suffixes=("_a", "_b"))
     for name in _NUMBERS:
         joined[name] = (joined[f"{name}_a"] - joined[f"{name}_b"]).abs()
-    groups: Any = joined.groupby(key, sort=False)
-    rows = [{"curve": _named(curve), **{name: float(part[name].max()) for name in _NUMBERS}} for curve, part in groups]
+    by_curve: Any = joined.groupby(key, sort=False)
+    rows = [
+        {"curve": _named(curve), **{name: float(part[name].max()) for name in _NUMBERS}} for curve, part in by_curve
+    ]
     return pd.DataFrame(rows, columns=["curve", *_NUMBERS])
 
 
@@ -140,19 +146,19 @@ def _rankings(a: Path, b: Path) -> pd.DataFrame:
     if all(file.exists() for file in files):
         mine, theirs = map(read_tensors, files)
         for label in mine.keys() & theirs.keys():
-            one, other = mine[label], theirs[label]
-            if one.shape == other.shape and not torch.equal(one, other):
-                k = min(TOP, len(one))
-                tops = [set(x.abs().argsort(descending=True, stable=True)[:k].tolist()) for x in (one, other)]
+            scores, other = mine[label], theirs[label]
+            if scores.shape == other.shape and not torch.equal(scores, other):
+                k = min(TOP, len(scores))
+                tops = [set(x.abs().argsort(descending=True, stable=True)[:k].tolist()) for x in (scores, other)]
                 rows.append({"discovery": label, "shared": len(tops[0] & tops[1]), "of": k})
     return pd.DataFrame(rows, columns=["discovery", "shared", "of"]).sort_values("discovery", ignore_index=True)
 
 
 def _sizes(summary: pd.DataFrame, key: list[str]) -> dict[Any, str]:
     """The size at which each curve first reaches the level."""
-    groups: Any = summary.groupby(key, sort=False)
+    by_curve: Any = summary.groupby(key, sort=False)
     sizes = {}
-    for curve, rows in groups:
+    for curve, rows in by_curve:
         size = crossings(rows["size"].to_numpy(float), rows["faithfulness"].to_numpy(float)[None], _LEVEL)[0]
         sizes[curve] = "not reached" if np.isinf(size) else f"{size:.4g}"
     return sizes

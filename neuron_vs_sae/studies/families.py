@@ -52,8 +52,8 @@ def has_robust_verdict(basis_a: str, basis_b: str) -> bool:
 def adjusted(table: pd.DataFrame, p: str, by: list[str]) -> pd.DataFrame:
     """`p_holm` and `p_bh` of the column `p`, adjusted apart within every combination of `by`; NaN is not counted."""
     columns = pd.DataFrame(np.nan, index=table.index, columns=["p_holm", "p_bh"])
-    groups: Any = table[table[p].notna()].groupby(by, sort=False)
-    for _, rows in groups:
+    cases: Any = table[table[p].notna()].groupby(by, sort=False)
+    for _, rows in cases:
         values = rows[p].to_numpy(np.float64)
         columns.loc[rows.index, "p_holm"], columns.loc[rows.index, "p_bh"] = holm(values), benjamini_hochberg(values)
     return columns
@@ -69,24 +69,24 @@ def controls_of(study: Study, record: Mapping[str, Any], task: str) -> list[tupl
     """
     specs = {basis: parse("bases", basis) for basis in study.basis}
     bases: Mapping[str, Mapping[str, Any]] = record.get("bases", {}).get(task, {})
-    made = {basis: bases.get(basis, {}) for basis in specs}
-    frozen = [basis for basis in specs if _is_frozen(made[basis])]
+    facts = {basis: bases.get(basis, {}) for basis in specs}
+    frozen = [basis for basis in specs if _is_frozen(facts[basis])]
     trained = [basis for basis, spec in specs.items() if spec.name in TRAINED and basis not in frozen]
-    found = [(basis, control) for control in frozen for basis in trained if _same_shape(made[basis], made[control])]
+    pairs = [(basis, control) for control in frozen for basis in trained if _same_shape(facts[basis], facts[control])]
     for control, spec in specs.items():
         if spec.name == "random_sae":
             own = [basis for basis in trained if _same_places(specs[basis], spec)]
-            alike = [basis for basis in trained if _same_shape(made[basis], made[control])]
+            alike = [basis for basis in trained if _same_shape(facts[basis], facts[control])]
             # One that was made like this very dictionary is a closer control than one of its shape alone.
             own += [basis for basis in alike if basis not in own and not _has_own(basis, specs)]
-            found += [(basis, control) for basis in own]
+            pairs += [(basis, control) for basis in own]
         if spec.name == "rotation":
-            found += [(basis, control) for basis in neurons(study)]
-    return found
+            pairs += [(basis, control) for basis in neurons(study)]
+    return pairs
 
 
-def _is_frozen(made: Mapping[str, Any]) -> bool:
-    saes = made.get("saes", [])
+def _is_frozen(facts: Mapping[str, Any]) -> bool:
+    saes = facts.get("saes", [])
     return bool(saes) and all(sae.get("frozen_decoder") for sae in saes)
 
 
@@ -99,6 +99,6 @@ def _same_places(trained: Spec, control: Spec) -> bool:
     return trained.name == "sae" and mine == theirs
 
 
-def _same_shape(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def _same_shape(facts: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     keys = ("sites", "widths")
-    return all(key in one for key in keys) and all(one[key] == other.get(key) for key in keys)
+    return all(key in facts for key in keys) and all(facts[key] == other.get(key) for key in keys)

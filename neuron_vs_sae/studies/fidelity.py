@@ -44,11 +44,11 @@ class FidelityResult:
         """`fidelity.csv`."""
         study = self.study
         tables = []
-        for found in self.frontiers:
-            made = rows(found, confidence=study.confidence, resamples=study.resamples, seed=study.seed[0])
-            values = found.explained_variance.numpy()
-            reached = {f"size_at_{level:g}": size_at(found.sizes, values, level) for level in LEVELS}
-            tables.append(made.assign(**reached))
+        for at_site in self.frontiers:
+            table = rows(at_site, confidence=study.confidence, resamples=study.resamples, seed=study.seed[0])
+            values = at_site.explained_variance.numpy()
+            reached = {f"size_at_{level:g}": size_at(at_site.sizes, values, level) for level in LEVELS}
+            tables.append(table.assign(**reached))
         return pd.concat(tables, ignore_index=True)
 
 
@@ -63,8 +63,8 @@ def steps(loaded: Loaded[FidelityStudy], cell: Cell) -> tuple[Step, ...]:
 
     def compute(_: CellFiles) -> Outcome:
         basis = at_mlp_out(loaded.model, basis_of(loaded, text))
-        found = frontier(loaded.model, basis, corpus_of(loaded), sizes=loaded.spec.sizes or None)
-        return Outcome({"sums": pd.concat([_sums(f).assign(basis=text) for f in found], ignore_index=True)})
+        frontiers = frontier(loaded.model, basis, corpus_of(loaded), sizes=loaded.spec.sizes or None)
+        return Outcome({"sums": pd.concat([_sums(f).assign(basis=text) for f in frontiers], ignore_index=True)})
 
     return (Step("frontier", compute),)
 
@@ -81,11 +81,11 @@ def load(folder: Path) -> FidelityResult:
     return FidelityResult(folder, record, study, read_table(folder / "contexts.parquet"))
 
 
-def summarise(found: FidelityResult) -> None:
+def summarise(result: FidelityResult) -> None:
     """Write `fidelity.csv` and `verdicts.csv`."""
-    verdicts = judged(_verdicts(found), found.study.confidence)
-    files.write(found.folder / "fidelity.csv", lambda file: found.table.to_csv(file, index=False))
-    files.write(found.folder / "verdicts.csv", lambda file: verdicts.to_csv(file, index=False))
+    verdicts = judged(_verdicts(result), result.study.confidence)
+    files.write(result.folder / "fidelity.csv", lambda file: result.table.to_csv(file, index=False))
+    files.write(result.folder / "verdicts.csv", lambda file: verdicts.to_csv(file, index=False))
 
 
 def seconds(loaded: Loaded[FidelityStudy], some: Any) -> float:
@@ -94,37 +94,38 @@ def seconds(loaded: Loaded[FidelityStudy], some: Any) -> float:
     return 2e-4 * 15 * loaded.model.cfg.n_layers * len(some) * spec.contexts * spec.context_length
 
 
-def _verdicts(found: FidelityResult) -> pd.DataFrame:
+def _verdicts(result: FidelityResult) -> pd.DataFrame:
     """Bases of one site compared by the areas over log size of both scores, on the sizes that all of them have been run at."""
-    study, by_site = found.study, {}
-    for made in found.frontiers:
-        by_site.setdefault(made.site, []).append(made)
+    study, by_site = result.study, {}
+    for at_site in result.frontiers:
+        by_site.setdefault(at_site.site, []).append(at_site)
     tables = [pd.DataFrame(columns=["p"])]
-    for site, made in by_site.items():
-        high = min(f.sizes[-1] for f in made)
-        low = max(1, max(next((m for m in f.sizes if m > 0), high) for f in made))
-        if len(made) < 2 or low >= high:
+    for site, frontiers in by_site.items():
+        high = min(f.sizes[-1] for f in frontiers)
+        low = max(1, max(next((m for m in f.sizes if m > 0), high) for f in frontiers))
+        if len(frontiers) < 2 or low >= high:
             continue
-        draws = draw(independent(len(made[0].tokens)), study.resamples, study.seed[0])
+        draws = draw(independent(len(frontiers[0].tokens)), study.resamples, study.seed[0])
         for score in ("explained_variance", "ce_score"):
             areas = {
-                f.basis: estimates(f, draws)[score].weighted(area_weights(f.sizes, low, high)[:, None]) for f in made
+                f.basis: estimates(f, draws)[score].weighted(area_weights(f.sizes, low, high)[:, None])
+                for f in frontiers
             }
             facts = {
                 "question": "fidelity", "task": study.corpus, "method": "largest contributions", "score": f"area_{score}",
                 "size_measure": "units per token", "specification": f"{site}, {low} to {high} units",
             }  # fmt: skip
-            tables.append(pair_rows(areas, facts, int(made[0].tokens.sum()), study.confidence, study.margin))
+            tables.append(pair_rows(areas, facts, int(frontiers[0].tokens.sum()), study.confidence, study.margin))
     return pd.concat([t for t in tables if len(t)] or tables, ignore_index=True)
 
 
-def _sums(found: Frontier) -> pd.DataFrame:
+def _sums(frontier: Frontier) -> pd.DataFrame:
     """A row per size and context."""
-    contexts = len(found.tokens)
-    columns = {name: np.tile(getattr(found, name).numpy(), len(found.sizes)) for name in _SUMS}
+    contexts = len(frontier.tokens)
+    columns = {name: np.tile(getattr(frontier, name).numpy(), len(frontier.sizes)) for name in _SUMS}
     return pd.DataFrame({
-        "site": found.site, "width": found.width, "m": np.repeat(found.sizes, contexts), "context": np.tile(np.arange(contexts), len(found.sizes)),
-        **columns, "lost": found.lost.T.flatten().numpy(), "ce_kept": found.ce_kept.T.flatten().numpy(),
+        "site": frontier.site, "width": frontier.width, "m": np.repeat(frontier.sizes, contexts), "context": np.tile(np.arange(contexts), len(frontier.sizes)),
+        **columns, "lost": frontier.lost.T.flatten().numpy(), "ce_kept": frontier.ce_kept.T.flatten().numpy(),
     })  # fmt: skip
 
 

@@ -10,10 +10,10 @@ from jaxtyping import Bool, Float, Shaped
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.statistics.bootstrap import Estimate, interval, minimum_detectable, tail
 from neuron_vs_sae.statistics.permutation import sign_flip
-from neuron_vs_sae.statistics.resampling import Groups
-from neuron_vs_sae.studies import result
+from neuron_vs_sae.statistics.resampling import Clusters
 from neuron_vs_sae.studies.comparing import Comparison, Control, by_task, compare, pairs
 from neuron_vs_sae.studies.families import controls_of, neurons
+from neuron_vs_sae.studies.result import Result
 from neuron_vs_sae.studies.study import Study
 
 MORE_IS_BETTER = {"faithfulness": 1.0, "completeness": -1.0}
@@ -31,44 +31,46 @@ class Finding:
     unbeaten: tuple[Bool[np.ndarray, " k"], ...]
 
 
-def findings(found: "result.Result", against: str | None = None) -> Iterator[list[Finding]]:
+def findings(result: Result, against: str | None = None) -> Iterator[list[Finding]]:
     """Pair by pair, a finding per task that compares the two: every pair of bases once, or `against` with every other.
 
     `a` is the neuron basis where one of the two is, else the one that the study names first. A list is empty where two bases have
     no prompts, cases or sizes in common. Raises `InputError` where the study has no basis `against`.
     """
-    study = found.study
+    study = result.study
     if against is not None and against not in study.basis:
         raise InputError(f"no basis {against!r} in this study; there are: {', '.join(study.basis)}")
-    tasks = by_task(found, study.resamples)
-    controls = {task.task: controls_of(study, found.record, task.task) for task in tasks}
+    tasks = by_task(result, study.resamples)
+    controls = {task.task: controls_of(study, result.record, task.task) for task in tasks}
     for a, b in pairs(study.basis, [against] if against else neurons(study)):
         if against in (None, a):
             comparisons = [compare(task, a, b, controls[task.task]) for task in tasks]
-            yield [finding(one, study) for one in comparisons if one is not None]
+            yield [finding(comparison, study) for comparison in comparisons if comparison is not None]
 
 
-def finding(one: Comparison, study: Study) -> Finding:
+def finding(comparison: Comparison, study: Study) -> Finding:
     """The numbers of a comparison (their meanings: `verdict.verdicts`)."""
-    p = sign_flip(one.contrasts, one.groups, flips=study.sign_flips, seed=study.seed[0])
-    numbers = differ(one.difference, study.confidence, study.margin)
-    rows = one.labels.assign(
-        task=one.task,
-        basis_a=one.basis_a,
-        basis_b=one.basis_b,
-        a=one.a,
-        b=one.b,
+    p = sign_flip(comparison.contrasts, comparison.clusters, flips=study.sign_flips, seed=study.seed[0])
+    numbers = differ(comparison.difference, study.confidence, study.margin)
+    rows = comparison.labels.assign(
+        task=comparison.task,
+        basis_a=comparison.basis_a,
+        basis_b=comparison.basis_b,
+        a=comparison.a,
+        b=comparison.b,
         **numbers,
         p=p,
         margin=study.margin,
-        n=len(one.groups.cluster),
-        n_clusters=one.groups.n_clusters,
+        n=len(comparison.clusters.cluster),
+        n_clusters=comparison.clusters.n_clusters,
     )
-    sign = signs(one.labels["score"])
+    sign = signs(comparison.labels["score"])
     alone = decide(numbers, p, sign, 1 - study.confidence)
-    wins = [alone == ("a better" if control.of == one.basis_a else "b better") for control in one.controls]
-    flagged = [unbeaten(c, w, sign, one.groups, study) for c, w in zip(one.controls, wins, strict=True)]
-    return Finding(one, rows, alone, tuple(flagged))
+    wins = [
+        alone == ("a better" if control.of == comparison.basis_a else "b better") for control in comparison.controls
+    ]
+    flagged = [unbeaten(c, w, sign, comparison.clusters, study) for c, w in zip(comparison.controls, wins, strict=True)]
+    return Finding(comparison, rows, alone, tuple(flagged))
 
 
 def signs(scores: Iterable[str]) -> Float[np.ndarray, " k"]:
@@ -105,12 +107,12 @@ def decide(
 
 
 def unbeaten(
-    control: Control, wins: Bool[np.ndarray, " k"], sign: Float[np.ndarray, " k"], groups: Groups, study: Study
+    control: Control, wins: Bool[np.ndarray, " k"], sign: Float[np.ndarray, " k"], clusters: Clusters, study: Study
 ) -> Bool[np.ndarray, " k"]:
     """Where a basis wins but does not beat its control by the sign-flip test that it won by, at the study's alpha."""
     flagged = np.zeros(len(wins), dtype=bool)
     if wins.any():
         contrasts = control.contrasts[:, wins] * sign[wins]
-        p = sign_flip(contrasts, groups, flips=study.sign_flips, seed=study.seed[0])
+        p = sign_flip(contrasts, clusters, flips=study.sign_flips, seed=study.seed[0])
         flagged[wins] = ~((p < 1 - study.confidence) & (contrasts.mean(0) > 0))
     return flagged

@@ -42,15 +42,15 @@ def steps(loaded: Loaded[LensStudy], cell: Cell) -> tuple[Step, ...]:
     text = str(cell["prompt"])
 
     def compute(_: CellFiles) -> Outcome:
-        found = lens(loaded.model, text, site=loaded.spec.site)
-        tokens, probabilities = found.top(loaded.spec.top)
+        read = lens(loaded.model, text, site=loaded.spec.site)
+        tokens, probabilities = read.top(loaded.spec.top)
         rows = [
             {
-                "prompt": text, "layer": layer, "site": found.sites[s], "position": p, "after": found.text[p], "rank": rank,
+                "prompt": text, "layer": layer, "site": read.sites[s], "position": p, "after": read.text[p], "rank": rank,
                 "token": loaded.model.tokenizer.decode([int(tokens[s, p, rank])]), "probability": float(probabilities[s, p, rank]),
             }
-            for s, layer in enumerate(found.layers)
-            for p in range(len(found.tokens))
+            for s, layer in enumerate(read.layers)
+            for p in range(len(read.tokens))
             for rank in range(tokens.shape[-1])
         ]  # fmt: skip
         return Outcome({"lens": pd.DataFrame(rows)})
@@ -78,9 +78,9 @@ def load(folder: Path) -> LensResult:
     return LensResult(folder, record, study, read_table(folder / "lens.parquet"))
 
 
-def summarise(found: LensResult) -> None:
+def summarise(result: LensResult) -> None:
     """Write `lens.csv`."""
-    files.write(found.folder / "lens.csv", lambda file: found.table.to_csv(file, index=False))
+    files.write(result.folder / "lens.csv", lambda file: result.table.to_csv(file, index=False))
 
 
 def seconds(loaded: Loaded[LensStudy], some: Any) -> float:

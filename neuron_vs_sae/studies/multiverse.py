@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from neuron_vs_sae.statistics.bootstrap import Estimate
-from neuron_vs_sae.statistics.resampling import Groups
+from neuron_vs_sae.statistics.resampling import Clusters
 from neuron_vs_sae.studies.comparing import Control
 from neuron_vs_sae.studies.families import baselines
 from neuron_vs_sae.studies.findings import Finding
@@ -30,7 +30,7 @@ class Multiverse:
     factors: dict[str, list[str]]
     difference: Estimate
     contrasts: Float[np.ndarray, "batch k"]
-    groups: Groups
+    clusters: Clusters
     controls: tuple[Control, ...]
     p: Float[np.ndarray, " k"] | None = None
     unbeaten: tuple[Bool[np.ndarray, " k"], ...] | None = None
@@ -42,13 +42,13 @@ class Multiverse:
         """`m` weighted means of the specifications."""
         controls = tuple(Control(c.basis, c.of, c.contrasts @ weights) for c in self.controls)
         return Multiverse(
-            self.task, factors, self.difference.weighted(weights), self.contrasts @ weights, self.groups, controls
+            self.task, factors, self.difference.weighted(weights), self.contrasts @ weights, self.clusters, controls
         )
 
 
-def of_finding(found: Finding, score: str) -> Multiverse | None:
+def of_finding(finding: Finding, score: str) -> Multiverse | None:
     """The specifications by this score, seeds averaged; without baselines, and those that some seed lacks. None where none is left."""
-    one, labels = found.comparison, found.comparison.labels
+    comparison, labels = finding.comparison, finding.comparison.labels
     keys = [tuple(map(str, row)) for row in labels[list(CONVENTIONS)].itertuples(index=False, name=None)]
     usable = (labels["score"] == score).to_numpy(dtype=bool) & ~baselines(labels["method"])
     places: dict[tuple[str, ...], list[int]] = {}
@@ -61,10 +61,10 @@ def of_finding(found: Finding, score: str) -> Multiverse | None:
     factors = {name: [key[i] for key in whole] for i, name in enumerate(CONVENTIONS)}
     seeds = np.array(list(whole.values()))
     columns = seeds.ravel()
-    controls = tuple(Control(c.basis, c.of, c.contrasts[:, columns]) for c in one.controls)
-    p, unbeaten = found.rows["p"].to_numpy(np.float64)[columns], tuple(flags[columns] for flags in found.unbeaten)
-    difference, contrasts = one.difference.take(columns), one.contrasts[:, columns]
-    every = Multiverse(one.task, factors, difference, contrasts, one.groups, controls, p, unbeaten)
+    controls = tuple(Control(c.basis, c.of, c.contrasts[:, columns]) for c in comparison.controls)
+    p, unbeaten = finding.rows["p"].to_numpy(np.float64)[columns], tuple(flags[columns] for flags in finding.unbeaten)
+    difference, contrasts = comparison.difference.take(columns), comparison.contrasts[:, columns]
+    every = Multiverse(comparison.task, factors, difference, contrasts, comparison.clusters, controls, p, unbeaten)
     if n_seeds == 1:
         return every
     return every.mixed(np.kron(np.eye(len(whole)), np.full((n_seeds, 1), 1 / n_seeds)), factors)
@@ -80,7 +80,7 @@ def pooled(tasks: Sequence[Multiverse]) -> Multiverse | None:
         return None
     factors = {name: [key[i] for key in shared] for i, name in enumerate(tasks[0].factors)}
     columns = [np.array([task.names().index(key) for key in shared]) for task in tasks]
-    groups, sizes = _side_by_side([task.groups for task in tasks]), [len(task.contrasts) for task in tasks]
+    clusters, sizes = _side_by_side([task.clusters for task in tasks]), [len(task.contrasts) for task in tasks]
     # The mean over all prompts is then the mean over tasks of each task's mean.
     scales = [sum(sizes) / (len(tasks) * size) for size in sizes]
 
@@ -95,18 +95,18 @@ def pooled(tasks: Sequence[Multiverse]) -> Multiverse | None:
         factors,
         _mean([task.difference.take(own) for task, own in zip(tasks, columns, strict=True)]),
         together([task.contrasts for task in tasks]),
-        groups,
+        clusters,
         tuple(Control(basis, of, together([own[of, basis] for own in by_name])) for of, basis in common),
     )
 
 
-def _side_by_side(groups: Sequence[Groups]) -> Groups:
+def _side_by_side(clusters: Sequence[Clusters]) -> Clusters:
     clusters, strata, n_clusters, n_strata = [], [], 0, 0
-    for own in groups:
+    for own in clusters:
         clusters.append(own.cluster + n_clusters)
         strata.append(own.stratum + n_strata)
         n_clusters, n_strata = n_clusters + own.n_clusters, n_strata + len(own.strata)
-    return Groups(np.concatenate(clusters), np.concatenate(strata))
+    return Clusters(np.concatenate(clusters), np.concatenate(strata))
 
 
 def _mean(tasks: Sequence[Estimate]) -> Estimate:

@@ -14,7 +14,7 @@ from neuron_vs_sae.statistics.estimates import estimates, size_at
 from neuron_vs_sae.statistics.resampling import Draws
 from neuron_vs_sae.statistics.size_measures import area_weights
 from neuron_vs_sae.studies.result import Result
-from neuron_vs_sae.studies.rows import draws_of, each_curve, to_curve, to_groups
+from neuron_vs_sae.studies.rows import draws_of, each_curve, to_clusters, to_curve
 
 
 def per_curve(result: Result, level: float = 0.8) -> pd.DataFrame:
@@ -48,7 +48,7 @@ def per_curve(result: Result, level: float = 0.8) -> pd.DataFrame:
                 "faithfulness_all_nodes": _of_all_nodes(curve),
                 "n_eval": len(curve.whole),
                 "n_clusters": part["n_clusters"].iloc[0],
-                **_intervals(curve, drawn(to_groups(part)), level, result.study.confidence),
+                **_intervals(curve, drawn(to_clusters(part)), level, result.study.confidence),
             }
         )
     table = pd.DataFrame(rows)

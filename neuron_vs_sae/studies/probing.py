@@ -62,14 +62,14 @@ def steps(loaded: Loaded[ProbeStudy], cell: Cell) -> tuple[Step, ...]:
 def _comparisons(best: Sequence[probe_of.Outcome], narrowest: int, spec: ProbeStudy) -> pd.DataFrame:
     """Bases compared at full width, and with as many candidates as the narrowest basis has; ceilings use all units."""
     widths = {basis: max(o.candidates for o in best if o.basis == basis) for basis in {o.basis for o in best}}
-    groups: dict[tuple[str, str, str, str], dict[str, Estimate]] = {}
+    comparable: dict[tuple[str, str, str, str], dict[str, Estimate]] = {}
     for o in best:
         is_ceiling = o.ranker in (probe_of.DENSE, probe_of.DIRECTION)
         size = "all" if is_ceiling else str(o.k)
         scopes = {"full width": widths[o.basis], "equal candidates": narrowest}
         for scope, candidates in scopes.items():
             if o.candidates == candidates:
-                groups.setdefault((o.concept, o.ranker, size, scope), {})[o.basis] = o.mcc
+                comparable.setdefault((o.concept, o.ranker, size, scope), {})[o.basis] = o.mcc
     tables = [
         pair_rows(
             scores,
@@ -79,7 +79,7 @@ def _comparisons(best: Sequence[probe_of.Outcome], narrowest: int, spec: ProbeSt
             },
             spec.examples, spec.confidence, spec.margin,
         )
-        for (name, ranker, size, scope), scores in groups.items()
+        for (name, ranker, size, scope), scores in comparable.items()
         if len(scores) > 1
     ]  # fmt: skip
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["p"], dtype=float)
@@ -110,11 +110,11 @@ def load(folder: Path) -> ProbeResult:
     return ProbeResult(folder, record, study, scores, comparisons)
 
 
-def summarise(found: ProbeResult) -> None:
+def summarise(result: ProbeResult) -> None:
     """Write `probing.csv` and `verdicts.csv`."""
-    files.write(found.folder / "probing.csv", lambda file: found.scores.to_csv(file, index=False))
-    verdicts = judged(found.comparisons, found.study.confidence)
-    files.write(found.folder / "verdicts.csv", lambda file: verdicts.to_csv(file, index=False))
+    files.write(result.folder / "probing.csv", lambda file: result.scores.to_csv(file, index=False))
+    verdicts = judged(result.comparisons, result.study.confidence)
+    files.write(result.folder / "verdicts.csv", lambda file: verdicts.to_csv(file, index=False))
 
 
 def seconds(loaded: Loaded[ProbeStudy], some: Any) -> float:

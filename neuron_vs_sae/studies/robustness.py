@@ -12,10 +12,10 @@ from neuron_vs_sae.statistics.decision import first_order, turn
 from neuron_vs_sae.statistics.estimates import SCORES
 from neuron_vs_sae.statistics.joint import JointTest, joint_test
 from neuron_vs_sae.statistics.permutation import sign_flip
-from neuron_vs_sae.studies import result
 from neuron_vs_sae.studies.families import adjusted, family, has_robust_verdict
 from neuron_vs_sae.studies.findings import MORE_IS_BETTER, Finding, decide, differ, findings, unbeaten
 from neuron_vs_sae.studies.multiverse import CONVENTIONS, Multiverse, of_finding, pooled
+from neuron_vs_sae.studies.result import Result
 from neuron_vs_sae.studies.study import Study
 
 AGREEMENT = 0.95
@@ -28,7 +28,7 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def robustness(found: "result.Result") -> pd.DataFrame:
+def robustness(result: Result) -> pd.DataFrame:
     """One row per task, pair of bases and score, and one for the mean over tasks (`task` is "all", where there are several).
 
     Pairs are those with neurons and those of two trained dictionaries; `specifications` has all.
@@ -48,7 +48,7 @@ def robustness(found: "result.Result") -> pd.DataFrame:
     estimates' variance (`decided_share`; all of them in `share_by_...`), empty where they do not vary. `turn_factor`, `turn_from`,
     `turn_to`: the one change of convention that turns the sign in most specifications, and in what share.
     """
-    return judged([row for pair in findings(found) for row in rows_of(pair, found.study)], found.study)
+    return judged([row for pair in findings(result) for row in rows_of(pair, result.study)], result.study)
 
 
 def rows_of(pair: Sequence[Finding], study: Study) -> list[dict[str, Any]]:
@@ -58,7 +58,7 @@ def rows_of(pair: Sequence[Finding], study: Study) -> list[dict[str, Any]]:
     if not pair or not has_robust_verdict(pair[0].comparison.basis_a, pair[0].comparison.basis_b):
         return rows
     for score in SCORES:
-        multiverses = [each for one in pair if (each := of_finding(one, score)) is not None]
+        multiverses = [each for finding in pair if (each := of_finding(finding, score)) is not None]
         together = pooled(multiverses) if len(multiverses) > 1 else None
         for each in [*multiverses, *([together] if together else [])]:
             names = {"task": each.task, "basis_a": pair[0].comparison.basis_a, "basis_b": pair[0].comparison.basis_b}
@@ -81,9 +81,9 @@ def verdict_of(each: Multiverse, score: str, basis_a: str, study: Study) -> dict
     """The columns of one row but for its names and adjusted p (see `robustness`, `rows_of`)."""
     sign, alpha = MORE_IS_BETTER[score], 1 - study.confidence
     flips, seed = study.sign_flips, study.seed[0]
-    joint = joint_test(sign * each.contrasts, each.groups, flips=flips, seed=seed)
+    joint = joint_test(sign * each.contrasts, each.clusters, flips=flips, seed=seed)
     columns = differ(each.difference, study.confidence, study.margin)
-    p = sign_flip(each.contrasts, each.groups, flips=flips, seed=seed) if each.p is None else each.p
+    p = sign_flip(each.contrasts, each.clusters, flips=flips, seed=seed) if each.p is None else each.p
     verdicts = decide(columns, p, sign, alpha)
     favour = np.sign(sign * each.difference.value)
     stays = np.where((joint.p_max_t < alpha) & (verdicts != "equivalent"), np.sign(joint.t), 0.0)
@@ -118,8 +118,8 @@ def verdict_of(each: Multiverse, score: str, basis_a: str, study: Study) -> dict
         "share_control_wins": share_flagged,
         "verdict": _otherwise(verdicts, favour, stays, each.factors),
         "candidate": "" if beaten_by else _candidate(verdicts, favour, joint),
-        "n": len(each.groups.cluster),
-        "n_clusters": each.groups.n_clusters,
+        "n": len(each.clusters.cluster),
+        "n_clusters": each.clusters.n_clusters,
     }
 
 
@@ -180,7 +180,7 @@ def _disqualified(
     for i, control in enumerate(each.controls):
         if (control.of == basis_a) == (ahead == "a") and wins.any():
             if each.unbeaten is None:
-                own = unbeaten(control, wins, np.full(len(wins), sign), each.groups, study)
+                own = unbeaten(control, wins, np.full(len(wins), sign), each.clusters, study)
             else:
                 own = each.unbeaten[i]
             flagged |= own

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from neuron_vs_sae.core.curve import Curve
-from neuron_vs_sae.statistics.resampling import Draws, Groups, draw, independent
+from neuron_vs_sae.statistics.resampling import Clusters, Draws, draw, independent
 
 CURVE = ["task", "basis", "method", "seed", "ablation", "errors", "metric"]
 """What tells a study's curves apart: one curve has one value of each of these columns."""
@@ -20,14 +20,14 @@ def curve_columns(*, without: Sequence[str]) -> list[str]:
     return [column for column in CURVE if column not in without]
 
 
-def to_rows(curve: Curve, labels: dict[str, Any], groups: Groups | None = None) -> pd.DataFrame:
+def to_rows(curve: Curve, labels: dict[str, Any], clusters: Clusters | None = None) -> pd.DataFrame:
     """The curve as long rows: one per run, size and prompt, with `labels` (conventions included) in every row.
 
     `run` is whole, empty and all (all nodes kept), or of a size: circuit, complement, change. `tied` marks the circuits that are
-    filled up with nodes of score 0. `cluster` and `stratum` number the prompts' groups (default: every prompt is a cluster).
+    filled up with nodes of score 0. `cluster` and `stratum` number the prompts' clusters and strata (default: every prompt is a cluster).
     """
     n = len(curve.whole)
-    groups = groups or independent(n)
+    clusters = clusters or independent(n)
     parts = []
     for run, values in (("whole", curve.whole), ("empty", curve.empty), ("all", curve.all_nodes)):
         if values is not None:
@@ -40,8 +40,8 @@ def to_rows(curve: Curve, labels: dict[str, Any], groups: Groups | None = None) 
         rows[column] = rows[column].astype("Int64")
     rows["tied"] = rows["tied"].astype("boolean").fillna(value=False).astype(bool)
     rows["n_scored"], rows["n_total"] = curve.n_scored, curve.n_total
-    rows["cluster"], rows["stratum"] = groups.cluster[rows["prompt"]], groups.stratum[rows["prompt"]]
-    rows["n_clusters"] = groups.n_clusters
+    rows["cluster"], rows["stratum"] = clusters.cluster[rows["prompt"]], clusters.stratum[rows["prompt"]]
+    rows["n_clusters"] = clusters.n_clusters
     return pd.concat([pd.DataFrame({k: [v] * len(rows) for k, v in labels.items()}), rows], axis=1)
 
 
@@ -100,21 +100,21 @@ def to_curve(rows: pd.DataFrame) -> Curve:
     return of_sizes(beyond=False, all_nodes=of_prompts("all") if "all" in run else None, tied=tied_curve)
 
 
-def to_groups(rows: pd.DataFrame) -> Groups:
+def to_clusters(rows: pd.DataFrame) -> Clusters:
     """The clusters and strata of the prompts of one curve's rows."""
     prompts = rows.loc[rows["run"] == "whole", ["prompt", "cluster", "stratum"]].sort_values("prompt")
-    return Groups(prompts["cluster"].to_numpy(np.int64), prompts["stratum"].to_numpy(np.int64))
+    return Clusters(prompts["cluster"].to_numpy(np.int64), prompts["stratum"].to_numpy(np.int64))
 
 
-def draws_of(curves: pd.DataFrame, resamples: int) -> Callable[[Groups], Draws]:
-    """The draws of prompts in these groups: one set for all curves, by the study's (first) seed, so that all are paired."""
+def draws_of(curves: pd.DataFrame, resamples: int) -> Callable[[Clusters], Draws]:
+    """The draws of prompts in these clusters: one set for all curves, by the study's (first) seed, so that all are paired."""
     seed = int(curves["seed"].iloc[0])
     known: dict[bytes, Draws] = {}
 
-    def drawn(groups: Groups) -> Draws:
-        key = groups.cluster.tobytes() + groups.stratum.tobytes()
+    def drawn(clusters: Clusters) -> Draws:
+        key = clusters.cluster.tobytes() + clusters.stratum.tobytes()
         if key not in known:
-            known[key] = draw(groups, resamples, seed)
+            known[key] = draw(clusters, resamples, seed)
         return known[key]
 
     return drawn

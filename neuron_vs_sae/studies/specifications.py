@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from neuron_vs_sae.studies import result
 from neuron_vs_sae.studies.families import baselines, family
 from neuron_vs_sae.studies.findings import Finding, findings
+from neuron_vs_sae.studies.result import Result
 
 SUMMARY = "area"
 """What a specification's estimate summarises a curve by."""
@@ -15,7 +15,7 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def specifications(found: "result.Result") -> pd.DataFrame:
+def specifications(result: Result) -> pd.DataFrame:
     """One row per task, seed, pair of bases, score and specification (error policy, ablation, method, metric, size measure).
 
     `estimate` is the difference of areas, a less b, over the pair's own range of sizes (`range_low` to `range_high`), with its
@@ -23,7 +23,7 @@ def specifications(found: "result.Result") -> pd.DataFrame:
     `control_wins`: the basis that wins here does not beat its control (`control`: those it was tested against; empty where it has
     none, which holds for neurons without `rotation`) by the same test on the same range. Baseline methods are left out.
     """
-    tables = [rows_of(one) for pair in findings(found) for one in pair]
+    tables = [rows_of(finding) for pair in findings(result) for finding in pair]
     return joined(tables)
 
 
@@ -33,19 +33,19 @@ def joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=COLUMNS)
 
 
-def rows_of(found: Finding) -> pd.DataFrame:
+def rows_of(finding: Finding) -> pd.DataFrame:
     """The specifications of one comparison."""
-    one, rows = found.comparison, found.rows
+    comparison, rows = finding.comparison, finding.rows
     names = [""] * len(rows)
-    for control in one.controls:
-        for i in np.flatnonzero(found.alone == ("a better" if control.of == one.basis_a else "b better")):
+    for control in comparison.controls:
+        for i in np.flatnonzero(finding.alone == ("a better" if control.of == comparison.basis_a else "b better")):
             names[i] += f"; {control.basis}" if names[i] else control.basis
     whole = rows.assign(
         summary=SUMMARY,
         estimate=rows["difference"],
-        verdict=found.alone,
-        control_wins=np.any([np.zeros(len(rows), dtype=bool), *found.unbeaten], axis=0),
+        verdict=finding.alone,
+        control_wins=np.any([np.zeros(len(rows), dtype=bool), *finding.unbeaten], axis=0),
         control=names,
-        family=family(one.basis_a, one.basis_b),
+        family=family(comparison.basis_a, comparison.basis_b),
     )
     return whole.loc[~baselines(rows["method"]), COLUMNS]

@@ -6,7 +6,7 @@ import pandas as pd
 from neuron_vs_sae.core.sizes import bits
 from neuron_vs_sae.statistics.bootstrap import band, interval
 from neuron_vs_sae.statistics.estimates import estimates
-from neuron_vs_sae.studies.rows import draws_of, each_curve, to_curve, to_groups
+from neuron_vs_sae.studies.rows import draws_of, each_curve, to_clusters, to_curve
 from neuron_vs_sae.studies.study import Study
 
 SUMMARY = [
@@ -54,7 +54,7 @@ def summarise(curves: pd.DataFrame, study: Study) -> pd.DataFrame:
         }
         if curve.change is not None:
             columns["change"] = curve.change.mean(1).numpy()
-        for score, estimate in estimates(curve, drawn(to_groups(rows))).items():
+        for score, estimate in estimates(curve, drawn(to_clusters(rows))).items():
             pointwise, simultaneous = interval(estimate, study.confidence), band(estimate, study.confidence)
             columns[f"{score}_low"], columns[f"{score}_high"] = pointwise.low, pointwise.high
             columns[f"{score}_band_low"], columns[f"{score}_band_high"] = simultaneous.low, simultaneous.high

@@ -48,10 +48,10 @@ def steps(loaded: Loaded[UnitsStudy], cell: Cell) -> tuple[Step, ...]:
         if units is None:
             return Outcome()
         keeping = Keeping(top=spec.examples, window=spec.window, seed=spec.seed[0])
-        found = collect(loaded.model, basis, units, corpus_of(loaded), keeping=keeping)
+        collection = collect(loaded.model, basis, units, corpus_of(loaded), keeping=keeping)
         show = _token_text(loaded.model)
         said = direct_lens(loaded.model, basis, units, spec.lens)
-        tables = {"units": units_table(found, said, show), "windows": windows_table(found, show)}
+        tables = {"units": units_table(collection, said, show), "windows": windows_table(collection, show)}
         return Outcome({name: table.assign(basis=text) for name, table in tables.items()})
 
     return (Step("collect", compute),)
@@ -82,9 +82,9 @@ def load(folder: Path) -> UnitsResult:
     )
 
 
-def summarise(found: UnitsResult) -> None:
+def summarise(result: UnitsResult) -> None:
     """Write `units.csv`."""
-    files.write(found.folder / "units.csv", lambda file: found.units.to_csv(file, index=False))
+    files.write(result.folder / "units.csv", lambda file: result.units.to_csv(file, index=False))
 
 
 def seconds(loaded: Loaded[UnitsStudy], some: Any) -> float:
@@ -107,13 +107,13 @@ def _chosen(spec: UnitsStudy, basis: Basis, text: str) -> Units | None:
 
 def _of_circuits(folder: Path, text: str, top: int) -> list[str]:
     """The first nodes of each circuit of this basis in a finished study, the first seed's. Raises `FolderError` where there are none."""
-    from neuron_vs_sae.studies import result
+    from neuron_vs_sae.studies.result import load as load_circuits
 
-    found = result.load(folder)
-    if text not in found.study.basis:
-        raise FolderError(f"{folder} has no basis {text!r}; it has: {', '.join(found.study.basis)}")
+    result = load_circuits(folder)
+    if text not in result.study.basis:
+        raise FolderError(f"{folder} has no basis {text!r}; it has: {', '.join(result.study.basis)}")
     nodes = pd.read_csv(folder / "circuits.csv")
-    mine = nodes.loc[(nodes["basis"] == text) & (nodes["seed"] == found.study.seed[0])]
+    mine = nodes.loc[(nodes["basis"] == text) & (nodes["seed"] == result.study.seed[0])]
     first = mine.sort_values("rank", kind="stable").groupby(["task", "method", "errors"], sort=False).head(top)
     return list(dict.fromkeys(first["node"]))
 

@@ -8,9 +8,9 @@ import pandas as pd
 
 from neuron_vs_sae.core import files
 from neuron_vs_sae.statistics.random_effects import across
-from neuron_vs_sae.studies import result
 from neuron_vs_sae.studies.families import adjusted, family
 from neuron_vs_sae.studies.findings import decide, findings, signs
+from neuron_vs_sae.studies.result import Result
 from neuron_vs_sae.studies.robustness import judged, rows_of
 from neuron_vs_sae.studies.specifications import SUMMARY, joined, rows_of as specifications_of
 from neuron_vs_sae.studies.study import Study
@@ -33,7 +33,7 @@ _Row = tuple[str, int, float, str]
 _SPECIFICATION = ("errors", "ablation", "metric")
 
 
-def verdicts(found: "result.Result", *, against: str | None = None) -> pd.DataFrame:
+def verdicts(result: Result, *, against: str | None = None) -> pd.DataFrame:
     """One row per task x method x ablation x errors x metric (x seed) x pair of bases x size measure x score.
 
     `a` and `b` are the bases' areas: the score's mean over the size measure, on the stretch (`range_low` to `range_high`) that
@@ -53,7 +53,7 @@ def verdicts(found: "result.Result", *, against: str | None = None) -> pd.DataFr
     conditional on the rankings, the ablation's values and the size axes, which are the sample's own. Raises `InputError` where
     the study has no basis `against`.
     """
-    return table_of([one.rows for pair in findings(found, against) for one in pair], found.study)
+    return table_of([finding.rows for pair in findings(result, against) for finding in pair], result.study)
 
 
 def table_of(rows: Sequence[pd.DataFrame], study: Study) -> pd.DataFrame:
@@ -88,7 +88,7 @@ def across_tasks(table: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     """
     cases: dict[tuple[Any, ...], list[_Row]] = {}
     by_task: dict[tuple[Any, ...], dict[tuple[str, int], set[str]]] = {}
-    # Plain tuples: there are thousands of groups of a few rows each.
+    # Plain tuples: there are thousands of cases of a few rows each.
     for *labels, task, seed, difference, verdict in table[[*_CASE, *_VALUES]].itertuples(index=False, name=None):
         cases.setdefault(tuple(labels), []).append((task, seed, difference, verdict))
         case = tuple(value for name, value in zip(_CASE, labels, strict=True) if name != "size_measure")
@@ -125,14 +125,14 @@ def _over(values: Sequence[_Row], confidence: float) -> dict[str, Any]:
     }
 
 
-def write_verdicts(found: "result.Result") -> None:
+def write_verdicts(result: Result) -> None:
     """`verdicts.csv`, `verdicts_across_tasks.csv`, `specifications.parquet` and `robustness.csv`: without rows where there is nothing
     to compare. Comparisons are made once for all four."""
-    study = found.study
+    study = result.study
     rows, specified, robust = [], [], []
-    for pair in findings(found):
-        rows += [one.rows for one in pair]
-        specified += [specifications_of(one) for one in pair]
+    for pair in findings(result):
+        rows += [finding.rows for finding in pair]
+        specified += [specifications_of(finding) for finding in pair]
         robust += rows_of(pair, study)
     table = table_of(rows, study)
     over_tasks, specifications, survives = (
@@ -140,7 +140,7 @@ def write_verdicts(found: "result.Result") -> None:
         joined(specified),
         judged(robust, study),
     )
-    files.write(found.folder / "verdicts.csv", lambda file: table.to_csv(file, index=False))
-    files.write(found.folder / "verdicts_across_tasks.csv", lambda file: over_tasks.to_csv(file, index=False))
-    files.write_table(found.folder / "specifications.parquet", specifications)
-    files.write(found.folder / "robustness.csv", lambda file: survives.to_csv(file, index=False))
+    files.write(result.folder / "verdicts.csv", lambda file: table.to_csv(file, index=False))
+    files.write(result.folder / "verdicts_across_tasks.csv", lambda file: over_tasks.to_csv(file, index=False))
+    files.write_table(result.folder / "specifications.parquet", specifications)
+    files.write(result.folder / "robustness.csv", lambda file: survives.to_csv(file, index=False))

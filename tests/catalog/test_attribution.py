@@ -13,7 +13,7 @@ import neuron_vs_sae as nvs
 from neuron_vs_sae.catalog.attribution._path import points
 from neuron_vs_sae.core.dictionary import Affine
 from neuron_vs_sae.execution import splice
-from neuron_vs_sae.execution.splice import Kept, Reference, edit, read, run
+from neuron_vs_sae.execution.splice import Kept, ReferenceValues, edit, read, run
 
 PAIRS = toys.pairs()
 
@@ -159,7 +159,7 @@ def test_exact_patching_is_a_circuit_without_that_node(case: tables.BasisCase, d
     start, other = (PAIRS.clean, PAIRS.corrupt) if direction == "noising" else (PAIRS.corrupt, PAIRS.clean)
     values = basis.features(read(gpt2, other, PAIRS.length, basis.hooks))
     nothing = (None,) * len(basis.sites)
-    reference = Reference(values, offsets=nothing, constants=nothing)
+    reference = ReferenceValues(values, offsets=nothing, constants=nothing)
     sign = 1 if direction == "noising" else -1
     for node in scores.order()[:3].tolist() + scores.order(among=scores.index.is_error)[:2].tolist():
         mask = torch.ones(len(scores.index), dtype=torch.bool)

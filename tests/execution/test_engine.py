@@ -188,8 +188,8 @@ def test_the_peak_of_what_tensors_hold_is_counted() -> None:
     assert memory.peak_bytes(lambda: torch.ones(500) @ torch.ones(500, 7)) == 4 * (500 + 3500 + 7)
 
 
-def test_groups_of_runs_take_no_more_than_a_quarter_of_the_memory(gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measured: what a group of the allowed size holds at its peak, against the memory that it was given."""
+def test_bundles_of_runs_take_no_more_than_a_quarter_of_the_memory(gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measured: what a bundle of the allowed size holds at its peak, against the memory that it was given."""
     pairs = toys.pairs(40)
     basis = nvs.bases.mlp_outputs(gpt2)
     scores = random_scores(basis, pairs)
@@ -202,7 +202,7 @@ def test_groups_of_runs_take_no_more_than_a_quarter_of_the_memory(gpt2: Any, mon
     def count(self: Any, *args: Any) -> Any:
         found: list[Any] = []
         held = memory.peak_bytes(lambda: found.append(through(self, *args)))
-        sizes.append(held if self.group.full and args[1] is not None else 0)
+        sizes.append(held if self.bundle.full and args[1] is not None else 0)
         return found[0]
 
     monkeypatch.setattr(passes.Pass, "through", count)

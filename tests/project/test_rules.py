@@ -1,4 +1,5 @@
-"""Rules of the house, read off the package's source: who imports whom, who registers hooks, who prints, how long a signature is."""
+"""Rules of the house, read off the package's source: who imports whom, who registers hooks, who prints, how long a signature is, what
+locals are called."""
 
 import ast
 import re
@@ -25,6 +26,8 @@ LONG_SIGNATURES = {
     "analyses/circuits/evaluation.py evaluate": 14,
 }
 """What is longer still, and how long it may be. Only to be shortened."""
+MEANINGLESS = {"found", "made", "told", "one"}
+"""Names that say nothing of what a local holds."""
 
 
 @cache
@@ -103,8 +106,8 @@ def test_what_is_private_stays_in_its_room() -> None:
 def test_no_modules_import_each_other_in_a_circle() -> None:
     def needed(name: str) -> set[str]:
         """The modules that importing this one imports, but for the folders above them."""
-        found = {n if n in MODULES else n.rpartition(".")[0] for n in imports(MODULES[name], inside=False)}
-        return found & MODULES.keys() - {name}
+        names = {n if n in MODULES else n.rpartition(".")[0] for n in imports(MODULES[name], inside=False)}
+        return names & MODULES.keys() - {name}
 
     waiting = {name: needed(name) for name in MODULES}
     while ready := [name for name, others in waiting.items() if not others & waiting.keys()]:
@@ -115,8 +118,8 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 def test_only_execution_registers_hooks() -> None:
     registering = re.compile(r"(\.hooks|\.(perma_)?add_(perma_)?hooks?|register_\w*hook|\.run_with_\w+)$")
-    found = {name_of(file): [call for call in calls(file) if registering.search(call)] for file in FILES}
-    assert {room(name) for name, registered in found.items() if registered} == {"execution"}
+    registrations = {name_of(file): [call for call in calls(file) if registering.search(call)] for file in FILES}
+    assert {room(name) for name, registered in registrations.items() if registered} == {"execution"}
 
 
 def test_only_one_module_knows_sae_lens() -> None:
@@ -129,8 +132,8 @@ def test_only_one_module_knows_sae_lens() -> None:
 
 def test_only_the_command_line_prints() -> None:
     printing = re.compile(r"(print|typer\.s?echo|(rich\.\w+\.)?Console|sys\.std(out|err)\.write)")
-    found = {room(name_of(file)) for file in FILES for call in calls(file) if printing.fullmatch(call)}
-    assert found == {"cli"}
+    rooms = {room(name_of(file)) for file in FILES for call in calls(file) if printing.fullmatch(call)}
+    assert rooms == {"cli"}
 
 
 def test_every_file_that_is_named_is_there() -> None:
@@ -156,6 +159,23 @@ def test_no_signature_is_long() -> None:
                 if n > LONG_SIGNATURES.get(place, LONGEST_SIGNATURE):
                     long.append((place, n))
     assert not long
+
+
+def test_locals_are_named_for_what_they_hold() -> None:
+    """Of the package and of the modules that tests share: no parameter and no local has one of the names `MEANINGLESS`."""
+    support = [file for file in (mutants.ROOT / "tests").rglob("*.py") if not file.name.startswith("test_")]
+    bad = []
+    for file in (*FILES, *support):
+        for node in ast.walk(tree(file)):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                name = node.id
+            elif isinstance(node, ast.arg):
+                name = node.arg
+            else:
+                continue
+            if name in MEANINGLESS:
+                bad.append(f"{file.relative_to(mutants.ROOT)}:{node.lineno} {name}")
+    assert not bad
 
 
 def test_importing_the_package_and_its_rooms_is_light() -> None:

@@ -13,7 +13,7 @@ import neuron_vs_sae as nvs
 from neuron_vs_sae.core.lookup import find, known
 from neuron_vs_sae.default.families import FAMILIES
 from neuron_vs_sae.models.presets import presets
-from neuron_vs_sae.report.citation import bibtex, references
+from neuron_vs_sae.report.citation import bibtex, cited_works
 
 ARXIV = re.compile(r"\b\d{4}\.\d{5}\b")
 NAMES = [
@@ -27,7 +27,7 @@ def test_what_a_docstring_cites_is_cited_by_a_result_that_uses_it(name: str) -> 
     function = find(folder, one)
     module = import_module(function.__module__)
     said = set(ARXIV.findall(f"{inspect.getdoc(function)}\n{inspect.getdoc(module)}"))
-    cited = {reference.arxiv for reference in references().values() if name in reference.names or reference.always}
+    cited = {work.arxiv for work in cited_works().values() if name in work.names or work.always}
     assert said <= cited
 
 
@@ -37,7 +37,7 @@ def test_what_a_preset_cites_is_cited_by_a_result_that_uses_it(name: str) -> Non
     sources = [s.split("/")[0] for kinds in (preset.saes, preset.transcoders) for many in kinds.values() for s in many]
     cited = {
         r.arxiv
-        for r in references().values()
+        for r in cited_works().values()
         if name in r.models or any(fnmatchcase(source, pattern) for source in sources for pattern in r.releases)
     }
     assert set(ARXIV.findall(preset.reference)) <= cited
@@ -48,7 +48,7 @@ def test_references_are_for_names_that_there_are() -> None:
     releases = {
         s.split("/")[0] for p in presets().values() for k in (p.saes, p.transcoders) for m in k.values() for s in m
     }
-    for key, reference in references().items():
+    for key, reference in cited_works().items():
         assert set(reference.names) <= there, key
         assert set(reference.models) <= set(presets()), key
         for pattern in reference.releases:

@@ -16,13 +16,13 @@ from neuron_vs_sae.statistics.bootstrap import interval, ratio
 from neuron_vs_sae.statistics.multiplicity import benjamini_hochberg, holm
 from neuron_vs_sae.statistics.permutation import contrast, sign_flip
 from neuron_vs_sae.statistics.random_effects import across
-from neuron_vs_sae.statistics.resampling import Groups, draw, independent
+from neuron_vs_sae.statistics.resampling import Clusters, draw, independent
 from neuron_vs_sae.statistics.size_measures import MEASURES, area_weights, common_range, measurable, points
 from neuron_vs_sae.studies.findings import differ
 
 
-def grouped(*cluster: int) -> Groups:
-    return Groups(np.array(cluster), np.zeros(len(cluster), dtype=np.int64))
+def grouped(*cluster: int) -> Clusters:
+    return Clusters(np.array(cluster), np.zeros(len(cluster), dtype=np.int64))
 
 
 # Sign flips.
@@ -283,12 +283,12 @@ def test_nine_in_ten_intervals_hold_the_mean_of_tasks_and_seeds_when_nine_in_ten
 # Rates over 2,000 samples without a difference (standard deviation .5 points), and with one of the margin.
 
 
-def _samples(rng: np.random.Generator, groups: Groups, shift: float, runs: int) -> tuple[np.ndarray, ...]:
+def _samples(rng: np.random.Generator, clusters: Clusters, shift: float, runs: int) -> tuple[np.ndarray, ...]:
     """Two bases with denominators of their own, whose areas are .5 + shift and .5; half of all noise is the cluster's."""
-    n = len(groups.cluster)
+    n = len(clusters.cluster)
 
     def noise() -> np.ndarray:
-        return 0.7 * (rng.normal(size=(n, runs)) + rng.normal(size=(groups.n_clusters, runs))[groups.cluster])
+        return 0.7 * (rng.normal(size=(n, runs)) + rng.normal(size=(clusters.n_clusters, runs))[clusters.cluster])
 
     whole = noise()
     bottom_a, bottom_b = 4 + whole + 0.5 * noise(), 3 + whole + 0.5 * noise()
@@ -296,19 +296,21 @@ def _samples(rng: np.random.Generator, groups: Groups, shift: float, runs: int) 
 
 
 @pytest.mark.parametrize(
-    "groups", [independent(40), Groups(np.arange(120) // 3, np.zeros(120, dtype=np.int64))], ids=["prompts", "clusters"]
+    "clusters",
+    [independent(40), Clusters(np.arange(120) // 3, np.zeros(120, dtype=np.int64))],
+    ids=["prompts", "clusters"],
 )
-def test_one_comparison_in_twenty_finds_what_is_not_there(groups: Groups) -> None:
+def test_one_comparison_in_twenty_finds_what_is_not_there(clusters: Clusters) -> None:
     """At 40: without a difference the sign-flip test rejects, and one basis is called better, on 3.5 to 6.5 % of samples;
     with one of the margin, they are called equivalent on at most 6.5 %."""
     rng = np.random.default_rng(3)
-    drawn = draw(groups, 1000, seed=0)
-    top_a, bottom_a, top_b, bottom_b = _samples(rng, groups, 0.0, 2000)
-    p = sign_flip(contrast(top_a, bottom_a, top_b, bottom_b), groups, flips=2000)
+    drawn = draw(clusters, 1000, seed=0)
+    top_a, bottom_a, top_b, bottom_b = _samples(rng, clusters, 0.0, 2000)
+    p = sign_flip(contrast(top_a, bottom_a, top_b, bottom_b), clusters, flips=2000)
     told = differ(ratio(top_a, bottom_a, drawn) - ratio(top_b, bottom_b, drawn), 0.95, 0.05)
     better = (p < 0.05) & ((told["low"] > 0) | (told["high"] < 0))
     assert 0.035 <= np.mean(p < 0.05) <= 0.065
     assert 0.035 <= np.mean(better) <= 0.065
-    top_a, bottom_a, top_b, bottom_b = _samples(rng, groups, 0.05, 2000)
+    top_a, bottom_a, top_b, bottom_b = _samples(rng, clusters, 0.05, 2000)
     told = differ(ratio(top_a, bottom_a, drawn) - ratio(top_b, bottom_b, drawn), 0.95, 0.05)
     assert np.mean(told["p_equivalence"] < 0.05) <= 0.065

@@ -10,7 +10,7 @@ from scipy.stats import norm, ttest_1samp
 from neuron_vs_sae.statistics.decision import Turn, first_order, turn
 from neuron_vs_sae.statistics.joint import joint_test
 from neuron_vs_sae.statistics.permutation import resolution, sign_flip
-from neuron_vs_sae.statistics.resampling import Groups, independent
+from neuron_vs_sae.statistics.resampling import Clusters, independent
 from neuron_vs_sae.statistics.tails import beyond, exceedances, with_tail
 
 
@@ -45,8 +45,8 @@ def test_of_one_specification_the_joint_test_is_the_sign_flip_test() -> None:
 def test_a_clusters_prompts_are_flipped_together_in_all_specifications() -> None:
     """Every prompt three times: as clusters of three nothing is gained over having it once."""
     values = np.random.default_rng(1).normal(0.5, 1, (9, 6))
-    groups = Groups(np.arange(27) % 9, np.zeros(27, dtype=np.int64))
-    once, thrice = joint_test(values, independent(9)), joint_test(np.tile(values, (3, 1)), groups)
+    clusters = Clusters(np.arange(27) % 9, np.zeros(27, dtype=np.int64))
+    once, thrice = joint_test(values, independent(9)), joint_test(np.tile(values, (3, 1)), clusters)
     assert thrice.p == once.p
     assert thrice.t == pytest.approx(once.t, rel=1e-9)
     assert thrice.resolution == resolution(9) == 2 / 2**9

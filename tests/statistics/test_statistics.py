@@ -9,7 +9,7 @@ from neuron_vs_sae.core.curve import Curve
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.statistics.bootstrap import Estimate, band, interval, minimum_detectable, ratio, tail
 from neuron_vs_sae.statistics.estimates import estimates, intervals, size_at
-from neuron_vs_sae.statistics.resampling import Groups, draw, groups_of, independent
+from neuron_vs_sae.statistics.resampling import Clusters, clusters_of, draw, independent
 
 
 def curve(seed: int = 0, prompts: int = 30, sizes: tuple[int, ...] = (0, 3, 10)) -> Curve:
@@ -37,10 +37,10 @@ def curve(seed: int = 0, prompts: int = 30, sizes: tuple[int, ...] = (0, 3, 10))
 
 
 def test_a_resample_has_as_many_clusters_of_each_stratum_as_there_are() -> None:
-    groups = Groups(np.array([0, 0, 1, 2, 3, 3, 3]), np.array([0, 0, 0, 1, 1, 1, 1]))
-    drawn = draw(groups, 50, seed=0)
-    assert groups.n_clusters == 4
-    assert [members.tolist() for members in groups.strata] == [[0, 1], [2, 3]]
+    clusters = Clusters(np.array([0, 0, 1, 2, 3, 3, 3]), np.array([0, 0, 0, 1, 1, 1, 1]))
+    drawn = draw(clusters, 50, seed=0)
+    assert clusters.n_clusters == 4
+    assert [members.tolist() for members in clusters.strata] == [[0, 1], [2, 3]]
     assert (drawn.counts[:, [0, 1]].sum(1) == 2).all()
     assert (drawn.counts[:, [2, 3]].sum(1) == 2).all()
     assert set(np.unique(drawn.counts)) == {0, 1, 2}
@@ -48,11 +48,11 @@ def test_a_resample_has_as_many_clusters_of_each_stratum_as_there_are() -> None:
 
 @pytest.mark.checked
 def test_leaving_a_cluster_out_lets_the_others_of_its_stratum_count_for_it() -> None:
-    groups = Groups(np.array([0, 0, 1, 2, 3]), np.array([0, 0, 0, 1, 1]))
-    sums = groups.sums(np.array([[1.0], [2.0], [4.0], [8.0], [16.0]]))
+    clusters = Clusters(np.array([0, 0, 1, 2, 3]), np.array([0, 0, 0, 1, 1]))
+    sums = clusters.sums(np.array([[1.0], [2.0], [4.0], [8.0], [16.0]]))
     assert sums.tolist() == [[3], [4], [8], [16]]
     # Without cluster 0 its stratum is twice cluster 1 (8), and the other stratum stays (24); and so on.
-    assert draw(groups, 1, seed=0).left_out(sums).tolist() == [[32], [30], [39], [23]]
+    assert draw(clusters, 1, seed=0).left_out(sums).tolist() == [[32], [30], [39], [23]]
 
 
 def test_tags_say_what_is_drawn_together() -> None:
@@ -60,10 +60,10 @@ def test_tags_say_what_is_drawn_together() -> None:
         {"lemma": lemma, "case": case}
         for lemma, case in (("dog", "a"), ("cat", "b"), ("dog", "a"), ("hen", "b"), ("ox", "a"))
     ]
-    groups = groups_of(tags, "lemma", "case", "task")
-    assert groups.cluster.tolist() == [0, 1, 0, 2, 3]
-    assert groups.stratum.tolist() == [0, 1, 0, 1, 0]
-    assert groups_of(tags, "", "", "task").cluster.tolist() == [0, 1, 2, 3, 4]
+    clusters = clusters_of(tags, "lemma", "case", "task")
+    assert clusters.cluster.tolist() == [0, 1, 0, 2, 3]
+    assert clusters.stratum.tolist() == [0, 1, 0, 1, 0]
+    assert clusters_of(tags, "", "", "task").cluster.tolist() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_tags_that_cannot_say_it_are_refused(
     tags: list[dict[str, str]], cluster_by: str, stratify_by: str, message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        groups_of(tags, cluster_by, stratify_by, "it")
+        clusters_of(tags, cluster_by, stratify_by, "it")
 
 
 # Against scipy and by hand.
@@ -116,9 +116,9 @@ def test_the_interval_is_scipys_of_the_same_ratio_at_the_expanded_level() -> Non
 def test_clusters_of_one_size_have_scipys_interval_of_their_sums() -> None:
     """A cluster is one draw: its prompts' sums are what scipy is given."""
     found = curve(prompts=60)
-    groups = Groups(np.arange(60) % 20, np.zeros(60, dtype=np.int64))
+    clusters = Clusters(np.arange(60) % 20, np.zeros(60, dtype=np.int64))
     kept, whole, empty = (x.numpy().reshape(3, 20).sum(0) for x in (found.circuit[1], found.whole, found.empty))
-    ours, _ = intervals(found, groups=groups, confidence=0.9, resamples=500, seed=3)
+    ours, _ = intervals(found, clusters=clusters, confidence=0.9, resamples=500, seed=3)
     theirs = _scipys(kept - empty, whole - empty, _expanded(0.9, 20), seed=3)
     assert (ours.low[1], ours.high[1]) == pytest.approx(theirs, rel=1e-12)
 
@@ -131,8 +131,8 @@ def test_the_acceleration_of_strata_is_scipys_of_several_samples() -> None:
         (one, other), lambda a, b, axis: (a.mean(axis) + b.mean(axis)) / 2, n_resamples=20_000, method="BCa",
         rng=np.random.default_rng(0), confidence_level=1 - 2 * norm.cdf((24 / 22) ** 0.5 * t.ppf(0.025, 22)),
     ).confidence_interval  # fmt: skip
-    groups = Groups(np.arange(24), np.arange(24) // 12)
-    drawn = draw(groups, 20_000, seed=1)
+    clusters = Clusters(np.arange(24), np.arange(24) // 12)
+    drawn = draw(clusters, 20_000, seed=1)
     ours = interval(ratio(np.concatenate([one, other])[:, None], np.ones((24, 1)), drawn))
     # Other draws: quantiles of 20,000 vary by about 1 % of the interval's width.
     width = theirs.high - theirs.low
@@ -183,8 +183,8 @@ def test_prompts_that_repeat_say_nothing_new_when_they_are_one_cluster() -> None
         found.circuit.repeat(1, 3), found.complement.repeat(1, 3),
     )  # fmt: skip
     once = intervals(found)[0]
-    groups = Groups(np.arange(90) % 30, np.zeros(90, dtype=np.int64))
-    clustered = intervals(thrice, groups=groups)[0]
+    clusters = Clusters(np.arange(90) % 30, np.zeros(90, dtype=np.int64))
+    clustered = intervals(thrice, clusters=clusters)[0]
     naive = intervals(thrice)[0]
     assert clustered.low == pytest.approx(once.low, rel=1e-12)
     assert clustered.high == pytest.approx(once.high, rel=1e-12)
@@ -194,10 +194,10 @@ def test_prompts_that_repeat_say_nothing_new_when_they_are_one_cluster() -> None
 def test_what_strata_explain_is_not_in_the_interval() -> None:
     """A value that is the same within each stratum does not vary when strata are kept."""
     values = np.repeat([1.0, 5.0], 10)
-    stratified = Groups(np.arange(20), np.arange(20) // 10)
+    stratified = Clusters(np.arange(20), np.arange(20) // 10)
     widths = []
-    for groups in (independent(20), stratified):
-        found = interval(ratio(values[:, None], np.ones((20, 1)), draw(groups, 500, seed=0)))
+    for clusters in (independent(20), stratified):
+        found = interval(ratio(values[:, None], np.ones((20, 1)), draw(clusters, 500, seed=0)))
         widths.append(found.high[0] - found.low[0])
     assert widths[0] > 1
     assert widths[1] == pytest.approx(0, abs=1e-12)
@@ -212,8 +212,8 @@ def test_sizes_whose_score_cannot_vary_have_intervals_of_no_width() -> None:
 
 
 def test_one_prompt_or_one_cluster_has_no_interval() -> None:
-    together = Groups(np.zeros(5, dtype=np.int64), np.zeros(5, dtype=np.int64))
-    for found in (*intervals(curve(prompts=1)), *intervals(curve(prompts=5), groups=together)):
+    together = Clusters(np.zeros(5, dtype=np.int64), np.zeros(5, dtype=np.int64))
+    for found in (*intervals(curve(prompts=1)), *intervals(curve(prompts=5), clusters=together)):
         assert np.isnan(found.low).all()
         assert np.isnan(found.high).all()
 
@@ -300,19 +300,19 @@ RUNS = 2000
 SLOPES = (0.2, 0.6, 0.9)
 
 
-def _covered(skewed: bool, groups: Groups, clustered: float) -> dict[str, float]:
+def _covered(skewed: bool, clusters: Clusters, clustered: float) -> dict[str, float]:
     """Share of samples whose interval holds the truth: a score, an area of three sizes, a difference."""
-    rng, n = np.random.default_rng(5), len(groups.cluster)
+    rng, n = np.random.default_rng(5), len(clusters.cluster)
 
     def noise() -> np.ndarray:
         def one(size: int) -> np.ndarray:
             return rng.gamma(4.0, size=(size, RUNS)) / 2 - 2 if skewed else rng.normal(size=(size, RUNS))
 
-        return (1 - clustered) ** 0.5 * one(n) + clustered**0.5 * one(groups.n_clusters)[groups.cluster]
+        return (1 - clustered) ** 0.5 * one(n) + clustered**0.5 * one(clusters.n_clusters)[clusters.cluster]
 
     bottom = 3 + noise()
     tops = [slope * bottom + 0.7 * noise() for slope in SLOPES]
-    drawn = draw(groups, 1000, seed=0)
+    drawn = draw(clusters, 1000, seed=0)
     low, middle, high = (ratio(top, bottom, drawn) for top in tops)
     area = ratio(sum(tops, np.zeros_like(bottom)) / 3, bottom, drawn)
     asked = {"score": (middle, 0.6), "area": (area, float(np.mean(SLOPES))), "difference": (high - low, 0.7)}
@@ -325,8 +325,8 @@ def _covered(skewed: bool, groups: Groups, clustered: float) -> dict[str, float]
 
 @pytest.mark.parametrize("kind", ["normal", "skewed", "clustered"])
 def test_intervals_of_95_percent_hold_the_truth_in_93_to_97(kind: str) -> None:
-    groups = Groups(np.arange(120) // 3, np.zeros(120, dtype=np.int64)) if kind == "clustered" else independent(40)
-    for name, share in _covered(kind == "skewed", groups, 0.5 if kind == "clustered" else 0.0).items():
+    clusters = Clusters(np.arange(120) // 3, np.zeros(120, dtype=np.int64)) if kind == "clustered" else independent(40)
+    for name, share in _covered(kind == "skewed", clusters, 0.5 if kind == "clustered" else 0.0).items():
         assert 0.93 <= share <= 0.97, f"{name}: {share}"
 
 

@@ -15,9 +15,9 @@ from small_study import N_EVAL, SIZES
 import neuron_vs_sae as nvs
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.running.comparison import compare
-from neuron_vs_sae.statistics.resampling import Groups
+from neuron_vs_sae.statistics.resampling import Clusters
 from neuron_vs_sae.studies import result
-from neuron_vs_sae.studies.rows import each_curve, to_curve, to_groups, to_rows
+from neuron_vs_sae.studies.rows import each_curve, to_clusters, to_curve, to_rows
 from neuron_vs_sae.studies.study import make_study
 
 
@@ -121,13 +121,13 @@ def test_what_is_loaded_is_what_was_returned(fresh: nvs.Result) -> None:
 def test_what_is_stored_is_the_curve_that_was_measured(fresh: nvs.Result, tiny: Any) -> None:
     """Values per prompt, `change` among them, and the prompts' clusters, there and back."""
     curve = fresh.curve(basis="mlp_neurons", errors="nodes")
-    groups = Groups(np.array([0, 1, 0, 1, 2, 2]), np.array([0, 1, 0, 1, 0, 0]))
-    rows = to_rows(curve, {"basis": "mlp_neurons"}, groups)
+    clusters = Clusters(np.array([0, 1, 0, 1, 2, 2]), np.array([0, 1, 0, 1, 0, 0]))
+    rows = to_rows(curve, {"basis": "mlp_neurons"}, clusters)
     again = to_curve(rows)
     for name in ("whole", "empty", "circuit", "complement", "change"):
         assert torch.equal(getattr(again, name), getattr(curve, name))
-    assert to_groups(rows).cluster.tolist() == groups.cluster.tolist()
-    assert to_groups(rows).stratum.tolist() == groups.stratum.tolist()
+    assert to_clusters(rows).cluster.tolist() == clusters.cluster.tolist()
+    assert to_clusters(rows).stratum.tolist() == clusters.stratum.tolist()
     assert set(rows["n_clusters"]) == {3}
 
 

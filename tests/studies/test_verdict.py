@@ -12,7 +12,7 @@ import torch
 from neuron_vs_sae.core.curve import Curve
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.statistics.multiplicity import benjamini_hochberg, holm
-from neuron_vs_sae.statistics.resampling import Groups
+from neuron_vs_sae.statistics.resampling import Clusters
 from neuron_vs_sae.statistics.size_measures import MEASURES
 from neuron_vs_sae.studies import result
 from neuron_vs_sae.studies.chance import null_band
@@ -49,7 +49,7 @@ Named = dict[tuple[str, str], Curve]
 
 
 def finished(
-    curves: Named, folder: Path = Path(), groups: Groups | None = None, seed: int = 0, **settings: Any
+    curves: Named, folder: Path = Path(), clusters: Clusters | None = None, seed: int = 0, **settings: Any
 ) -> result.Result:
     """A result of these curves, by task and basis."""
     tasks, bases = (list(dict.fromkeys(key[i] for key in curves)) for i in (0, 1))
@@ -68,7 +68,7 @@ def finished(
                 "model": "gpt2", "task": task, "basis": basis, "site": "s", "method": study.method[0], "ablation": "mean",
                 "errors": "nodes", "metric": "logit_difference", "seed": seed,
             },
-            groups,
+            clusters,
         )
         for (task, basis), each in curves.items()
     ]  # fmt: skip
@@ -208,9 +208,9 @@ def test_clusters_are_counted_and_make_intervals_wider_where_their_prompts_agree
         ("t", "mlp_outputs"): curve(0.5, noise=1, seed=2),
     }
     double = {key: twice(each) for key, each in single.items()}
-    groups = Groups(np.arange(2 * N) % N, np.zeros(2 * N, dtype=np.int64))
+    clusters = Clusters(np.arange(2 * N) % N, np.zeros(2 * N, dtype=np.int64))
     once, clustered, naive = (
-        told(verdicts(finished(*given))) for given in ((single,), (double, Path(), groups), (double,))
+        told(verdicts(finished(*given))) for given in ((single,), (double, Path(), clusters), (double,))
     )
     assert (clustered["n"], clustered["n_clusters"], naive["n_clusters"]) == (2 * N, N, 2 * N)
     for column in ("difference", "low", "high", "p", "p_equivalence", "minimum_detectable"):

@@ -8,12 +8,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from neuron_vs_sae.catalog.references import Ablation
 from neuron_vs_sae.core.basis import Basis
 from neuron_vs_sae.core.dictionary import Dictionary, split
 from neuron_vs_sae.core.nodes import NodeIndex
 from neuron_vs_sae.core.pairs import PromptPairs
-from neuron_vs_sae.execution.splice import read
+from neuron_vs_sae.execution.splice import Ablation, read
 
 _VALUES = 2**25
 """Units of all sites held at once, at most: what bounds the prompts per pass (128 MiB in float32, times what ablations keep)."""
@@ -35,7 +34,7 @@ def changes(
     nodes `error - reference`, out of what their site writes. That vector's L2 norm over all sites and real positions, divided
     by the same norm for all nodes of `order`: 0 for no node, 1 for all. Parts may cancel, so it can pass 1 on the way, and fall.
     It is 0 where there is nothing to take out. Norms are of the sites' own spaces: of another kind of site, it is a share of
-    another whole. Constants that an ablation takes out (`splice.Reference`) are no nodes, and no part of either norm.
+    another whole. Constants that an ablation takes out (`splice.ReferenceValues`) are no nodes, and no part of either norm.
 
     `sizes` grow; `ablate(basis, prompts per pass)` gives the reference values. Cost: as many prompts' clean pass, encoding and
     ablation values, and each node decoded once, however many sizes there are.

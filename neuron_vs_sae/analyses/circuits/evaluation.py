@@ -12,7 +12,6 @@ from tqdm.auto import tqdm
 from neuron_vs_sae.analyses.circuits.change import changes
 from neuron_vs_sae.analyses.circuits.options import EvaluationChoices, EvaluationOptions
 from neuron_vs_sae.analyses.circuits.roles import always_kept, candidates, error_nodes, values_carried
-from neuron_vs_sae.catalog.references import Ablation
 from neuron_vs_sae.core.basis import Basis
 from neuron_vs_sae.core.conventions import Engine
 from neuron_vs_sae.core.curve import Curve
@@ -24,7 +23,7 @@ from neuron_vs_sae.core.pairs import PromptPairs
 from neuron_vs_sae.core.sizes import SizeGrid, size_grid
 from neuron_vs_sae.execution.engine import evaluate_runs, unsupported
 from neuron_vs_sae.execution.slots import Run
-from neuron_vs_sae.execution.splice import Kept, edit, run
+from neuron_vs_sae.execution.splice import Ablation, Kept, edit, run
 
 _LOG = logging.getLogger(__name__)
 

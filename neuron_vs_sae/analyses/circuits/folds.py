@@ -30,7 +30,7 @@ class Folds:
     """
 
     members: Bool[Tensor, "batch groups"]
-    folds: int
+    n_folds: int
     templates: tuple[str, ...]
 
     def marked(self, pairs: PromptPairs) -> PromptPairs:
@@ -93,14 +93,14 @@ class Resampled:
     kept: Float[Tensor, "sizes some"]
 
 
-def resample(scores: NodeScores, groups: Folds, choice: Choice, seed: int) -> Resampled:
+def resampled_circuits(scores: NodeScores, folds: Folds, choice: Choice, seed: int) -> Resampled:
     """The circuits of `RESAMPLES` draws of the folds with replacement: the same draws for every basis and method.
 
     A node whose score is 0 in every fold is in no circuit of a resample, so only the others are ranked; one whose score is 0 in a
     resample is in none of its circuits. Cost: `RESAMPLES` sorts of the nodes that are left.
     """
     assert scores.by_group is not None  # groups were marked
-    order, by_fold = choice.order(scores), scores.by_group[: groups.folds]
+    order, by_fold = choice.order(scores), scores.by_group[: folds.n_folds]
     ranked = choice.among & (by_fold != 0).any(0)
     ranked[order] = True
     nodes = ranked.nonzero().flatten()
@@ -111,7 +111,7 @@ def resample(scores: NodeScores, groups: Folds, choice: Choice, seed: int) -> Re
 
     common, common_errors, lengths = np.zeros((3, RESAMPLES, len(choice.sizes)), dtype=np.int64)
     kept = torch.zeros(len(choice.sizes), len(nodes))
-    weights = _draws(groups, seed)
+    weights = _draws(folds, seed)
     for rows in torch.arange(RESAMPLES).split(max(1, _HELD // len(nodes))):
         drawn = weights[rows] @ values
         keys = drawn.abs() if choice.rank_by == "absolute" else drawn
@@ -128,8 +128,8 @@ def resample(scores: NodeScores, groups: Folds, choice: Choice, seed: int) -> Re
     return Resampled(common, common_errors, lengths, nodes, kept / RESAMPLES)
 
 
-def _draws(groups: Folds, seed: int) -> Float[Tensor, "resamples folds"]:
+def _draws(folds: Folds, seed: int) -> Float[Tensor, "resamples folds"]:
     """The weight of every fold's mean in every resample's: how often it was drawn, times its prompts; rows sum to 1."""
-    times = np.random.default_rng(seed).multinomial(groups.folds, [1 / groups.folds] * groups.folds, RESAMPLES)
-    prompts = torch.from_numpy(times) * groups.prompts[: groups.folds]
+    times = np.random.default_rng(seed).multinomial(folds.n_folds, [1 / folds.n_folds] * folds.n_folds, RESAMPLES)
+    prompts = torch.from_numpy(times) * folds.prompts[: folds.n_folds]
     return (prompts / prompts.sum(1, keepdim=True)).float()

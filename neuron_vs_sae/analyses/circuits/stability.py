@@ -34,7 +34,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from neuron_vs_sae.analyses.circuits.folds import Choice, Folds, Resampled, resample
+from neuron_vs_sae.analyses.circuits.folds import Choice, Folds, Resampled, resampled_circuits
 from neuron_vs_sae.core.nodes import NodeScores
 from neuron_vs_sae.statistics.overlap import by_chance, in_common, jaccard
 
@@ -68,25 +68,29 @@ def typed(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def within(
-    scores: NodeScores, groups: Folds, choice: Choice, *, confidence: float, seed: int
+    scores: NodeScores, folds: Folds, choice: Choice, *, confidence: float, seed: int
 ) -> tuple[list[dict[str, Any]], pd.DataFrame]:
     """(a row per comparison within one discovery and per size, a table of the nodes of its largest circuit, best first).
 
     Both are empty where the scores are not kept by group (one fold, or a method that is no mean over prompts), and where no
     size has a circuit of nodes with a score.
     """
-    chosen, n = choice.for_scores(scores), len(groups.members)
+    chosen, n = choice.for_scores(scores), len(folds.members)
     if scores.by_group is None or not chosen.sizes:
         return [], pd.DataFrame(columns=CIRCUIT)
-    resampled, order, is_error = resample(scores, groups, chosen, seed), chosen.order(scores), scores.index.is_error
+    resampled, order, is_error = (
+        resampled_circuits(scores, folds, chosen, seed),
+        chosen.order(scores),
+        scores.index.is_error,
+    )
     rows: list[dict[str, Any]] = []
     for i, k in enumerate(chosen.sizes):
         common = resampled.common[:, i], resampled.common_errors[:, i], resampled.lengths[:, i]
         row = _row(chosen, k, common, is_error[order[:k]], confidence)
         facts = {"against": "resamples", "n_discovery": n, "n_other": n}
         rows.append({**row, **facts, **_core(resampled.kept[i], is_error[resampled.nodes])})
-    for g, template in enumerate(groups.templates, groups.folds):
-        its, its_n = scores.by_group[g].double(), int(groups.prompts[g])
+    for g, template in enumerate(folds.templates, folds.n_folds):
+        its, its_n = scores.by_group[g].double(), int(folds.prompts[g])
         others = (scores.values * n - its * its_n) / (n - its_n)
         facts = {"against": "template", "other": template, "n_discovery": n - its_n, "n_other": its_n, "n_shared": 0}
         rankings = [NodeScores(scores.index, values) for values in (others, its)]

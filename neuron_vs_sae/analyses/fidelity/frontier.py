@@ -69,14 +69,14 @@ def frontier(
     """
     if sizes is not None and (not sizes or min(sizes) < 0):
         raise InputError(f"sizes {list(sizes)}: give numbers of units per token, 0 or more (--sizes)")
-    found = []
+    frontiers = []
     for s in range(len(basis.sites)):
         parts = [
             _of_batch(model, basis, s, batch, grid(basis.dictionaries[s].width, sizes))
             for batch in corpus.batches(batch_size)
         ]
-        found.append(_joined(basis, s, grid(basis.dictionaries[s].width, sizes), parts))
-    return found
+        frontiers.append(_joined(basis, s, grid(basis.dictionaries[s].width, sizes), parts))
+    return frontiers
 
 
 def grid(width: int, sizes: Sequence[int] | None) -> tuple[int, ...]:
@@ -106,9 +106,9 @@ def _of_batch(model: Any, basis: Basis, s: int, batch: Batch, sizes: Sequence[in
     kept, carriers = _kept(dictionary, site.view(seen[site.reads]), sizes)
     lost, runs = [], [x, torch.zeros_like(x)]
     for units in kept:
-        made = dictionary.decode(units)
-        lost.append(_sum((x - made).double().square().sum(-1), real))
-        runs.append(made)
+        decoded = dictionary.decode(units)
+        lost.append(_sum((x - decoded).double().square().sum(-1), real))
+        runs.append(decoded)
     entropies = [
         _cross_entropy(model, site, tokens, length, real, torch.where(real[..., None], run, x)) for run in runs
     ]
@@ -136,10 +136,10 @@ def _kept(
     norms = torch.cat([dictionary.directions(some).norm(dim=-1) for some in every.split(4096)])
     contribution = (units * norms).abs()
     order = contribution.sort(dim=-1, descending=True, stable=True).indices[..., : max(sizes)]
-    found = [torch.zeros_like(units).scatter(-1, order[..., :m], units.gather(-1, order[..., :m])) for m in sizes]
+    kept = [torch.zeros_like(units).scatter(-1, order[..., :m], units.gather(-1, order[..., :m])) for m in sizes]
     squares = contribution.double().square().sum(-1)
     ratio = torch.where(squares > 0, contribution.double().sum(-1).square() / squares, 0.0)
-    return found, ratio
+    return kept, ratio
 
 
 def _cross_entropy(
@@ -155,8 +155,8 @@ def _cross_entropy(
     edits: list[Edit] = [(site.writes, lambda x: site.put(x, instead))]
     resid = read(model, tokens, length, [last], edits)[last]
     with torch.no_grad():
-        made = logits(model, resid[:, :-1].flatten(0, 1).to(model.cfg.dtype)).log_softmax(-1)
-    nats = -made.gather(1, tokens[:, 1:].flatten()[:, None])[:, 0].unflatten(0, (len(tokens), -1))
+        log_probabilities = logits(model, resid[:, :-1].flatten(0, 1).to(model.cfg.dtype)).log_softmax(-1)
+    nats = -log_probabilities.gather(1, tokens[:, 1:].flatten()[:, None])[:, 0].unflatten(0, (len(tokens), -1))
     return _sum(nats.double(), real[:, :-1] & real[:, 1:])
 
 

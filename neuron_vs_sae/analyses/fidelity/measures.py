@@ -31,9 +31,9 @@ def rows(frontier: Frontier, *, confidence: float = 0.95, resamples: int = 2000,
     different width.
     """
     draws = draw(independent(len(frontier.tokens)), resamples, seed)
-    found = estimates(frontier, draws)
-    ends = {name: interval(estimate, confidence) for name, estimate in found.items()}
-    columns = {name: estimate.value for name, estimate in found.items()}
+    by_score = estimates(frontier, draws)
+    ends = {name: interval(estimate, confidence) for name, estimate in by_score.items()}
+    columns = {name: estimate.value for name, estimate in by_score.items()}
     for name, end in ends.items():
         columns |= {f"{name}_low": end.low, f"{name}_high": end.high}
     return pd.DataFrame({

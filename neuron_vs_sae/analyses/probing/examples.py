@@ -68,15 +68,15 @@ def places(corpus: Corpus, concept: Concept, *, n: int = 10_000, skip: int = 0, 
     kept = [defined[i] for i in chosen]
     sequences = sorted({sequence for _, _, sequence in kept})
     split = dict(zip(sequences, _assigned(len(sequences), rng), strict=True))
-    made = Places(
+    labelled = Places(
         concept=concept.name,
         at=tuple(place for place, _, _ in kept),
         holds=tuple(holds for _, holds, _ in kept),
         sequence=tuple(sequence for _, _, sequence in kept),
         split=tuple(split[sequence] for _, _, sequence in kept),
     )
-    _check(made, corpus)
-    return made
+    _check(labelled, corpus)
+    return labelled
 
 
 def activations(

@@ -4,39 +4,39 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from neuron_vs_sae.statistics.bootstrap import Estimate
-from neuron_vs_sae.statistics.resampling import Draws, Groups, draw
+from neuron_vs_sae.statistics.resampling import Clusters, Draws, draw
 
 
 def draws_of(sequence: Int[np.ndarray, " n"], resamples: int, seed: int) -> Draws:
     """Draws of whole sequences: tokens of one are not independent."""
     cluster = np.unique(sequence, return_inverse=True)[1]
-    return draw(Groups(cluster, np.zeros(len(cluster), dtype=np.int64)), resamples, seed)
+    return draw(Clusters(cluster, np.zeros(len(cluster), dtype=np.int64)), resamples, seed)
 
 
 def mcc(y: Bool[np.ndarray, " n"], decision: Float[np.ndarray, " n"], draws: Draws) -> Estimate:
     """Matthews correlation of the labels with `decision > 0`; 0 where one of them never varies (as is usual)."""
     said = decision > 0
     cells = np.stack([y & said, ~y & said, y & ~said, ~y & ~said], 1).astype(float)
-    sums = draws.groups.sums(cells)
+    sums = draws.clusters.sums(cells)
     return Estimate(
         value=_mcc(sums.sum(0)[None]),
         replicates=_mcc(draws.resampled(sums))[:, None],
         left_out=_mcc(draws.left_out(sums))[:, None],
-        strata=tuple(draws.groups.strata),
+        strata=tuple(draws.clusters.strata),
     )
 
 
 def auroc(y: Bool[np.ndarray, " n"], decision: Float[np.ndarray, " n"], draws: Draws) -> Estimate:
     """The chance that a positive token's decision is above a negative one's, ties counting half; NaN without one of the classes."""
-    clusters = draws.groups.n_clusters
-    every = np.ones((1, clusters))
-    alone = every - np.eye(clusters)
-    cluster = draws.groups.cluster
+    n_clusters = draws.clusters.n_clusters
+    every = np.ones((1, n_clusters))
+    alone = every - np.eye(n_clusters)
+    cluster = draws.clusters.cluster
     return Estimate(
         value=_auroc(y, decision, every[:, cluster]),
         replicates=_auroc(y, decision, draws.counts[:, cluster])[:, None],
         left_out=_auroc(y, decision, alone[:, cluster])[:, None],
-        strata=tuple(draws.groups.strata),
+        strata=tuple(draws.clusters.strata),
     )
 
 

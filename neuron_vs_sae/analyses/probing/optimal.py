@@ -83,13 +83,13 @@ def _by_cuts(
         # t >= c(s0) + gradient . (s - s0)
         rows.append([*-gradient, 1.0])
         ends.append(cost - gradient @ here)
-        found = milp(
+        solution = milp(
             np.array([0.0] * width + [1.0]), integrality=integral, bounds=bounds,
             constraints=[exactly_k, (np.array(rows), np.array(ends), np.inf)],
         )  # fmt: skip
-        if found.x is None or found.x[-1] >= best.cost - TOLERANCE * max(1.0, abs(best.cost)):
-            return Support(best.columns, best.cost, found.x is not None)
-        columns = np.flatnonzero(found.x[:-1] > 0.5).tolist()
+        if solution.x is None or solution.x[-1] >= best.cost - TOLERANCE * max(1.0, abs(best.cost)):
+            return Support(best.columns, best.cost, solution.x is not None)
+        columns = np.flatnonzero(solution.x[:-1] > 0.5).tolist()
     return best
 
 

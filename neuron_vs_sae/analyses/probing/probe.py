@@ -119,19 +119,19 @@ def _of_site(splits: Splits, settings: Probing) -> list[list[Outcome]]:
     train, width = splits[0], splits[0].x.shape[1]
     drawn = tuple(draws_of(part.sequence, settings.resamples, settings.seed) for part in splits[1:])
     every = np.arange(width)
-    found = []
+    outcomes = []
     for ranker in settings.rankers:
-        found += _sparse(splits, drawn, ranker, [every], settings)
+        outcomes += _sparse(splits, drawn, ranker, [every], settings)
         if settings.candidates is not None and settings.candidates < width:
             rng = np.random.default_rng(settings.seed)
             subsets = [np.sort(rng.permutation(width)[: settings.candidates]) for _ in range(settings.subsets)]
-            found += _sparse(splits, drawn, ranker, subsets, settings)
+            outcomes += _sparse(splits, drawn, ranker, subsets, settings)
     dense = fitted(train.x, train.y, settings.seed).decision_function
-    found.append(_judged(splits, drawn, dense, Outcome("", "", "", DENSE, width, width, "", (), *_BLANK)))
-    found.append(
+    outcomes.append(_judged(splits, drawn, dense, Outcome("", "", "", DENSE, width, width, "", (), *_BLANK)))
+    outcomes.append(
         _judged(splits, drawn, _direction(train), Outcome("", "", "", DIRECTION, width, width, "", (), *_BLANK))
     )
-    return found
+    return outcomes
 
 
 def _sparse(
@@ -157,11 +157,13 @@ def _sparse(
 
 
 def _judged(splits: Splits, drawn: tuple[Draws, ...], decide: Any, blank: Outcome) -> list[Outcome]:
-    found = []
+    outcomes = []
     for name, part, draws in zip(("validation", "test"), splits[1:], drawn, strict=True):
         decision = decide(part.x)
-        found.append(replace(blank, split=name, mcc=mcc(part.y, decision, draws), auroc=auroc(part.y, decision, draws)))
-    return found
+        outcomes.append(
+            replace(blank, split=name, mcc=mcc(part.y, decision, draws), auroc=auroc(part.y, decision, draws))
+        )
+    return outcomes
 
 
 def _mean(outcomes: Sequence[Outcome]) -> Outcome:

@@ -125,8 +125,8 @@ def _optimal(x: X, y: Y, ks: Sequence[int], candidates: Int[np.ndarray, " m"]) -
         raise InputError(
             f"optimal supports have at most {min(_LARGEST, len(candidates))} units, and k={beyond[0]} is asked (--k)"
         )
-    found = {k: optimal_support(x[:, candidates], y, k) for k in ks}
-    return {k: candidates[support.columns] for k, support in found.items()}
+    by_k = {k: optimal_support(x[:, candidates], y, k) for k in ks}
+    return {k: candidates[support.columns] for k, support in by_k.items()}
 
 
 def _descending(scores: Float[np.ndarray, " width"]) -> Int[np.ndarray, " width"]:

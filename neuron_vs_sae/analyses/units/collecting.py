@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from neuron_vs_sae.analyses.units.queues import Offer, Queues, empty, keep, lottery, united
 from neuron_vs_sae.analyses.units.selection import Units
-from neuron_vs_sae.analyses.units.slots import Offer, Slots, empty, keep, lottery, united
 from neuron_vs_sae.catalog.corpora import Batch, Corpus
 from neuron_vs_sae.core.basis import Basis
 from neuron_vs_sae.core.errors import InputError
@@ -66,9 +66,9 @@ class Collection:
     counted: Int[Tensor, " units"]
     histogram: Int[Tensor, "2 units 50"]
     powers: Int[Tensor, "4 units"]
-    top: Slots
-    quantiles: Slots
-    negatives: Slots
+    top: Queues
+    quantiles: Queues
+    negatives: Queues
 
     @property
     def contexts(self) -> int:
@@ -110,17 +110,17 @@ def collect(
     """What the units do on the contexts of numbers `start` to `stop - 1` (to the end).
 
     Cost: a forward pass over these contexts, no further than the last site; of the dictionaries only these units are
-    encoded where units do not look at each other. Memory: O(units x slots), and a batch. Shards need the `ranges` of
+    encoded where units do not look at each other. Memory: O(units x windows kept), and a batch. Shards need the `ranges` of
     the whole corpus (`scout`), which are found first where none are given. Raises `InputError` for an empty corpus and a
     value that is not finite.
     """
     keeping = keeping or Keeping()
     if ranges is None:
         ranges = scout(model, basis, units, corpus, keeping)
-    found = _nothing(units, corpus, keeping, ranges)
+    collection = _nothing(units, corpus, keeping, ranges)
     for batch, values, counts in _activations(model, basis, units, corpus, keeping, start, stop):
-        found = _added(found, batch, values, counts, precision(model))
-    return found
+        collection = _added(collection, batch, values, counts, precision(model))
+    return collection
 
 
 def scout(
@@ -221,13 +221,13 @@ def _activations(
                 values.append(basis.dictionaries[s].encode_some(y, units.at[s].to(y.device)).cpu())
             ordinary = batch.real & ~_sinks(y.cpu(), batch.real, keeping.sink)
             counts.append(ordinary[..., None].expand(values[-1].shape))
-        found = torch.cat(values, -1)
-        if not bool(found[batch.real].isfinite().all()):
+        joined = torch.cat(values, -1)
+        if not bool(joined[batch.real].isfinite().all()):
             raise InputError(
                 f"basis '{basis.name}' gives a value that is not finite on corpus '{corpus.name}': look for NaN in the model's or the "
                 "SAE's weights (`nvs check`), or use a wider dtype"
             )
-        yield batch, found, torch.cat(counts, -1)
+        yield batch, joined, torch.cat(counts, -1)
 
 
 def _sinks(y: Float[Tensor, "batch pos d"], real: Bool[Tensor, "batch pos"], times: float) -> Bool[Tensor, "batch pos"]:
@@ -301,32 +301,32 @@ class _Window:
         tokens = torch.where(inside, self.batch.tokens[r[:, None], at], 0).int()
         return tokens, torch.where(inside, self.values[r[:, None], at, u[:, None]], 0.0), inside
 
-    def offer(self, group: Tensor, key: Tensor, r: Tensor, p: Tensor, u: Tensor) -> Offer:
-        return Offer(group, key.double(), self.numbers[r], p, lambda k: self.around(r[k], p[k], u[k]))
+    def offer(self, queue: Tensor, key: Tensor, r: Tensor, p: Tensor, u: Tensor) -> Offer:
+        return Offer(queue, key.double(), self.numbers[r], p, lambda k: self.around(r[k], p[k], u[k]))
 
 
-def _with_top(slots: Slots, strength: Float[Tensor, "batch pos units"], window: _Window) -> Slots:
+def _with_top(queues: Queues, strength: Float[Tensor, "batch pos units"], window: _Window) -> Queues:
     """The largest value of each context, in either direction, competes with what is there."""
-    n, worst = strength.shape[-1], slots.worst
+    n, worst = strength.shape[-1], queues.worst
     for s, sign in enumerate(SIGNS):
         best, at = (sign * strength).max(1)  # the first of several equal ones
         r, u = ((best > 0) & (-best <= worst[s * n : (s + 1) * n])).nonzero(as_tuple=True)
-        slots = keep(slots, window.offer(s * n + u, -best[r, u], r, at[r, u], u))
-    return slots
+        queues = keep(queues, window.offer(s * n + u, -best[r, u], r, at[r, u], u))
+    return queues
 
 
 def _with_quantiles(
-    slots: Slots,
+    queues: Queues,
     row: Int[Tensor, "batch pos units"],
     bins: Int[Tensor, "batch pos units"],
     active: Bool[Tensor, "batch pos units"],
     draw: Float[Tensor, "batch pos"],
     window: _Window,
-) -> Slots:
+) -> Queues:
     """A sample without replacement of each quantile's places: those with the smallest draws (so a reservoir that merges)."""
-    group = row * QUANTILES + bins.clamp(min=0) // (BINS // QUANTILES)
-    r, p, u = (active & (draw[..., None] <= slots.worst[group])).nonzero(as_tuple=True)
-    return keep(slots, window.offer(group[r, p, u], draw[r, p], r, p, u))
+    queue = row * QUANTILES + bins.clamp(min=0) // (BINS // QUANTILES)
+    r, p, u = (active & (draw[..., None] <= queues.worst[queue])).nonzero(as_tuple=True)
+    return keep(queues, window.offer(queue[r, p, u], draw[r, p], r, p, u))
 
 
 def _with_negatives(
@@ -335,16 +335,16 @@ def _with_negatives(
     counts: Bool[Tensor, "batch pos units"],
     draw: Float[Tensor, "batch pos"],
     window: _Window,
-) -> Slots:
+) -> Queues:
     """A sample of the places around which the unit is silent in that direction."""
-    slots, n = old.negatives, strength.shape[-1]
+    queues, n = old.negatives, strength.shape[-1]
     for s, sign in enumerate(SIGNS):
-        limit, worst = old.keeping.silent * old.ranges[s], slots.worst[s * n : (s + 1) * n]
+        limit, worst = old.keeping.silent * old.ranges[s], queues.worst[s * n : (s + 1) * n]
         r, p, u = (draw[..., None] <= worst).nonzero(as_tuple=True)
         silent = counts[r, p, u] & (sign * strength[r, p, u] <= limit[u])
         r, p, u = r[silent], p[silent], u[silent]
         _, around, _ = window.around(r, p, u)
         quiet = (sign * around <= limit[u][:, None]).all(1)
         r, p, u = r[quiet], p[quiet], u[quiet]
-        slots = keep(slots, window.offer(s * n + u, draw[r, p], r, p, u))
-    return slots
+        queues = keep(queues, window.offer(s * n + u, draw[r, p], r, p, u))
+    return queues

@@ -48,9 +48,9 @@ def residual(model: Any, site: Site, vectors: Float[Tensor, "k site_d"]) -> Floa
             matrix = block.mlp.W_out
         else:
             matrix = block.attn.W_O.flatten(0, 1) if site.head is None else block.attn.W_O[site.head]
-        made = vectors.to(wide) @ matrix.detach().to(wide)
+        written = vectors.to(wide) @ matrix.detach().to(wide)
         after = _norm_after(model, block, site.kind)
-        return made if after is None else through_norm(after, made)
+        return written if after is None else through_norm(after, written)
     raise InputError(
         f"site {site.name} is no matrix away from the residual stream, so what its units write there has no direction: it can be one of "
         f"{', '.join((*_RESIDUAL, 'mlp.hook_post', 'attn.hook_z'))}"

@@ -34,8 +34,8 @@ def jacobians(
         sources += int(is_source.sum())
         tokens, length = batch.tokens.to(home(model)), batch.length.to(home(model))
         for j in range(width):
-            found = _gradient(model, tokens, length, hooks, batch.real, j)
-            for hook, gradient in found.items():
+            by_hook = _gradient(model, tokens, length, hooks, batch.real, j)
+            for hook, gradient in by_hook.items():
                 sums[hook][:, j] += gradient.cpu()[is_source].double().sum(0)
     if not sources:
         raise InputError(

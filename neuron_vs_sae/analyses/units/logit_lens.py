@@ -63,13 +63,13 @@ def lens(model: Any, prompt: str | Int[Tensor, " pos"], *, site: str = "hook_res
     batch = tokens[None].to(home(model))
     seen = read(model, batch, torch.tensor([len(tokens)]), hooks)
     with torch.no_grad():
-        found = [logits(model, seen[hook][0].to(model.cfg.dtype)).log_softmax(-1).cpu() for hook in hooks]
+        log_probabilities = [logits(model, seen[hook][0].to(model.cfg.dtype)).log_softmax(-1).cpu() for hook in hooks]
     return Lens(
         text=tuple(_shown(model, token) for token in tokens.tolist()),
         tokens=tokens.cpu(),
         sites=tuple(hooks),
         layers=tuple(range(model.cfg.n_layers)),
-        log_probabilities=torch.stack(found),
+        log_probabilities=torch.stack(log_probabilities),
     )
 
 

@@ -32,20 +32,20 @@ def effective_tokens(collection: Collection) -> Float[Tensor, "2 units"]:
     weighted by what its quantile holds, so it is at most their number.
     """
     signs, units = collection.maximum.shape
-    slots = collection.quantiles
-    middle = slots.tokens.shape[-1] // 2
+    queues = collection.quantiles
+    middle = queues.tokens.shape[-1] // 2
     mass = collection.histogram.reshape(-1, QUANTILES, BINS // QUANTILES).sum(-1).flatten().double()
-    shares = slots.filled.double() * slots.center.abs() * (mass / slots.filled.sum(1).clamp(min=1))[:, None]
-    tokens = slots.tokens[..., middle].reshape(signs * units, -1)
+    shares = queues.filled.double() * queues.center.abs() * (mass / queues.filled.sum(1).clamp(min=1))[:, None]
+    tokens = queues.tokens[..., middle].reshape(signs * units, -1)
     shares = shares.reshape(signs * units, -1)
-    found = torch.full((signs * units,), torch.nan, dtype=torch.float64)
+    counts = torch.full((signs * units,), torch.nan, dtype=torch.float64)
     for i in range(signs * units):
         total = float(shares[i].sum())
         if total > 0:
             _, which = tokens[i].unique(return_inverse=True)
             p = torch.zeros(int(which.max()) + 1, dtype=torch.float64).index_add_(0, which, shares[i] / total)
-            found[i] = torch.special.entr(p).sum().exp()
-    return found.reshape(signs, units)
+            counts[i] = torch.special.entr(p).sum().exp()
+    return counts.reshape(signs, units)
 
 
 def input_score(collection: Collection, said: Int[Tensor, "2 units n"]) -> Float[Tensor, "2 units"]:
@@ -54,10 +54,10 @@ def input_score(collection: Collection, said: Int[Tensor, "2 units n"]) -> Float
     `said`: the ends of its lens, the promoted tokens for positive values and the suppressed ones for negative values. Source: Gur-Arieh
     et al. 2025, arXiv 2505.20063.
     """
-    slots = collection.top
-    peak = slots.tokens[..., slots.tokens.shape[-1] // 2]
-    hit = (peak[..., None] == said.reshape(peak.shape[0], 1, -1)).any(-1) & slots.filled
-    share = hit.sum(1) / slots.filled.sum(1)  # 0 / 0 is NaN
+    queues = collection.top
+    peak = queues.tokens[..., queues.tokens.shape[-1] // 2]
+    hit = (peak[..., None] == said.reshape(peak.shape[0], 1, -1)).any(-1) & queues.filled
+    share = hit.sum(1) / queues.filled.sum(1)  # 0 / 0 is NaN
     return share.reshape(2, -1)
 
 

@@ -9,8 +9,8 @@ import pandas as pd
 import torch
 
 from neuron_vs_sae.analyses.units.collecting import BINS, QUANTILES, SIGNS, Collection
+from neuron_vs_sae.analyses.units.queues import Queues
 from neuron_vs_sae.analyses.units.scores import effective_tokens, input_score, kurtosis
-from neuron_vs_sae.analyses.units.slots import Slots
 from neuron_vs_sae.analyses.units.vocabulary import Ends
 
 MARKS = {1: "+", -1: "-"}
@@ -66,23 +66,23 @@ def windows_table(collection: Collection, show: Callable[[int], str]) -> pd.Data
     """
     n = len(collection.names)
     rows: list[dict[str, Any]] = []
-    for kind, slots in (("top", collection.top), ("negative", collection.negatives)):
-        for group in range(2 * n):
-            rows += [{**_unit(collection, group), "kind": kind, **w} for w in _windows(slots, group, show)]
+    for kind, queues in (("top", collection.top), ("negative", collection.negatives)):
+        for queue in range(2 * n):
+            rows += [{**_unit(collection, queue), "kind": kind, **w} for w in _windows(queues, queue, show)]
     edges = np.linspace(0, 1, QUANTILES + 1)
     parts = collection.histogram.reshape(2 * n, QUANTILES, BINS // QUANTILES).sum(-1)
-    for group in range(2 * n):
-        sign, u = divmod(group, n)
+    for queue in range(2 * n):
+        sign, u = divmod(queue, n)
         limit = float(collection.ranges[sign, u])
         for q in range(QUANTILES):
             of_quantile = {
                 "quantile": q,
                 "quantile_low": float(edges[q]) * limit,
                 "quantile_high": float(edges[q + 1]) * limit,
-                "quantile_fraction": float(parts[group, q] / max(int(collection.counted[u]), 1)),
+                "quantile_fraction": float(parts[queue, q] / max(int(collection.counted[u]), 1)),
             }
-            for w in _windows(collection.quantiles, group * QUANTILES + q, show):
-                rows.append({**_unit(collection, group), "kind": "quantile", **of_quantile, **w})
+            for w in _windows(collection.quantiles, queue * QUANTILES + q, show):
+                rows.append({**_unit(collection, queue), "kind": "quantile", **of_quantile, **w})
     table = pd.DataFrame(rows, columns=_COLUMNS)
     return table.astype({"quantile": "Int64"})
 
@@ -93,20 +93,20 @@ _COLUMNS = [
 ]  # fmt: skip
 
 
-def _unit(collection: Collection, group: int) -> dict[str, str]:
-    sign, u = divmod(group, len(collection.names))
+def _unit(collection: Collection, queue: int) -> dict[str, str]:
+    sign, u = divmod(queue, len(collection.names))
     return {"basis": collection.basis, "unit": collection.names[u], "sign": MARKS[SIGNS[sign]]}
 
 
-def _windows(slots: Slots, group: int, show: Callable[[int], str]) -> Iterator[dict[str, Any]]:
-    middle = slots.tokens.shape[-1] // 2
-    for rank in range(int(slots.filled[group].sum())):
-        inside = slots.inside[group, rank]
+def _windows(queues: Queues, queue: int, show: Callable[[int], str]) -> Iterator[dict[str, Any]]:
+    middle = queues.tokens.shape[-1] // 2
+    for rank in range(int(queues.filled[queue].sum())):
+        inside = queues.inside[queue, rank]
         yield {
             "rank": rank,
-            "context": int(slots.context[group, rank]),
-            "position": int(slots.position[group, rank]),
+            "context": int(queues.context[queue, rank]),
+            "position": int(queues.position[queue, rank]),
             "center": int(inside[:middle].sum()),
-            "tokens": [show(token) for token in slots.tokens[group, rank][inside].tolist()],
-            "values": slots.values[group, rank][inside].tolist(),
+            "tokens": [show(token) for token in queues.tokens[queue, rank][inside].tolist()],
+            "values": queues.values[queue, rank][inside].tolist(),
         }

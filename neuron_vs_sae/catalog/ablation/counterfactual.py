@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from neuron_vs_sae.catalog.references import Ablation, features, reference
+from neuron_vs_sae.catalog.references import features, reference
 from neuron_vs_sae.core.basis import Basis
 from neuron_vs_sae.core.pairs import PromptPairs
+from neuron_vs_sae.execution.splice import Ablation
 
 
 def counterfactual(

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from neuron_vs_sae.catalog.references import Ablation, reference, sums
+from neuron_vs_sae.catalog.references import reference, sums
 from neuron_vs_sae.core.basis import Basis
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.core.pairs import PromptPairs
-from neuron_vs_sae.execution.splice import precision
+from neuron_vs_sae.execution.splice import Ablation, precision
 
 
 def mean(model: Any, basis: Basis, pairs: PromptPairs, source: PromptPairs, seed: int, batch_size: int) -> Ablation:

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from neuron_vs_sae.catalog.references import Ablation, reference, sums
+from neuron_vs_sae.catalog.references import reference, sums
 from neuron_vs_sae.core.basis import Basis
 from neuron_vs_sae.core.pairs import PromptPairs
-from neuron_vs_sae.execution.splice import precision
+from neuron_vs_sae.execution.splice import Ablation, precision
 
 
 def mean_global(

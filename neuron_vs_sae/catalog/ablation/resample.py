@@ -6,10 +6,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from neuron_vs_sae.catalog.references import Ablation, features, reference
+from neuron_vs_sae.catalog.references import features, reference
 from neuron_vs_sae.core.basis import Basis
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.core.pairs import PromptPairs
+from neuron_vs_sae.execution.splice import Ablation
 
 
 def resample(model: Any, basis: Basis, pairs: PromptPairs, source: PromptPairs, seed: int, batch_size: int) -> Ablation:

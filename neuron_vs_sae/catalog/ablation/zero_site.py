@@ -6,11 +6,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neuron_vs_sae.catalog.ablation.zero_units import zeros
-from neuron_vs_sae.catalog.references import Ablation
 from neuron_vs_sae.core.basis import Basis, Site
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.core.pairs import PromptPairs
-from neuron_vs_sae.execution.splice import Reference, precision
+from neuron_vs_sae.execution.splice import Ablation, ReferenceValues, precision
 
 
 def zero_site(
@@ -27,7 +26,7 @@ def zero_site(
     nothing = zeros(model, basis, pairs)
     offsets = tuple(offset if bool(offset.any()) else None for offset in basis.constants(nothing.units[0]))
     after = tuple(constant_after(model, site) for site in basis.sites)
-    return lambda rows: Reference(nothing, offsets, after)
+    return lambda rows: ReferenceValues(nothing, offsets, after)
 
 
 def constant_after(model: Any, site: Site) -> tuple[str, Float[Tensor, " d"]] | None:

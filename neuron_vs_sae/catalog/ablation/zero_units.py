@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 
-from neuron_vs_sae.catalog.references import Ablation, reference
+from neuron_vs_sae.catalog.references import reference
 from neuron_vs_sae.core.basis import Basis, Features
 from neuron_vs_sae.core.pairs import PromptPairs
-from neuron_vs_sae.execution.splice import precision
+from neuron_vs_sae.execution.splice import Ablation, precision
 
 
 def zero_units(

@@ -9,7 +9,7 @@ from neuron_vs_sae.report.cases import chance_envelope, drawable, ranked
 from neuron_vs_sae.report.names import basis_names, heading, level_name, task_names, with_role
 from neuron_vs_sae.report.plots.scores import tail_counts
 from neuron_vs_sae.report.plots.style import colours_of, markers_of
-from neuron_vs_sae.studies import result
+from neuron_vs_sae.studies.result import Result
 
 _CASE = ("errors", "ablation", "method", "metric")
 _SCORES = ("faithfulness", "completeness")
@@ -18,11 +18,11 @@ _MOST_POINTS = 20_000
 _SHOWN = 3
 
 
-def curves(found: "result.Result") -> dict[str, Any]:
+def curves(result: Result) -> dict[str, Any]:
     """Per task, basis and case: sizes, numbers of error nodes, and both scores with their intervals."""
-    rows = drawable(found.summary)
+    rows = drawable(result.summary)
     methods, chance = ranked(rows["method"].unique().tolist())
-    bases, tasks = list(found.study.basis), list(task_names(rows["task"]))
+    bases, tasks = list(result.study.basis), list(task_names(rows["task"]))
     levels = _levels(rows, methods)
     drawn: list[dict[str, Any]] = []
     for curve in _within_budget(rows.loc[rows["method"].isin(methods)], levels):
@@ -48,16 +48,16 @@ def curves(found: "result.Result") -> dict[str, Any]:
     }
 
 
-def distributions(found: "result.Result") -> dict[str, Any]:
+def distributions(result: Result) -> dict[str, Any]:
     """Per task and basis how many nodes score at least x, above and below 0, by the usual method."""
-    bases = list(found.study.basis)
-    tasks = task_names(found.summary["task"])
-    method = ranked(list(found.study.method))[0][0]
+    bases = list(result.study.basis)
+    tasks = task_names(result.summary["task"])
+    method = ranked(list(result.study.method))[0][0]
     lines = [
         {"task": t, "basis": b, "helps": tail_counts(values), "hinders": tail_counts(-values)}
         for t, task in enumerate(tasks)
         for b, basis in enumerate(bases)
-        for values in [found.scores(task=task, basis=basis, method=method).values.double().numpy()]
+        for values in [result.scores(task=task, basis=basis, method=method).values.double().numpy()]
     ]
     return {
         "tasks": list(tasks.values()),

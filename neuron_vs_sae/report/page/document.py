@@ -18,46 +18,46 @@ from neuron_vs_sae.report.page import first_screen, parts, tables
 from neuron_vs_sae.report.page.figures import Figure, figures
 from neuron_vs_sae.report.robust_tables import RobustTables, confirmatory, robust_tables
 from neuron_vs_sae.report.words import answers, why_no_answer
-from neuron_vs_sae.studies import result
 from neuron_vs_sae.studies.evidence import Evidence
+from neuron_vs_sae.studies.result import Result
 
 _HERE = Path(__file__).parent
 _SCRIPTS = ("svg", "forest", "lines", "circuit", "specifications", "page")
 """Concatenated in this order into the page's one module."""
 
 
-def write_page(found: "result.Result", evidence: Evidence, curves: pd.DataFrame) -> None:
-    """`report.html` in the result's folder; `curves` is `per_curve(found)`. The folder's other tables are written before."""
-    files.write_text(found.folder / "report.html", page(found, evidence, curves, robust_tables(found.folder)))
+def write_page(result: Result, evidence: Evidence, curves: pd.DataFrame) -> None:
+    """`report.html` in the result's folder; `curves` is `per_curve(result)`. The folder's other tables are written before."""
+    files.write_text(result.folder / "report.html", page(result, evidence, curves, robust_tables(result.folder)))
 
 
-def page(found: "result.Result", evidence: Evidence, curves: pd.DataFrame, compared: RobustTables | None) -> str:
+def page(result: Result, evidence: Evidence, curves: pd.DataFrame, compared: RobustTables | None) -> str:
     """The page as HTML. Where nothing was `compared` it says so and why, and shows the rest."""
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         finalize=lambda value: value if isinstance(value, Markup) else visible_lines(value),
     )  # fmt: skip
-    names = basis_names(found.study.basis)
-    all_answers = answers(found, compared)
+    names = basis_names(result.study.basis)
+    all_answers = answers(result, compared)
     return environment.get_template("page.html.jinja").render(
-        title=first_screen.title(found),
-        question=first_screen.question(found),
-        answer=all_answers[0].sentences if all_answers else (why_no_answer(found),),
+        title=first_screen.title(result),
+        question=first_screen.question(result),
+        answer=all_answers[0].sentences if all_answers else (why_no_answer(result),),
         other_answers=[answer.sentences for answer in all_answers[1:]],
-        warning=first_screen.warning(found, compared),
-        chips=first_screen.chips(found, compared),
-        figures={name: _drawn(figure) for name, figure in figures(found, compared).items()},
-        task_names=json.dumps(first_screen.tasks(found), ensure_ascii=False),
-        tables=tables.of_page(found, evidence, curves, compared),
-        conventions=conventions(found, curves, evidence.verdicts),
-        compared_with=listed(names[b] for _, b in confirmatory(found)),
-        dictionaries={names[basis]: text for basis, text in dictionaries(found).items()},
-        settings=parts.settings(found),
-        provenance=parts.provenance(found),
-        commands=commands(found),
-        config=config(found.study),
-        bibtex=bibtex(found),
-        files=parts.files_of(found),
+        warning=first_screen.warning(result, compared),
+        chips=first_screen.chips(result, compared),
+        figures={name: _drawn(figure) for name, figure in figures(result, compared).items()},
+        task_names=json.dumps(first_screen.tasks(result), ensure_ascii=False),
+        tables=tables.of_page(result, evidence, curves, compared),
+        conventions=conventions(result, curves, evidence.verdicts),
+        compared_with=listed(names[b] for _, b in confirmatory(result)),
+        dictionaries={names[basis]: text for basis, text in dictionaries(result).items()},
+        settings=parts.settings(result),
+        provenance=parts.provenance(result),
+        commands=commands(result),
+        config=config(result.study),
+        bibtex=bibtex(result),
+        files=parts.files_of(result),
         csv="" if compared is None else compared.robustness.to_csv(index=False),
         css=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         script=Markup("\n".join((_HERE / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS)),

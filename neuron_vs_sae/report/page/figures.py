@@ -18,7 +18,7 @@ from neuron_vs_sae.report.robust_tables import (
     usual_levels,
 )
 from neuron_vs_sae.report.words import Pair, share_decided
-from neuron_vs_sae.studies import result
+from neuron_vs_sae.studies.result import Result
 
 
 @dataclass(frozen=True)
@@ -32,34 +32,36 @@ class Figure:
     by_task: bool = True
 
 
-def figures(found: "result.Result", compared: RobustTables | None) -> dict[str, Figure]:
+def figures(result: Result, compared: RobustTables | None) -> dict[str, Figure]:
     """Every figure of the page by its name; those of comparisons only where bases were compared."""
     alone = {
-        "curves": Figure("curves", "Faithfulness and completeness against size", _curves_caption(found), curves(found)),
-        "circuit": Figure("circuit", "The circuit", _circuit_caption(found), circuit(found)),
+        "curves": Figure(
+            "curves", "Faithfulness and completeness against size", _curves_caption(result), curves(result)
+        ),
+        "circuit": Figure("circuit", "The circuit", _circuit_caption(result), circuit(result)),
         "distributions": Figure(
             "distributions",
             "Distributions of scores",
             "How many nodes score at least as much, for scores above and below 0; both axes are logarithmic.",
-            distributions(found),
+            distributions(result),
         ),
     }
-    if compared is None or not confirmatory(found):
+    if compared is None or not confirmatory(result):
         return alone
     return {
-        "forest": forest(found, compared),
+        "forest": forest(result, compared),
         **alone,
-        "specifications": specifications(found, compared),
+        "specifications": specifications(result, compared),
     }
 
 
-def forest(found: "result.Result", compared: RobustTables) -> Figure:
+def forest(result: Result, compared: RobustTables) -> Figure:
     """Neurons less each trained dictionary, a row per task, a mark per error policy."""
-    names, tasks = basis_names(found.study.basis), task_names(found.summary["task"])
-    policies = [policy for policy in POLICIES if policy in found.study.errors]
+    names, tasks = basis_names(result.study.basis), task_names(result.summary["task"])
+    policies = [policy for policy in POLICIES if policy in result.study.errors]
     panels = []
-    for pair in confirmatory(found):
-        rows = forest_rows(found, compared, pair)
+    for pair in confirmatory(result):
+        rows = forest_rows(result, compared, pair)
         points: dict[str, list[dict[str, Any]]] = {task: [] for task in tasks}
         for row in rows.to_dict("records"):
             points[row["task"]].append(
@@ -74,12 +76,12 @@ def forest(found: "result.Result", compared: RobustTables) -> Figure:
                 "rows": [{"task": tasks[task], "points": points[task]} for task in tasks],
             }
         )  # fmt: skip
-    usual = usual_levels(found)
+    usual = usual_levels(result)
     fixed = ", ".join(
         f"{heading(name)}: {level_name(name, usual[name])}" for name in ("method", "ablation", "size_measure")
     )
     caption = (
-        f"Difference in area under {SCORE}, with {found.study.confidence:.0%} intervals. A hollow mark is undecided. "
+        f"Difference in area under {SCORE}, with {result.study.confidence:.0%} intervals. A hollow mark is undecided. "
         f"Fixed here: {fixed}; every other convention is under “Does the answer survive?”."
     )
     levels = [
@@ -94,10 +96,10 @@ def forest(found: "result.Result", compared: RobustTables) -> Figure:
     return Figure("forest", "The difference, task by task", caption, data, by_task=False)
 
 
-def specifications(found: "result.Result", compared: RobustTables) -> Figure:
+def specifications(result: Result, compared: RobustTables) -> Figure:
     """Every specification of every task, pair and score, and what decides between them."""
-    names, tasks = basis_names(found.study.basis), task_names(found.summary["task"])
-    pairs = confirmatory(found)
+    names, tasks = basis_names(result.study.basis), task_names(result.summary["task"])
+    pairs = confirmatory(result)
     table = compared.specifications
     factors = [name for name in FACTORS if name in table and len(set(table[name])) > 1]
     levels = {name: table[name].drop_duplicates().tolist() for name in factors}
@@ -122,7 +124,7 @@ def specifications(found: "result.Result", compared: RobustTables) -> Figure:
                 for row in of_pair(compared.robustness, pair, score).to_dict("records")
                 if row["task"] in tasks
             ]  # fmt: skip
-    colours = colours_of(found.study.basis)
+    colours = colours_of(result.study.basis)
     data = {
         "tasks": list(tasks.values()),
         "pairs": [{"a": names[a], "b": names[b], "colourA": colours[a], "colourB": colours[b]} for a, b in pairs],
@@ -143,22 +145,22 @@ def _said(verdict: str, a: str, b: str) -> str:
     return {"a better": f"{a} better", "b better": f"{b} better"}.get(verdict, verdict)
 
 
-def _curves_caption(found: "result.Result") -> str:
-    chance = any(method.startswith("random") for method in found.study.method)
+def _curves_caption(result: Result) -> str:
+    chance = any(method.startswith("random") for method in result.study.method)
     grey = (
         " Grey: from the lowest to the highest interval of circuits of randomly ranked nodes, in any basis."
         if chance
         else ""
     )
     return (
-        f"Bands are pointwise {found.study.confidence:.0%} intervals over prompts. The third panel is the share of a circuit's nodes "
+        f"Bands are pointwise {result.study.confidence:.0%} intervals over prompts. The third panel is the share of a circuit's nodes "
         f"that are error nodes.{grey}"
     )
 
 
-def _circuit_caption(found: "result.Result") -> str:
-    method = level_name("method", usual_levels(found)["method"])
-    where = "tokens of one discovery prompt" if found.study.positions == "separate" else "all positions together"
+def _circuit_caption(result: Result) -> str:
+    method = level_name("method", usual_levels(result)["method"])
+    where = "tokens of one discovery prompt" if result.study.positions == "separate" else "all positions together"
     return (
         f"The nodes of largest |score| by {method}, mean over the discovery prompts; layers by {where}. The area of a square is the "
         "node's share of the sum of |score| in its basis; hatched: error nodes; outlined: nodes that hinder the answer. Choose a square "

@@ -3,36 +3,36 @@
 from neuron_vs_sae.report.cases import ranked
 from neuron_vs_sae.report.names import basis_names, level_name, listed, task_names, with_role
 from neuron_vs_sae.report.robust_tables import FACTORS, RobustTables, confirmatory, flagged, of_pair
-from neuron_vs_sae.studies import result
+from neuron_vs_sae.studies.result import Result
 from neuron_vs_sae.studies.rows import rows_with
 
 
-def tasks(found: "result.Result") -> list[str]:
+def tasks(result: Result) -> list[str]:
     """The tasks' names, in the order in which every figure lists them."""
-    return list(task_names(found.summary["task"]).values())
+    return list(task_names(result.summary["task"]).values())
 
 
-def title(found: "result.Result") -> str:
+def title(result: Result) -> str:
     """`MLP neurons or SAE features? Circuits of default on two hop and ioi`."""
-    names = basis_names(found.study.basis)
-    neurons, trained = (with_role(found.study.basis, role) for role in ("neurons", "trained"))
+    names = basis_names(result.study.basis)
+    neurons, trained = (with_role(result.study.basis, role) for role in ("neurons", "trained"))
     compared = [names[basis] for basis in (*neurons[:1], *trained[:1])] if neurons and trained else []
     head = f"{' or '.join(compared)}? Circuits of " if compared else "Circuits of "
-    return f"{head}{found.summary['model'].iloc[0]} on {listed(tasks(found))}"
+    return f"{head}{result.summary['model'].iloc[0]} on {listed(tasks(result))}"
 
 
-def question(found: "result.Result") -> str:
+def question(result: Result) -> str:
     """What was asked, in which bases, and what was held fixed."""
-    names = basis_names(found.study.basis)
+    names = basis_names(result.study.basis)
     return (
         f"Which basis gives the sparser faithful circuits? One pipeline found and judged circuits in {listed(names.values())}, "
         "on the same prompts. The basis is the only thing that changes."
     )
 
 
-def chips(found: "result.Result", compared: RobustTables | None) -> dict[str, str]:
+def chips(result: Result, compared: RobustTables | None) -> dict[str, str]:
     """The conditions of the study, in few words each."""
-    study, first = found.study, found.summary.iloc[0]
+    study, first = result.study, result.summary.iloc[0]
     methods = ranked(list(study.method))[0]
     conditions = {
         "model": f"{first['model']}, {study.dtype}",
@@ -41,20 +41,20 @@ def chips(found: "result.Result", compared: RobustTables | None) -> dict[str, st
         "ablation": listed(level_name("ablation", ablation) for ablation in study.ablation),
         "error nodes": listed(level_name("errors", policy) for policy in study.errors),
     }
-    pairs = confirmatory(found)
+    pairs = confirmatory(result)
     if compared is not None and pairs:
         rows = of_pair(compared.specifications, pairs[0])
         conditions["specifications"] = f"{len(rows[list(FACTORS)].drop_duplicates())} per task and dictionary"
     return conditions
 
 
-def warning(found: "result.Result", compared: RobustTables | None) -> str:
+def warning(result: Result, compared: RobustTables | None) -> str:
     """One sentence on the wins of dictionaries that do not beat their control; empty where there are none."""
     if compared is None:
         return ""
-    names = basis_names(found.study.basis)
+    names = basis_names(result.study.basis)
     counts = []
-    for pair in confirmatory(found):
+    for pair in confirmatory(result):
         wins = rows_with(of_pair(compared.specifications, pair), verdict="b better")
         if equalled := sum(flagged(wins)):
             counts.append(f"{equalled} of the {len(wins)} specifications that {names[pair[1]]} win")

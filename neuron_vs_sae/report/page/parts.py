@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from neuron_vs_sae.studies import result
+from neuron_vs_sae.studies.result import Result
 
 _FILES = {
     "robustness.csv": "what all specifications say together, a row per task, pair of bases and score",
@@ -22,25 +22,25 @@ _FILES = {
 }
 
 
-def settings(found: "result.Result") -> dict[str, str]:
+def settings(result: Result) -> dict[str, str]:
     """Every setting of the study and its key."""
-    return {name: _words(value) for name, value in found.study.model_dump(mode="json").items()} | {
-        "key": found.study.key
+    return {name: _words(value) for name, value in result.study.model_dump(mode="json").items()} | {
+        "key": result.study.key
     }
 
 
-def provenance(found: "result.Result") -> dict[str, str]:
+def provenance(result: Result) -> dict[str, str]:
     """Versions, commits, hashes, device and time."""
-    record = found.record["provenance"]
+    record = result.record["provenance"]
     rows = {name: _words(value) for name, value in record.items() if name != "versions"}
     rows |= {f"version of {name}": str(value) for name, value in record["versions"].items()}
-    rows |= {f"hash or version of {name}": str(value) for name, value in found.record["inputs"].items()}
-    return rows | {"seconds": str(found.record.get("seconds", "unknown"))}
+    rows |= {f"hash or version of {name}": str(value) for name, value in result.record["inputs"].items()}
+    return rows | {"seconds": str(result.record.get("seconds", "unknown"))}
 
 
-def files_of(found: "result.Result") -> dict[str, str]:
+def files_of(result: Result) -> dict[str, str]:
     """The files that lie beside the page, and what they hold."""
-    return {name: text for name, text in _FILES.items() if (found.folder / name).exists()}
+    return {name: text for name, text in _FILES.items() if (result.folder / name).exists()}
 
 
 def _words(value: Any) -> str:

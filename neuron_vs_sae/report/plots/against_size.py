@@ -19,7 +19,7 @@ from neuron_vs_sae.report.plots.style import (
     place,
     plain,
 )
-from neuron_vs_sae.studies import result
+from neuron_vs_sae.studies.result import Result
 from neuron_vs_sae.studies.rows import rows_with
 
 _CURVE_TITLES = ("faithfulness (1 is the model)", "completeness: what is left (0 is best)")
@@ -28,7 +28,7 @@ CHANCE = "chance: random circuits"
 
 
 def curves(
-    found: "result.Result",
+    result: Result,
     *,
     task: str | None = None,
     ablation: str | None = None,
@@ -41,7 +41,7 @@ def curves(
     method they are drawn as one. Of several methods the first is shown and a menu shows the others. Where no task, ablation, error policy or
     seed is named it is the study's first. Raises `KeyError` when the result has no such task, ablation, error policy or seed.
     """
-    by_case, seeds = cases(found), found.study.seed
+    by_case, seeds = cases(result), result.study.seed
     seed = seeds[0] if seed is None else seed
     first_case = next(iter(by_case))
     task, ablation, errors = (
@@ -55,7 +55,7 @@ def curves(
         )
     rows = drawable(rows_with(rows, seed=seed))
     first = rows.iloc[0]
-    bases = found.summary["basis"].unique().tolist()
+    bases = result.summary["basis"].unique().tolist()
     methods, chance = ranked(rows["method"].unique().tolist())
     figure = panels(_CURVE_TITLES, columns=2, height=380)
     if chance:
@@ -70,7 +70,7 @@ def curves(
     for method in methods:
         for basis in bases:
             line = rows_with(rows, basis=basis, method=method)
-            _draw(figure, line, basis, method, found, shown=method == methods[0])
+            _draw(figure, line, basis, method, result, shown=method == methods[0])
     for panel, level in enumerate((1.0, 0.0)):
         where: Any = place(panel, 2)  # plotly's own annotation knows only "all"
         figure.add_hline(y=level, line={"color": "#888888", "width": 1, "dash": "dot"}, **where)
@@ -83,7 +83,7 @@ def curves(
 
 
 def sizes(
-    found: "result.Result",
+    result: Result,
     *,
     method: str | None = None,
     ablation: str | None = None,
@@ -94,7 +94,7 @@ def sizes(
 
     The study's first metric, and its first method, ablation and error policy where none is named. Raises `KeyError` where there is no such curve.
     """
-    table = found.summary
+    table = result.summary
     method, ablation, errors = (
         given or table[name].iloc[0] for given, name in ((method, "method"), (ablation, "ablation"), (errors, "errors"))
     )
@@ -137,11 +137,11 @@ def sizes(
     return finished(figure, f"Size that reaches {level:g}, by task", how)
 
 
-def _draw(figure: go.Figure, line: pd.DataFrame, basis: str, method: str, found: "result.Result", shown: bool) -> None:
+def _draw(figure: go.Figure, line: pd.DataFrame, basis: str, method: str, result: Result, shown: bool) -> None:
     """A curve and its band in both panels."""
-    bases = found.summary["basis"].unique().tolist()
+    bases = result.summary["basis"].unique().tolist()
     colour = colours_of(bases)[basis]
-    dash = dashes_of(ranked(found.summary["method"].unique().tolist())[0])[method]
+    dash = dashes_of(ranked(result.summary["method"].unique().tolist())[0])[method]
     name = in_figure(f"{basis_names(bases)[basis]} · {method}")
     common: dict[str, Any] = {"legendgroup": name, "meta": {"method": method}, "visible": shown}
     for panel, score in enumerate(_SCORES):

@@ -19,23 +19,23 @@ from neuron_vs_sae.report.robust_tables import (
     robust_tables,
     usual_levels,
 )
-from neuron_vs_sae.studies import result
+from neuron_vs_sae.studies.result import Result
 from neuron_vs_sae.studies.rows import rows_with
 
 
-def forest(found: "result.Result", *, score: str = SCORE) -> go.Figure:
+def forest(result: Result, *, score: str = SCORE) -> go.Figure:
     """Neurons' area less each trained dictionary's, a row per task, a colour and marker per error policy, with intervals; open: undecided.
 
     Of the study's first method, ablation and metric, with size counted in nodes. Raises `InputError` where nothing was compared.
     """
-    tables, pairs = _compared(found)
-    names, tasks = basis_names(found.study.basis), task_names(found.summary["task"])
+    tables, pairs = _compared(result)
+    names, tasks = basis_names(result.study.basis), task_names(result.summary["task"])
     titles = [f"{names[a]} less {names[b]}" for a, b in pairs]
     figure = panels(titles, columns=2, height=60 + 52 * len(tasks))
-    policies = [policy for policy in POLICIES if policy in found.study.errors]
+    policies = [policy for policy in POLICIES if policy in result.study.errors]
     order = list(tasks)
     for panel, pair in enumerate(pairs):
-        rows = forest_rows(found, tables, pair, score)
+        rows = forest_rows(result, tables, pair, score)
         for i, policy in enumerate(policies):
             mine = rows_with(rows, errors=policy)
             look, offset = POLICIES[policy], 0.25 * ((len(policies) - 1) / 2 - i)
@@ -58,20 +58,20 @@ def forest(found: "result.Result", *, score: str = SCORE) -> go.Figure:
         tickvals=list(range(len(order))), ticktext=[in_figure(tasks[task]) for task in reversed(order)],
         range=[-0.6, len(order) - 0.4],
     )  # fmt: skip
-    usual = usual_levels(found)
+    usual = usual_levels(result)
     how = " · ".join(f"{heading(name)}: {level_name(name, usual[name])}" for name in FACTORS if name != "errors")
     return finished(
-        figure, f"Neurons against trained dictionaries: {found.summary['model'].iloc[0]}", f"{how} · open: undecided"
+        figure, f"Neurons against trained dictionaries: {result.summary['model'].iloc[0]}", f"{how} · open: undecided"
     )
 
 
 def specification_curve(
-    found: "result.Result", *, task: str | None = None, basis: str | None = None, score: str = SCORE
+    result: Result, *, task: str | None = None, basis: str | None = None, score: str = SCORE
 ) -> go.Figure:
     """Every specification's difference of neurons and `basis` (default: the first trained dictionary) on a task, in growing order, and
     below the choices that made each. Raises `InputError` where nothing was compared, or not this."""
-    tables, pairs = _compared(found)
-    task = task_or_first(found, task)
+    tables, pairs = _compared(result)
+    task = task_or_first(result, task)
     pair = next((pair for pair in pairs if basis in (None, pair[1])), None)
     if pair is None:
         raise InputError(f"neurons are not compared with {basis!r}; they are with: {', '.join(b for _, b in pairs)}")
@@ -79,9 +79,9 @@ def specification_curve(
     if rows.empty:
         raise InputError(f"there is no specification of task {task!r} and score {score!r}")
     names, tasks, colours = (
-        basis_names(found.study.basis),
-        task_names(found.summary["task"]),
-        colours_of(found.study.basis),
+        basis_names(result.study.basis),
+        task_names(result.summary["task"]),
+        colours_of(result.study.basis),
     )
     factors = [name for name in FACTORS if name in rows and len(set(rows[name])) > 1]
     levels = [(name, level) for name in factors for level in rows[name].drop_duplicates()]
@@ -125,11 +125,11 @@ def specification_curve(
     )
 
 
-def _compared(found: "result.Result") -> tuple[RobustTables, list[tuple[str, str]]]:
-    tables, pairs = robust_tables(found.folder), confirmatory(found)
+def _compared(result: Result) -> tuple[RobustTables, list[tuple[str, str]]]:
+    tables, pairs = robust_tables(result.folder), confirmatory(result)
     if tables is None or not pairs:
         raise InputError(
-            f"{found.folder} holds no comparison of neurons with a trained dictionary: it needs both bases and two prompts, and "
+            f"{result.folder} holds no comparison of neurons with a trained dictionary: it needs both bases and two prompts, and "
             "specifications.parquet and robustness.csv (`nvs report` writes them)"
         )
     return tables, pairs

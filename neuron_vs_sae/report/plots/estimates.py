@@ -14,7 +14,7 @@ from neuron_vs_sae.report.escaping import in_figure
 from neuron_vs_sae.report.names import basis_names
 from neuron_vs_sae.report.plots.choices import task_or_first
 from neuron_vs_sae.report.plots.style import colours_of, finished, markers_of, panels, place, plain
-from neuron_vs_sae.studies import result
+from neuron_vs_sae.studies.result import Result
 
 _DRAWN = 400
 
@@ -37,27 +37,27 @@ def agreement(exact: Float[np.ndarray, " nodes"], estimate: Float[np.ndarray, " 
     return Agreement(float(linear[0]), float(ranks[0]), float(np.cov(exact, estimate)[0, 1] / np.var(exact, ddof=1)))
 
 
-def exact_method(found: "result.Result") -> str | None:
+def exact_method(result: Result) -> str | None:
     """The study's method that is exact, `activation_patching`; None where it has none."""
-    return next((m for m in found.study.method if parse("attribution", m).name == "activation_patching"), None)
+    return next((m for m in result.study.method if parse("attribution", m).name == "activation_patching"), None)
 
 
-def against_exact(found: "result.Result", *, task: str | None = None, method: str | None = None) -> go.Figure:
+def against_exact(result: Result, *, task: str | None = None, method: str | None = None) -> go.Figure:
     """Scores of `method` against activation patching's, a panel per basis, with Pearson, Spearman and slope over all nodes.
 
     The nodes of the largest exact or estimated effect are drawn, so that few points stand for many thousands at the origin.
     Raises `KeyError` where the study has no activation patching, or no such task or method.
     """
-    exact_name = exact_method(found)
+    exact_name = exact_method(result)
     if exact_name is None:
         raise KeyError("the study has no method activation_patching to judge others by")
-    others = [name for name in ranked(list(found.study.method))[0] if name != exact_name]
-    task, method = task_or_first(found, task), method or next(iter(others), exact_name)
-    bases = list(found.study.basis)
+    others = [name for name in ranked(list(result.study.method))[0] if name != exact_name]
+    task, method = task_or_first(result, task), method or next(iter(others), exact_name)
+    bases = list(result.study.basis)
     names, colours, markers = basis_names(bases), colours_of(bases), markers_of(bases)
     pairs = {
         basis: tuple(
-            found.scores(task=task, basis=basis, method=m).values.double().numpy() for m in (exact_name, method)
+            result.scores(task=task, basis=basis, method=m).values.double().numpy() for m in (exact_name, method)
         )
         for basis in bases
     }

@@ -10,7 +10,7 @@ from neuron_vs_sae.report.names import basis_names, level_name, task_names
 from neuron_vs_sae.report.plots.choices import method_or_first, task_or_first
 from neuron_vs_sae.report.plots.style import colours_of, finished, panels, place
 from neuron_vs_sae.report.robust_tables import confirmatory
-from neuron_vs_sae.studies import result
+from neuron_vs_sae.studies.result import Result
 
 _ACROSS = 4
 """Squares side by side within a cell."""
@@ -19,7 +19,7 @@ _LARGEST = 34
 
 
 def circuit(
-    found: "result.Result",
+    result: Result,
     *,
     task: str | None = None,
     bases: tuple[str, ...] = (),
@@ -32,14 +32,14 @@ def circuit(
     study's first two. Scores are means over the discovery prompts, tokens those of the first. Raises `KeyError` where there are no
     such scores.
     """
-    task, method = task_or_first(found, task), method_or_first(found, method)
-    pairs = confirmatory(found)
-    shown = bases or (pairs[0] if pairs else tuple(found.study.basis[:2]))
-    names, colours = basis_names(found.study.basis), colours_of(found.study.basis)
-    scores = {basis: found.scores(task=task, basis=basis, method=method) for basis in shown}
-    best = {basis: best_nodes(scores[basis], nodes, found.study.rank_by) for basis in shown}
+    task, method = task_or_first(result, task), method_or_first(result, method)
+    pairs = confirmatory(result)
+    shown = bases or (pairs[0] if pairs else tuple(result.study.basis[:2]))
+    names, colours = basis_names(result.study.basis), colours_of(result.study.basis)
+    scores = {basis: result.scores(task=task, basis=basis, method=method) for basis in shown}
+    best = {basis: best_nodes(scores[basis], nodes, result.study.rank_by) for basis in shown}
     largest = max((node.share for ranking in best.values() for node in ranking), default=1.0)
-    words = tokens(found, task)
+    words = tokens(result, task)
     rows = max(len(scores[basis].index.sites) for basis in shown)
     figure = panels([names[basis] for basis in shown], columns=2, height=80 + 70 * rows)
     for panel, basis in enumerate(shown):
@@ -63,7 +63,7 @@ def circuit(
             tickangle=-45, **where,
         )  # fmt: skip
     how = f"{level_name('method', method)} · area: share of |score| · crossed: error nodes · open: hinders"
-    return finished(figure, f"{task_names(found.summary['task']).get(task, task)}: the circuit", how)
+    return finished(figure, f"{task_names(result.summary['task']).get(task, task)}: the circuit", how)
 
 
 def _placed(nodes: list[ShownNode]) -> list[tuple[ShownNode, float, float]]:

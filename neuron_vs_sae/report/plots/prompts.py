@@ -8,11 +8,11 @@ from neuron_vs_sae.report.escaping import in_figure
 from neuron_vs_sae.report.names import basis_names
 from neuron_vs_sae.report.plots.choices import method_or_first, task_or_first
 from neuron_vs_sae.report.plots.style import colours_of, finished, markers_of, panels, plain
-from neuron_vs_sae.studies import result
+from neuron_vs_sae.studies.result import Result
 
 
 def differences(
-    found: "result.Result",
+    result: Result,
     *,
     task: str | None = None,
     method: str | None = None,
@@ -25,16 +25,16 @@ def differences(
     Prompts are in growing order, basis by basis; the mean of a line is the difference of the two faithfulnesses, so a difference that a
     few prompts make can be seen. `size` is the nearest that both were run at. Raises `KeyError` where there are no such curves or only one basis.
     """
-    first, *others = found.study.basis
+    first, *others = result.study.basis
     if not others:
         raise KeyError("the study has one basis, so there is no difference between bases")
-    task, method = task_or_first(found, task), method_or_first(found, method)
-    ablation, errors = ablation or found.study.ablation[0], errors or found.study.errors[0]
-    names = basis_names(found.study.basis)
-    colours, markers = colours_of(found.study.basis), markers_of(found.study.basis)
+    task, method = task_or_first(result, task), method_or_first(result, method)
+    ablation, errors = ablation or result.study.ablation[0], errors or result.study.errors[0]
+    names = basis_names(result.study.basis)
+    colours, markers = colours_of(result.study.basis), markers_of(result.study.basis)
     curves = {
-        basis: found.curve(task=task, basis=basis, method=method, ablation=ablation, errors=errors)
-        for basis in found.study.basis
+        basis: result.curve(task=task, basis=basis, method=method, ablation=ablation, errors=errors)
+        for basis in result.study.basis
     }
     common = sorted(set.intersection(*(set(curve.sizes) for curve in curves.values())))
     at = min(common, key=lambda k: (abs(k - size), k))

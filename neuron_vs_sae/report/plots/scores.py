@@ -12,18 +12,18 @@ from neuron_vs_sae.report.escaping import in_figure
 from neuron_vs_sae.report.names import basis_names
 from neuron_vs_sae.report.plots.choices import method_or_first, task_or_first
 from neuron_vs_sae.report.plots.style import colours_of, dashes_of, faint, finished, panels, place, plain
-from neuron_vs_sae.studies import result
+from neuron_vs_sae.studies.result import Result
 
 _POINTS = 150
 
 
-def shares(found: "result.Result", *, task: str | None = None, method: str | None = None) -> go.Figure:
+def shares(result: Result, *, task: str | None = None, method: str | None = None) -> go.Figure:
     """Each layer's, position's and the error nodes' share of the sum of |score|: a bar per basis, its hatched part error nodes.
 
     Raises `KeyError` where the result has no scores of this task and method.
     """
-    task, method = task_or_first(found, task), method_or_first(found, method)
-    bases, scores = _of_bases(found, task, method)
+    task, method = task_or_first(result, task), method_or_first(result, method)
+    bases, scores = _of_bases(result, task, method)
     names, colours = basis_names(bases), colours_of(bases)
     titles = (
         ["by layer", "by position", "error nodes"] if scores[bases[0]].index.positions else ["by layer", "error nodes"]
@@ -55,13 +55,13 @@ def shares(found: "result.Result", *, task: str | None = None, method: str | Non
     return finished(figure, f"{task}: where the attribution is", f"method {method} · hatched: error nodes")
 
 
-def concentration(found: "result.Result", *, task: str | None = None, method: str | None = None) -> go.Figure:
+def concentration(result: Result, *, task: str | None = None, method: str | None = None) -> go.Figure:
     """How much of the sum of |score| few nodes hold, by their share of all nodes (the Lorenz curve, read from its top) and by their number.
 
     Raises `KeyError` as `shares` does.
     """
-    task, method = task_or_first(found, task), method_or_first(found, method)
-    bases, scores = _of_bases(found, task, method)
+    task, method = task_or_first(result, task), method_or_first(result, method)
+    bases, scores = _of_bases(result, task, method)
     names, colours, dashes = basis_names(bases), colours_of(bases), dashes_of(bases)
     figure = panels(("by share of all nodes (Lorenz)", "by number of nodes"), columns=2, height=360)
     for basis in bases:
@@ -89,13 +89,13 @@ def concentration(found: "result.Result", *, task: str | None = None, method: st
     )
 
 
-def distributions(found: "result.Result", *, task: str | None = None, method: str | None = None) -> go.Figure:
+def distributions(result: Result, *, task: str | None = None, method: str | None = None) -> go.Figure:
     """How many nodes have a score of at least x, for nodes that help (score > 0) and that hinder (score < 0); both axes log.
 
     Raises `KeyError` as `shares` does.
     """
-    task, method = task_or_first(found, task), method_or_first(found, method)
-    bases, scores = _of_bases(found, task, method)
+    task, method = task_or_first(result, task), method_or_first(result, method)
+    bases, scores = _of_bases(result, task, method)
     names, colours, dashes = basis_names(bases), colours_of(bases), dashes_of(bases)
     figure = panels(("nodes that help (score > 0)", "nodes that hinder (score < 0)"), columns=2, height=360)
     for basis in bases:
@@ -155,6 +155,6 @@ def _spread(total: int) -> np.ndarray:
     return np.unique(np.geomspace(1, total, _POINTS).round().astype(int)) if total else np.zeros(0, int)
 
 
-def _of_bases(found: "result.Result", task: str, method: str) -> tuple[list[str], dict[str, NodeScores]]:
-    bases = list(found.study.basis)
-    return bases, {basis: found.scores(task=task, basis=basis, method=method) for basis in bases}
+def _of_bases(result: Result, task: str, method: str) -> tuple[list[str], dict[str, NodeScores]]:
+    bases = list(result.study.basis)
+    return bases, {basis: result.scores(task=task, basis=basis, method=method) for basis in bases}

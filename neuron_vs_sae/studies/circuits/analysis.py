@@ -5,7 +5,6 @@ from typing import Any
 from neuron_vs_sae.analyses.circuits.evaluation import engine_for
 from neuron_vs_sae.core import files
 from neuron_vs_sae.core.basis import Basis
-from neuron_vs_sae.studies import result
 from neuron_vs_sae.studies.analysis import Analysis
 from neuron_vs_sae.studies.cells import Cell, Step
 from neuron_vs_sae.studies.circuits.assembling import assemble
@@ -14,6 +13,7 @@ from neuron_vs_sae.studies.circuits.cost import seconds
 from neuron_vs_sae.studies.circuits.discovering import discovery_step
 from neuron_vs_sae.studies.circuits.judging import judging_step
 from neuron_vs_sae.studies.loaded import Loaded
+from neuron_vs_sae.studies.result import FILES, Result, load
 from neuron_vs_sae.studies.study import Study
 from neuron_vs_sae.studies.verdict import write_verdicts
 
@@ -40,19 +40,19 @@ def facts(loaded: Loaded[Study], basis: Basis) -> dict[str, Any]:
     return {"engine": engine_for(loaded.model, basis, loaded.engine)}
 
 
-def summarise(found: result.Result) -> None:
+def summarise(result: Result) -> None:
     """Write `summary.csv`, `verdicts.csv` and `verdicts_across_tasks.csv`."""
-    files.write(found.folder / "summary.csv", lambda file: found.summary.to_csv(file, index=False))
-    write_verdicts(found)
+    files.write(result.folder / "summary.csv", lambda file: result.summary.to_csv(file, index=False))
+    write_verdicts(result)
 
 
 CIRCUITS = Analysis(
     spec=Study,
-    files=result.FILES,
+    files=FILES,
     cells=cells,
     steps=steps,
     assemble=assemble,
-    load=result.load,
+    load=load,
     summarise=summarise,
     seconds=seconds,
     check_tasks=check_tasks,

@@ -43,22 +43,24 @@ def assemble(loaded: Loaded[Study], finished: Mapping[Cell, CellFiles], folder: 
     """Write `curves.parquet`, `scores.safetensors`, `prompts.parquet`, and the tables of stability."""
     study = loaded.spec
     discoveries = _discoveries(loaded, finished)
-    curves = [found.files.table(judging_name(study, found.basis), "curves") for found in discoveries]
+    curves = [discovery.files.table(judging_name(study, discovery.basis), "curves") for discovery in discoveries]
     files.write_table(folder / "curves.parquet", pd.concat(curves, ignore_index=True))
     _assemble_stability(loaded, discoveries, finished, folder)
     tensors, index = {}, {}
-    for found in discoveries:
-        label = label_of(found.names)
-        scores = stored_scores(loaded, found.task, found.basis, found.files)
+    for discovery in discoveries:
+        label = label_of(discovery.names)
+        scores = stored_scores(loaded, discovery.task, discovery.basis, discovery.files)
         tensors[label] = scores.stored
-        index[label] = {**found.names, "nodes": asdict(scores.index)}
+        index[label] = {**discovery.names, "nodes": asdict(scores.index)}
     files.write_tensors(folder / "scores.safetensors", tensors, {"index": json.dumps(index)})
     files.write_table(folder / "prompts.parquet", _prompts(study, loaded.tasks))
 
 
 def _discoveries(loaded: Loaded[Study], finished: Mapping[Cell, CellFiles]) -> list[Discovery]:
     """Every discovery, in the order of the settings: tasks, their seeds, bases, methods."""
-    cells = {(str(cell["task"]), cell["seed"], str(cell["method"])): found for cell, found in finished.items()}
+    cells = {
+        (str(cell["task"]), cell["seed"], str(cell["method"])): cell_files for cell, cell_files in finished.items()
+    }
     return [
         Discovery(task, text, method, cells[task.text, task.seed, method])
         for task in loaded.tasks
@@ -84,10 +86,10 @@ def _assemble_stability(
 
 def _rows_of(discoveries: list[Discovery], finished: Mapping[Cell, CellFiles], name: str) -> Iterator[pd.DataFrame]:
     """Each discovery's rows of a table that its cell has for all bases."""
-    tables = {id(found): found.table(STEP, name) for found in finished.values()}
-    for found in discoveries:
-        table = tables[id(found.files)]
-        yield table.loc[table["basis"] == found.basis] if len(table) else table
+    tables = {id(cell_files): cell_files.table(STEP, name) for cell_files in finished.values()}
+    for discovery in discoveries:
+        table = tables[id(discovery.files)]
+        yield table.loc[table["basis"] == discovery.basis] if len(table) else table
 
 
 def _between(loaded: Loaded[Study], discoveries: list[Discovery]) -> Iterator[dict[str, Any]]:
@@ -110,7 +112,7 @@ def _between(loaded: Loaded[Study], discoveries: list[Discovery]) -> Iterator[di
             }
             basis = loaded.basis(a.task, a.basis)
             choice = choice_of(study, a.basis, basis, index_of(study, basis, a.task.discovery), errors)
-            rankings = [stored_scores(loaded, found.task, found.basis, found.files) for found in (a, b)]
+            rankings = [stored_scores(loaded, discovery.task, discovery.basis, discovery.files) for discovery in (a, b)]
             rows = stability.between(shown_for_stability(choice), *rankings)
             yield from ({**row, **facts, **a.names, "errors": errors} for row in rows)
 

@@ -25,7 +25,7 @@ from neuron_vs_sae.core.sizes import size_grid
 from neuron_vs_sae.execution.cache import sharing
 from neuron_vs_sae.execution.splice import run
 from neuron_vs_sae.studies.cells import Cell
-from neuron_vs_sae.studies.circuits.judging import curve_labels, draw_groups, judge, options_of
+from neuron_vs_sae.studies.circuits.judging import curve_labels, evaluation_clusters, judge, options_of
 from neuron_vs_sae.studies.circuits.sizes import alike, index_of
 from neuron_vs_sae.studies.loaded import Loaded, Task
 from neuron_vs_sae.studies.rows import to_rows
@@ -143,7 +143,7 @@ class _Timed:
         """What a curve costs once it has been run: its rows and their summary."""
         ablation, errors = options.ablation, options.errors
         labels = curve_labels(self.loaded, task, text, method, ablation=ablation, errors=errors, metric=metric)
-        summarise(to_rows(curve, labels, draw_groups(self.loaded.spec, task)), self.loaded.spec)
+        summarise(to_rows(curve, labels, evaluation_clusters(self.loaded.spec, task)), self.loaded.spec)
 
 
 def _shape(task: Task) -> tuple[Any, ...]:

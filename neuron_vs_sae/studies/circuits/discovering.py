@@ -29,11 +29,11 @@ def discover(loaded: Loaded[Study], task: Task, method: str) -> Outcome:
     """The scores of every basis of the study. Raises `InputError` where all of a basis's are 0: they rank nothing."""
     study = loaded.spec
     bases = together([loaded.basis(task, text) for text in study.basis])
-    groups = folds_of(task.discovery, study.folds, task.seed)
+    folds = folds_of(task.discovery, study.folds, task.seed)
     scores_of_all = bound("attribution", method, seed=task.seed)(
         loaded.model,
         bases,
-        groups.marked(task.discovery),
+        folds.marked(task.discovery),
         study.explained_metric,
         pairing=study.pairing,
         positions=study.positions,
@@ -48,7 +48,7 @@ def discover(loaded: Loaded[Study], task: Task, method: str) -> Outcome:
                 "these sites, or its gradient vanishes at the clean prompt (kl): choose another --attribution-metric"
             )
         tensors[str(place)] = scores.stored
-        theirs, nodes = _stability(loaded, task, text, scores, groups)
+        theirs, nodes = _stability(loaded, task, text, scores, folds)
         rows += [{**row, **names} for row in theirs]
         circuits += [table.assign(**{**names, "errors": errors}) for errors, table in nodes]
     tables = {"stability": stability.typed(rows).drop(columns="key"), "circuits": one_below_the_other(circuits)}
@@ -79,12 +79,12 @@ def one_below_the_other(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _stability(
-    loaded: Loaded[Study], task: Task, text: str, scores: NodeScores, groups: Folds
+    loaded: Loaded[Study], task: Task, text: str, scores: NodeScores, folds: Folds
 ) -> tuple[list[dict], list[tuple[str, pd.DataFrame]]]:
     """Per error policy the rows of `stability.within` and the nodes of the largest circuit."""
     study, basis = loaded.spec, loaded.basis(task, text)
     index = index_of(study, basis, task.discovery)
-    within = partial(stability.within, scores, groups, confidence=study.confidence, seed=task.seed)
+    within = partial(stability.within, scores, folds, confidence=study.confidence, seed=task.seed)
     of_policy = {}
     for policies in alike(study, basis, index):
         choice = shown_for_stability(choice_of(study, text, basis, index, policies[0]))

@@ -11,7 +11,7 @@ from neuron_vs_sae.core.conventions import ErrorPolicy
 from neuron_vs_sae.core.curve import Curve
 from neuron_vs_sae.core.errors import NothingToExplainError
 from neuron_vs_sae.core.nodes import NodeScores
-from neuron_vs_sae.statistics.resampling import Groups, groups_of
+from neuron_vs_sae.statistics.resampling import Clusters, clusters_of
 from neuron_vs_sae.studies.cells import Cell, CellFiles, Outcome, Step
 from neuron_vs_sae.studies.circuits.discovering import discovery_names, label_of, stored_scores
 from neuron_vs_sae.studies.circuits.sizes import alike, index_of
@@ -58,7 +58,7 @@ def curves_of(loaded: Loaded[Study], task: Task, text: str, method: str, scores:
         for errors in study.errors:
             for metric, curve in zip(study.metric, curves[errors], strict=True):
                 labels = curve_labels(loaded, task, text, method, ablation=ablation, errors=errors, metric=metric)
-                yield to_rows(curve, labels, draw_groups(study, task))
+                yield to_rows(curve, labels, evaluation_clusters(study, task))
 
 
 def judge(
@@ -85,9 +85,9 @@ def options_of(study: Study, task: Task, ablation: str, errors: ErrorPolicy) -> 
     )
 
 
-def draw_groups(study: Study, task: Task) -> Groups:
+def evaluation_clusters(study: Study, task: Task) -> Clusters:
     """How the task's evaluation prompts are drawn again. Raises `InputError` for a tag that cannot say so."""
-    return groups_of(task.evaluation.tags, study.cluster_by, study.stratify_by, task.name)
+    return clusters_of(task.evaluation.tags, study.cluster_by, study.stratify_by, task.name)
 
 
 def curve_labels(

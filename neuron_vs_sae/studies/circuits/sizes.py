@@ -37,21 +37,21 @@ def shown_for_stability(choice: Choice) -> Choice:
 
 
 def alike(study: Study, basis: Basis, index: NodeIndex) -> list[list[ErrorPolicy]]:
-    """The study's error policies, in groups whose circuits are the same on this basis, in the order of the study.
+    """The study's error policies, in sets whose circuits are the same on this basis, in the order of the study.
 
     A policy says which nodes a circuit may choose from and which are kept in every run, and nothing else: where no
     dictionary loses anything, all policies say the same.
     """
-    groups: list[list[ErrorPolicy]] = []
+    sets: list[list[ErrorPolicy]] = []
     parts: dict[ErrorPolicy, tuple[Bool[Tensor, " nodes"], Bool[Tensor, " nodes"]]] = {
         errors: (candidates(basis, index, errors), always_kept(basis, index, errors)) for errors in study.errors
     }
     for errors, (chosen, kept) in parts.items():
-        for group in groups:
-            same_chosen, same_kept = parts[group[0]]
+        for members in sets:
+            same_chosen, same_kept = parts[members[0]]
             if bool((chosen == same_chosen).all()) and bool((kept == same_kept).all()):
-                group.append(errors)
+                members.append(errors)
                 break
         else:
-            groups.append([errors])
-    return groups
+            sets.append([errors])
+    return sets

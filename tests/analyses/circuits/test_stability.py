@@ -15,7 +15,7 @@ import toys
 
 import neuron_vs_sae as nvs
 from neuron_vs_sae.analyses.circuits import stability
-from neuron_vs_sae.analyses.circuits.folds import RESAMPLES, Choice, Folds, folds_of, resample
+from neuron_vs_sae.analyses.circuits.folds import RESAMPLES, Choice, Folds, folds_of, resampled_circuits
 from neuron_vs_sae.core import files
 from neuron_vs_sae.core.nodes import NodeIndex, NodeScores
 from neuron_vs_sae.models.loading import load_model
@@ -69,21 +69,21 @@ def test_a_methods_scores_are_the_mean_of_its_folds_and_a_templates_are_its_prom
     method: Any, positions: Any, llama: Any
 ) -> None:
     pairs = pairs_of(5, ("a", "b", "c"))
-    groups = folds_of(pairs, 3, seed=1)
-    assert groups.templates == ("b", "a")  # squares are 0 or 1 modulo 3
-    weights = groups.prompts[: groups.folds].double() / len(pairs)
+    folds = folds_of(pairs, 3, seed=1)
+    assert folds.templates == ("b", "a")  # squares are 0 or 1 modulo 3
+    weights = folds.prompts[: folds.n_folds].double() / len(pairs)
     for case in SOME_BASES if method.name == "relp" else SOME_BASES[1:2]:
         basis = case.make(llama, pairs)
         alone = method(llama, basis, pairs, positions=positions)
-        found = method(llama, basis, groups.marked(pairs), positions=positions, batch_size=3)
+        found = method(llama, basis, folds.marked(pairs), positions=positions, batch_size=3)
         assert alone.by_group is None
         assert found.by_group is not None
         close = 1e-5 * float(alone.values.abs().max())  # groups are kept in float32
         torch.testing.assert_close(found.values, alone.values, rtol=0, atol=1e-12)
         torch.testing.assert_close(
-            weights @ found.by_group[: groups.folds].double(), alone.values, rtol=0, atol=close, check_dtype=False
+            weights @ found.by_group[: folds.n_folds].double(), alone.values, rtol=0, atol=close, check_dtype=False
         )
-        for g, name in enumerate(groups.templates, groups.folds):
+        for g, name in enumerate(folds.templates, folds.n_folds):
             rows = [i for i, tag in enumerate(pairs.tags) if tag["template"] == name]
             its = method(llama, basis, pairs.take(rows), positions=positions).values
             torch.testing.assert_close(found.by_group[g].double(), its, rtol=0, atol=close)
@@ -104,10 +104,10 @@ def test_scores_of_groups_do_not_depend_on_the_batch_size(batch_size: int, gpt2:
 
 
 def test_folds_part_the_prompts_evenly_and_at_random() -> None:
-    groups = folds_of(pairs_of(11), 4, seed=0)
-    assert groups.members.sum(1).tolist() == [1] * 11
-    assert sorted(groups.prompts.tolist()) == [2, 3, 3, 3]
-    assert not torch.equal(groups.members, folds_of(pairs_of(11), 4, seed=1).members)
+    folds = folds_of(pairs_of(11), 4, seed=0)
+    assert folds.members.sum(1).tolist() == [1] * 11
+    assert sorted(folds.prompts.tolist()) == [2, 3, 3, 3]
+    assert not torch.equal(folds.members, folds_of(pairs_of(11), 4, seed=1).members)
     assert folds_of(pairs_of(3), 20, seed=0).members.sum(0).tolist() == [1, 1, 1]  # a prompt each, where they are few
     assert folds_of(pairs_of(11), 1, seed=0).members.shape == (11, 0)
     assert folds_of(pairs_of(4, ("the only one",)), 2, seed=0).templates == ()
@@ -116,9 +116,9 @@ def test_folds_part_the_prompts_evenly_and_at_random() -> None:
 def test_the_commonest_templates_are_scored_apart() -> None:
     many = tuple({"template": str(i // 2)} for i in range(2 * 25 - 1))  # the last has one prompt, the others two
     pairs = replace(toys.pairs(n=len(many)), tags=many)
-    groups = folds_of(pairs, 2, seed=0)
-    assert len(groups.templates) == 20
-    assert set(groups.prompts[2:].tolist()) == {2}
+    folds = folds_of(pairs, 2, seed=0)
+    assert len(folds.templates) == 20
+    assert set(folds.prompts[2:].tolist()) == {2}
 
 
 def test_folds_make_the_variance_of_a_resampled_mean_too_small_by_one_over_folds() -> None:
@@ -135,10 +135,10 @@ def test_folds_make_the_variance_of_a_resampled_mean_too_small_by_one_over_folds
 # Resamples.
 
 
-def scores_of(by_group: Any, groups: Folds) -> NodeScores:
+def scores_of(by_group: Any, folds: Folds) -> NodeScores:
     """Scores with these folds' means, of one site whose last node is its error."""
     table = torch.as_tensor(by_group, dtype=torch.float32)
-    weights = groups.prompts.double() / len(groups.members)
+    weights = folds.prompts.double() / len(folds.members)
     index = NodeIndex(("site",), (table.shape[1] - 1,), None)
     return NodeScores(index, weights @ table.double(), table)
 
@@ -151,9 +151,9 @@ def all_nodes(scores: NodeScores, sizes: tuple[int, ...], rank_by: Any = "absolu
 def test_two_prompts_resampled_by_hand() -> None:
     """Scores (3, 0, 1) and (0, 2, 1). Drawn twice, the first ranks 0 2 1, the second 1 2 0; each once gives (1.5, 1, 1),
     which is the whole's: 0 1 2, the tie to the earlier node."""
-    groups = folds_of(pairs_of(2), 2, seed=0)
+    folds = folds_of(pairs_of(2), 2, seed=0)
     # The deal decides which prompt is which fold; the scores are given by fold.
-    found = resample(s := scores_of([[3, 0, 1], [0, 2, 1]], groups), groups, all_nodes(s, (1, 2)), seed=0)
+    found = resampled_circuits(s := scores_of([[3, 0, 1], [0, 2, 1]], folds), folds, all_nodes(s, (1, 2)), seed=0)
     assert found.nodes.tolist() == [0, 1, 2]
     (first, second, third), both = found.kept[0].tolist(), found.kept[1].tolist()
     assert third == 0
@@ -173,11 +173,11 @@ def test_resamples_are_what_ranking_all_nodes_of_each_gives(seed: int, rank_by: 
     """Small whole numbers: many ties, many nodes that are zero everywhere; four folds, so that float32 is exact."""
     generator = torch.Generator().manual_seed(seed)
     table = torch.randint(-2, 3, (4, 60), generator=generator) * (torch.rand(60, generator=generator) < 0.4)
-    groups = folds_of(pairs_of(8), 4, seed)
-    scores = scores_of(table, groups)
+    folds = folds_of(pairs_of(8), 4, seed)
+    scores = scores_of(table, folds)
     among = torch.rand(60, generator=generator) < 0.8
     choice = Choice(among, (1, 2, 5, 20, 40), rank_by)
-    found = resample(scores, groups, choice, seed)
+    found = resampled_circuits(scores, folds, choice, seed)
 
     times = np.random.default_rng(seed).multinomial(4, [0.25] * 4, RESAMPLES)
     whole = scores.order(rank_by=rank_by, among=among).tolist()
@@ -195,15 +195,15 @@ def test_resamples_are_what_ranking_all_nodes_of_each_gives(seed: int, rank_by: 
     np.testing.assert_allclose(ours, kept, atol=1e-6)
 
 
-def rows_within(scores: NodeScores, groups: Folds, choice: Choice) -> pd.DataFrame:
-    rows, _ = stability.within(scores, groups, choice, confidence=0.95, seed=0)
+def rows_within(scores: NodeScores, folds: Folds, choice: Choice) -> pd.DataFrame:
+    rows, _ = stability.within(scores, folds, choice, confidence=0.95, seed=0)
     return stability.typed(rows).set_index("size")
 
 
 def test_prompts_that_all_say_the_same_give_one_circuit_and_all_of_it_is_core() -> None:
-    groups = folds_of(pairs_of(12), 5, seed=0)
+    folds = folds_of(pairs_of(12), 5, seed=0)
     values = torch.randn(40, generator=torch.Generator().manual_seed(0)).expand(5, 40)
-    rows = rows_within(scores := scores_of(values, groups), groups, all_nodes(scores, (1, 5, 20)))
+    rows = rows_within(scores := scores_of(values, folds), folds, all_nodes(scores, (1, 5, 20)))
     for column in ("mean", "low", "high", "jaccard", "jaccard_low", "jaccard_high"):
         assert rows[column].tolist() == [1, 1, 1]
     assert rows["core"].tolist() == [1, 5, 20]
@@ -211,12 +211,12 @@ def test_prompts_that_all_say_the_same_give_one_circuit_and_all_of_it_is_core() 
 
 
 def test_a_node_that_outweighs_all_others_in_every_prompt_is_always_core() -> None:
-    groups = folds_of(pairs_of(20), 10, seed=0)
+    folds = folds_of(pairs_of(20), 10, seed=0)
     values = torch.randn(10, 50, generator=torch.Generator().manual_seed(0))
     values[:, 49] = -100.0  # the error node
-    scores = scores_of(values, groups)
-    _, nodes = stability.within(scores, groups, choice := all_nodes(scores, (1, 10, 30)), confidence=0.95, seed=0)
-    rows = rows_within(scores, groups, choice)
+    scores = scores_of(values, folds)
+    _, nodes = stability.within(scores, folds, choice := all_nodes(scores, (1, 10, 30)), confidence=0.95, seed=0)
+    rows = rows_within(scores, folds, choice)
     assert (rows.loc[1, "mean"], rows.loc[1, "core"], rows.loc[1, "contingent"]) == (1, 1, 0)
     assert rows["core_error_nodes"].tolist() == rows["error_nodes"].tolist() == [1, 1, 1]
     assert rows["common_error_nodes"].tolist() == [1, 1, 1]
@@ -244,39 +244,39 @@ def test_unrelated_scores_agree_at_chance() -> None:
 
 def test_a_circuit_is_not_told_where_it_holds_nodes_without_a_score() -> None:
     """Their order is their place in the dictionary, which every resample shares."""
-    groups = folds_of(pairs_of(6), 3, seed=0)
+    folds = folds_of(pairs_of(6), 3, seed=0)
     values = torch.zeros(3, 30)
     values[:, :4], values[:, 4] = 1 + torch.arange(4), -1.0
-    scores = scores_of(values, groups)
-    assert rows_within(scores, groups, all_nodes(scores, (2, 4, 5, 6, 10))).index.tolist() == [2, 4, 5]
-    assert rows_within(scores, groups, all_nodes(scores, (2, 4, 5, 6), "signed")).index.tolist() == [2, 4, 5]
+    scores = scores_of(values, folds)
+    assert rows_within(scores, folds, all_nodes(scores, (2, 4, 5, 6, 10))).index.tolist() == [2, 4, 5]
+    assert rows_within(scores, folds, all_nodes(scores, (2, 4, 5, 6), "signed")).index.tolist() == [2, 4, 5]
     assert stability.between(all_nodes(scores, (10,)), scores, scores) == []
 
 
 def test_a_resample_whose_ranking_ends_early_has_a_smaller_circuit() -> None:
     """Two prompts, (3, 2, 0, 0) and (0, 0, 1, 0): both drawn, three nodes have a score; one of them twice, two nodes or one."""
-    groups = folds_of(pairs_of(2), 2, seed=0)
-    scores = scores_of([[3, 2, 0, 0], [0, 0, 1, 0]], groups)
-    found = resample(scores, groups, all_nodes(scores, (1, 3)), seed=0)
+    folds = folds_of(pairs_of(2), 2, seed=0)
+    scores = scores_of([[3, 2, 0, 0], [0, 0, 1, 0]], folds)
+    found = resampled_circuits(scores, folds, all_nodes(scores, (1, 3)), seed=0)
     assert found.nodes.tolist() == [0, 1, 2]
     assert {tuple(pair) for pair in zip(found.common[:, 1], found.lengths[:, 1], strict=True)} == {
         (3, 3),
         (2, 2),
         (1, 1),
     }
-    rows = rows_within(scores, groups, all_nodes(scores, (3,)))
+    rows = rows_within(scores, folds, all_nodes(scores, (3,)))
     share = found.common[:, 1].mean() / 3
     assert rows.loc[3, "mean"] == pytest.approx(share)
     assert rows.loc[3, "jaccard"] == pytest.approx(share), "what is missing is in no union but the whole set's"
 
 
 def test_nothing_is_told_of_candidates_without_a_score() -> None:
-    groups = folds_of(pairs_of(6), 3, seed=0)
+    folds = folds_of(pairs_of(6), 3, seed=0)
     values = torch.zeros(3, 30)
     values[:, :5] = 1.0
-    scores = scores_of(values, groups)
+    scores = scores_of(values, folds)
     unscored = Choice(torch.arange(30) >= 5, (1, 2), "absolute")
-    rows, nodes = stability.within(scores, groups, unscored, confidence=0.95, seed=0)
+    rows, nodes = stability.within(scores, folds, unscored, confidence=0.95, seed=0)
     assert rows == []
     assert nodes.empty
 

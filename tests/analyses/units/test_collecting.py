@@ -13,8 +13,8 @@ from texts import BOS, text
 import neuron_vs_sae as nvs
 from neuron_vs_sae.analyses.units import collecting
 from neuron_vs_sae.analyses.units.collecting import Collection, Keeping, collect, merge, merged, scout
+from neuron_vs_sae.analyses.units.queues import equal, lottery
 from neuron_vs_sae.analyses.units.selection import Units, drawn, named
-from neuron_vs_sae.analyses.units.slots import equal, lottery
 from neuron_vs_sae.catalog.corpora import Corpus, from_tokens
 
 KEEPING = Keeping(top=4, per_quantile=2, negatives=3, window=2, silent=0.2, sink=2.5, batch_size=3, seed=5)

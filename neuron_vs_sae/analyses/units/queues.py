@@ -1,4 +1,4 @@
-"""Windows of text in slots: of all windows offered to a group, those with the smallest keys are kept.
+"""Bounded queues of text windows: of all windows offered to a queue, those with the smallest keys are kept.
 
 A key and a place (context and position) order windows totally, so what is kept of a set does not depend on the order in
 which it was offered, nor on how it was divided: keeping is associative and commutative, bit for bit.
@@ -14,79 +14,79 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class Slots:
-    """Per group (a unit and a sign, or a quantile of one) at most as many windows as there are slots, smallest key first.
+class Queues:
+    """Per queue (a unit and a sign, or a quantile of one) at most `n` windows, smallest key first.
 
     Entries where `filled` is false mean nothing. A window is the tokens around position `position` of context `context` and
     the unit's values there (signed); `inside` is false where it reaches beyond the context.
     """
 
-    filled: Bool[Tensor, "groups slots"]
-    key: Float[Tensor, "groups slots"]
-    context: Int[Tensor, "groups slots"]
-    position: Int[Tensor, "groups slots"]
-    tokens: Int[Tensor, "groups slots window"]
-    values: Float[Tensor, "groups slots window"]
-    inside: Bool[Tensor, "groups slots window"]
+    filled: Bool[Tensor, "queues n"]
+    key: Float[Tensor, "queues n"]
+    context: Int[Tensor, "queues n"]
+    position: Int[Tensor, "queues n"]
+    tokens: Int[Tensor, "queues n window"]
+    values: Float[Tensor, "queues n window"]
+    inside: Bool[Tensor, "queues n window"]
 
     @property
     def n(self) -> int:
         return self.filled.shape[1]
 
     @property
-    def worst(self) -> Float[Tensor, " groups"]:
-        """What a window's key must not exceed to be kept: infinite while there is a free slot."""
+    def worst(self) -> Float[Tensor, " queues"]:
+        """What a window's key must not exceed to be kept: infinite while the queue is not full."""
         return torch.where(self.filled.all(1), self.key.amax(1), torch.inf)
 
     @property
-    def center(self) -> Float[Tensor, "groups slots"]:
+    def center(self) -> Float[Tensor, "queues n"]:
         """The unit's value at the position that the window is of."""
         return self.values[..., self.values.shape[-1] // 2]
 
 
 @dataclass(frozen=True, eq=False)
 class Offer:
-    """Windows offered: each with its group, key and place. `content` gives the tokens, values and inside of some of them."""
+    """Windows offered: each with its queue, key and place. `content` gives the tokens, values and inside of some of them."""
 
-    group: Int[Tensor, " m"]
+    queue: Int[Tensor, " m"]
     key: Float[Tensor, " m"]
     context: Int[Tensor, " m"]
     position: Int[Tensor, " m"]
     content: Callable[[Int[Tensor, " k"]], tuple[Tensor, Tensor, Tensor]]
 
 
-def empty(groups: int, slots: int, window: int, dtype: torch.dtype) -> Slots:
-    """No window yet; a window has `window` tokens."""
-    whole = torch.zeros(groups, slots, dtype=torch.long)
-    return Slots(
+def empty(queues: int, n: int, window: int, dtype: torch.dtype) -> Queues:
+    """`queues` queues of at most `n` windows, with no window yet; a window has `window` tokens."""
+    whole = torch.zeros(queues, n, dtype=torch.long)
+    return Queues(
         filled=whole.bool(),
         key=whole.double(),
         context=whole,
         position=whole,
-        tokens=torch.zeros(groups, slots, window, dtype=torch.int32),
-        values=torch.zeros(groups, slots, window, dtype=dtype),
-        inside=torch.zeros(groups, slots, window, dtype=torch.bool),
+        tokens=torch.zeros(queues, n, window, dtype=torch.int32),
+        values=torch.zeros(queues, n, window, dtype=dtype),
+        inside=torch.zeros(queues, n, window, dtype=torch.bool),
     )
 
 
-def keep(slots: Slots, offer: Offer) -> Slots:
+def keep(queues: Queues, offer: Offer) -> Queues:
     """What is kept of the windows there and the windows offered. A window that is there already must not be offered again."""
-    if not len(offer.group):
-        return slots
-    touched, group = offer.group.unique(return_inverse=True)
-    old = slots.filled[touched].nonzero(as_tuple=True)
+    if not len(offer.queue):
+        return queues
+    touched, queue = offer.queue.unique(return_inverse=True)
+    old = queues.filled[touched].nonzero(as_tuple=True)
     at = (touched[old[0]], old[1])
-    all_groups = torch.cat([old[0], group])
-    key = torch.cat([slots.key[at], offer.key])
-    context = torch.cat([slots.context[at], offer.context])
-    position = torch.cat([slots.position[at], offer.position])
-    order = torch.from_numpy(np.lexsort((position.numpy(), context.numpy(), key.numpy(), all_groups.numpy())))
-    in_order = all_groups[order]
+    all_queues = torch.cat([old[0], queue])
+    key = torch.cat([queues.key[at], offer.key])
+    context = torch.cat([queues.context[at], offer.context])
+    position = torch.cat([queues.position[at], offer.position])
+    order = torch.from_numpy(np.lexsort((position.numpy(), context.numpy(), key.numpy(), all_queues.numpy())))
+    in_order = all_queues[order]
     rank = torch.arange(len(order)) - torch.searchsorted(in_order, in_order)
-    order, rank, in_order = (x[rank < slots.n] for x in (order, rank, in_order))
+    order, rank, in_order = (x[rank < queues.n] for x in (order, rank, in_order))
     from_old = order < len(at[0])
     tokens, values, inside = (
-        torch.cat([getattr(slots, name)[at][order[from_old]], fresh])
+        torch.cat([getattr(queues, name)[at][order[from_old]], fresh])
         for name, fresh in zip(
             ("tokens", "values", "inside"), offer.content(order[~from_old] - len(at[0])), strict=True
         )
@@ -96,27 +96,27 @@ def keep(slots: Slots, offer: Offer) -> Slots:
     place[from_old] = torch.arange(int(from_old.sum()))
     place[~from_old] = torch.arange(int(from_old.sum()), len(order))
     where = (touched[in_order], rank)
-    filled = slots.filled.clone()
+    filled = queues.filled.clone()
     filled[touched] = False
     filled[where] = True
-    return Slots(
+    return Queues(
         filled=filled,
-        key=slots.key.index_put(where, key[order]),
-        context=slots.context.index_put(where, context[order]),
-        position=slots.position.index_put(where, position[order]),
-        tokens=slots.tokens.index_put(where, tokens[place]),
-        values=slots.values.index_put(where, values[place]),
-        inside=slots.inside.index_put(where, inside[place]),
+        key=queues.key.index_put(where, key[order]),
+        context=queues.context.index_put(where, context[order]),
+        position=queues.position.index_put(where, position[order]),
+        tokens=queues.tokens.index_put(where, tokens[place]),
+        values=queues.values.index_put(where, values[place]),
+        inside=queues.inside.index_put(where, inside[place]),
     )
 
 
-def united(a: Slots, b: Slots) -> Slots:
+def united(a: Queues, b: Queues) -> Queues:
     """What is kept of the windows of both, which must be of different places."""
     at = b.filled.nonzero(as_tuple=True)
     return keep(
         a,
         Offer(
-            group=at[0],
+            queue=at[0],
             key=b.key[at],
             context=b.context[at],
             position=b.position[at],
@@ -125,11 +125,11 @@ def united(a: Slots, b: Slots) -> Slots:
     )
 
 
-def equal(a: Slots, b: Slots) -> bool:
+def equal(a: Queues, b: Queues) -> bool:
     """Whether both hold the same windows, bit for bit."""
     if not torch.equal(a.filled, b.filled):
         return False
-    return all(torch.equal(getattr(a, f.name)[a.filled], getattr(b, f.name)[b.filled]) for f in fields(Slots))
+    return all(torch.equal(getattr(a, f.name)[a.filled], getattr(b, f.name)[b.filled]) for f in fields(Queues))
 
 
 def lottery(seed: int, context: Int[Tensor, " batch"], positions: int) -> Float[Tensor, "batch pos"]:

@@ -79,8 +79,9 @@ class Basis:
     """A dictionary at each of some sites, in the order in which the model reaches them.
 
     `provenance` says what it was made of (release, files, hashes, seeds); it goes into every result. `members` are the
-    bases that `together` joined: they may share sites, so that a joint basis is for discovery alone. Raises `InputError`
-    where there is no site, or where a basis that joins no others has two dictionaries at one.
+    bases that `together` joined: they may share sites, so a joint basis is for discovery alone. `trained`: its dictionaries
+    were trained to reconstruct their sites, so one that explains next to nothing there is at fault (controls are not).
+    Raises `InputError` where there is no site, or where a basis that joins no others has two dictionaries at one site.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Basis:
     dictionaries: tuple[Dictionary, ...]
     provenance: dict[str, Any] = field(default_factory=dict)
     members: "tuple[Basis, ...]" = ()
+    trained: bool = False
 
     def __post_init__(self) -> None:
         if not self.sites:

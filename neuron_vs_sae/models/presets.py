@@ -27,7 +27,7 @@ class Preset(BaseModel):
     """The dictionaries were trained on another model: a chat model's on its base."""
     memory_gib: float | None = None
     """The model's weights in its dtype, and the first source's at every layer in float32."""
-    reference: str = ""
+    paper: str = ""
     saes: dict[str, _Sources] = {}
     transcoders: dict[str, _Sources] = {}
 
@@ -45,7 +45,7 @@ class Preset(BaseModel):
         parts += [
             f"{what} at {', '.join(getattr(self, what))}" for what in ("saes", "transcoders") if getattr(self, what)
         ]
-        return "; ".join([*parts, *filter(None, [self.reference])])
+        return "; ".join([*parts, *filter(None, [self.paper])])
 
 
 @cache

@@ -100,9 +100,10 @@ def pooled(tasks: Sequence[Multiverse]) -> Multiverse | None:
     )
 
 
-def _side_by_side(clusters: Sequence[Clusters]) -> Clusters:
+def _side_by_side(tasks: Sequence[Clusters]) -> Clusters:
+    """The clusters of several tasks, numbered through: a cluster and a stratum lie within their task."""
     clusters, strata, n_clusters, n_strata = [], [], 0, 0
-    for own in clusters:
+    for own in tasks:
         clusters.append(own.cluster + n_clusters)
         strata.append(own.stratum + n_strata)
         n_clusters, n_strata = n_clusters + own.n_clusters, n_strata + len(own.strata)

@@ -11,7 +11,7 @@ from sae_lens import SAE, TrainingSAE
 from saes import HOOK, make, save
 
 import neuron_vs_sae as nvs
-from neuron_vs_sae.catalog.dictionaries.diagnosis import explained_variance
+from neuron_vs_sae.catalog.dictionaries.diagnosis import explained_on
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.execution.splice import read
 
@@ -112,7 +112,7 @@ def quality(model: Any, basis: nvs.Basis, pairs: nvs.PromptPairs) -> list[tuple[
     features = basis.features(values)
     return [
         (
-            explained_variance(site.view(values[site.writes]), error, pairs),
+            explained_on(site.view(values[site.writes]), error, pairs),
             float((units[:, 1:] != 0).sum(-1).double().mean()),
         )
         for site, units, error in zip(basis.sites, features.units, features.errors, strict=True)

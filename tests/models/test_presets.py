@@ -182,7 +182,7 @@ def test_a_preset_decides_what_the_study_leaves_open(name: str) -> None:
     assert (study.dtype, study.prepend_bos, study.backend) == (preset.dtype, preset.prepend_bos, preset.backend)
     other = Study(model=name, task=("a.jsonl",), basis=("sae",), dtype="float64")
     assert other.dtype == "float64"
-    assert preset.reference
+    assert preset.paper
     assert 0.5 < (preset.memory_gib or 0) < 300
 
 

@@ -40,7 +40,7 @@ def test_what_a_preset_cites_is_cited_by_a_result_that_uses_it(name: str) -> Non
         for r in cited_works().values()
         if name in r.models or any(fnmatchcase(source, pattern) for source in sources for pattern in r.releases)
     }
-    assert set(ARXIV.findall(preset.reference)) <= cited
+    assert set(ARXIV.findall(preset.paper)) <= cited
 
 
 def test_references_are_for_names_that_there_are() -> None:

@@ -15,8 +15,9 @@ from neuron_vs_sae.statistics.resampling import draw, independent
 from neuron_vs_sae.studies import result
 from neuron_vs_sae.studies.comparing import Comparison, TaskCurves, compare
 from neuron_vs_sae.studies.families import controls_of
-from neuron_vs_sae.studies.findings import finding
+from neuron_vs_sae.studies.findings import finding, findings
 from neuron_vs_sae.studies.limits import family_size, limits
+from neuron_vs_sae.studies.multiverse import of_finding
 from neuron_vs_sae.studies.robustness import COLUMNS, judged, robustness, rows_of
 from neuron_vs_sae.studies.rows import to_rows
 from neuron_vs_sae.studies.specifications import COLUMNS as SPECIFIED, specifications
@@ -130,7 +131,10 @@ def test_bases_within_the_margin_everywhere_are_equivalent() -> None:
     assert (table["share_equivalent"] == 1).all()
 
 
-@pytest.mark.parametrize(("level", "verdict"), [(0.3, "b better"), (0.8, "undecided"), (0.95, "undecided")])
+@pytest.mark.parametrize(
+    ("level", "verdict"),
+    [(0.3, "b better"), pytest.param(0.8, "undecided", marks=pytest.mark.checked), (0.95, "undecided")],
+)
 def test_a_dictionary_that_does_not_beat_its_untrained_control_does_not_win(level: float, verdict: str) -> None:
     levels = {"mlp_neurons": (0.4,) * 3, "sae": (0.8,) * 3, "random_sae": (level,) * 3}
     given = finished(by_policy(levels))
@@ -192,6 +196,19 @@ def test_all_tasks_together_are_their_mean_with_clusters_within_tasks() -> None:
     assert table.loc[table["score"] == "faithfulness", "p_joint_holm"].min() == pytest.approx(
         3 * table.loc[table["score"] == "faithfulness", "p_joint"].min()
     )
+
+
+@pytest.mark.checked
+def test_seeds_are_averaged_specification_by_specification() -> None:
+    first, second = finished(by_policy(NEURONS_WIN)), finished(by_policy(FEATURES_WIN))
+    study = {**first.record["study"], "seed": [0, 1]}
+    rows = pd.concat([first.curves, second.curves.assign(seed=1)], ignore_index=True)
+    both = result.Result(Path(), {"study": study}, rows, pd.DataFrame())
+    several, *alone = (of_finding(next(findings(each))[0], "faithfulness") for each in (both, first, second))
+    assert several is not None
+    values = [each.difference.value for each in alone if each is not None]
+    assert several.names() == alone[0].names()
+    np.testing.assert_allclose(several.difference.value, np.mean(values, axis=0))
 
 
 def test_the_declared_family_is_adjusted_apart_from_what_is_explored() -> None:

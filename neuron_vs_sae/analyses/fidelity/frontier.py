@@ -16,6 +16,7 @@ from neuron_vs_sae.catalog.corpora import Batch, Corpus
 from neuron_vs_sae.core.basis import Basis, Site
 from neuron_vs_sae.core.dictionary import Dictionary
 from neuron_vs_sae.core.errors import InputError
+from neuron_vs_sae.core.variance import explained_variance
 from neuron_vs_sae.execution.passes import logits
 from neuron_vs_sae.execution.splice import Edit, home, read
 
@@ -44,8 +45,8 @@ class Frontier:
 
     @property
     def explained_variance(self) -> Float[Tensor, " sizes"]:
-        """`1 - lost / spread`: 1 is the activation itself, 0 its mean, below 0 worse than the mean."""
-        return 1 - self.lost.sum(0) / self.spread.sum()
+        """Of the whole corpus: 1 is the activation itself, 0 its mean, below 0 worse than the mean."""
+        return explained_variance(self.lost.sum(0), self.spread.sum())
 
     @property
     def ce_score(self) -> Float[Tensor, " sizes"]:

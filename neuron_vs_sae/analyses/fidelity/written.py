@@ -1,5 +1,6 @@
 """Neurons seen from what their MLP writes, so that they stand beside dictionaries of the MLP's output at one site."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ def at_mlp_out(model: Any, basis: Basis) -> Basis:
     """
     seen = [_seen(model, site, d) for site, d in zip(basis.sites, basis.dictionaries, strict=True)]
     sites, dictionaries = zip(*seen, strict=True)
-    return Basis(basis.name, sites, dictionaries, basis.provenance)
+    return replace(basis, sites=sites, dictionaries=dictionaries)
 
 
 def _seen(model: Any, site: Site, dictionary: Dictionary) -> tuple[Site, Dictionary]:

@@ -1,5 +1,6 @@
 """One number per unit: how it is spread over tokens, whether it says what it sees, and what it does to predictions."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -112,11 +113,10 @@ def ablation_effects(
     """
     used = [s for s, at in enumerate(units.at) if len(at)]
     like = torch.zeros(1, device=home(model), dtype=precision(model))
-    chosen = Basis(
-        name=basis.name,
+    chosen = replace(
+        basis,
         sites=tuple(basis.sites[s] for s in used),
         dictionaries=tuple(Some(basis.dictionaries[s], units.at[s].to(home(model)), like) for s in used),
-        provenance=basis.provenance,
     )
     scores = activation_patching(model, chosen, pairs, metric, pairing=pairing, positions="pooled")
     return torch.cat([at[0] for at, _ in scores.by_site()])

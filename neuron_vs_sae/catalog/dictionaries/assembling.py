@@ -48,6 +48,7 @@ def from_saes(
         sites=tuple(site for site, _ in chosen),
         dictionaries=tuple(dictionary for dictionary, _ in loaded),
         provenance={"saes": [came_from for _, came_from in loaded]},
+        trained=True,
     )
 
 

@@ -13,23 +13,21 @@ from neuron_vs_sae.core.basis import Basis, Site
 from neuron_vs_sae.core.dictionary import Dictionary, split
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.core.pairs import PromptPairs
+from neuron_vs_sae.core.variance import explained_variance
 from neuron_vs_sae.execution.splice import read
 
-_TRAINED = ("sae", "transcoder")
 # SAEs explain .6 to 1 of the variance of what they were trained on. Trained ones one layer or site away were measured to
 # explain from -9 to .55; so below `_SUSPICIOUS` other places are tried, and one that explains `_BETTER` more is named.
 _SUSPICIOUS, _BETTER, _NOTHING = 0.6, 0.25, 0.2
 
 
-def explained_variance(
-    x: Float[Tensor, "batch pos d"], error: Float[Tensor, "batch pos d"], pairs: PromptPairs
-) -> float:
-    """`1 - |error|^2 / |x - mean|^2` over all real tokens but BOS."""
+def explained_on(x: Float[Tensor, "batch pos d"], error: Float[Tensor, "batch pos d"], pairs: PromptPairs) -> float:
+    """The explained variance of `x` over all real tokens but BOS, `error` being what the reconstruction leaves."""
     real = pairs.real
     if pairs.bos:
         real[:, 0] = False
     x, error = x[real].double(), error[real].double()
-    return float(1 - (error**2).sum() / ((x - x.mean(0)) ** 2).sum())
+    return float(explained_variance((error**2).sum(), ((x - x.mean(0)) ** 2).sum()))
 
 
 @dataclass(frozen=True)
@@ -54,8 +52,8 @@ def reconstruction(model: Any, basis: Basis, pairs: PromptPairs, *, strict: bool
         x = site.view(values[site.writes])
         units, error = split(dictionary, site.view(values[site.reads]), x)
         active.append(float((units != 0).sum(-1).double().mean()))
-        explained.append(explained_variance(x, error, pairs))
-        if basis.name in _TRAINED:
+        explained.append(explained_on(x, error, pairs))
+        if basis.trained:
             _refuse(model, basis.name, site, dictionary, pairs, explained[-1], strict)
     return Reconstruction(tuple(active), tuple(explained))
 
@@ -144,4 +142,4 @@ def _explained(
         _, error = split(dictionary, y, x)
     except RuntimeError:  # shapes that do not go together
         return None
-    return explained_variance(x, error, pairs)
+    return explained_on(x, error, pairs)

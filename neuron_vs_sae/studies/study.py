@@ -69,7 +69,7 @@ class Study(CommonSpec):
         ("log",), min_length=1, description="node counts, 'all', 'log' (0,1,2,5,10,...), 'mib'; comma-separated"
     )
     folds: int = Field(
-        20, ge=1, description="groups of discovery prompts whose bootstrap shows a circuit's stability; 1: none"
+        20, ge=1, description="folds of the discovery prompts whose bootstrap shows how stable a circuit is; 1: none"
     )
 
     @property

@@ -119,7 +119,7 @@ class Basis:
 
     @property
     def parts(self) -> "tuple[Basis, ...]":
-        """The bases that it joins, or itself alone."""
+        """The bases that it joins; itself alone where it joins none."""
         return self.members or (self,)
 
     @property
@@ -152,12 +152,12 @@ class Basis:
         return Features(tuple(units for units, _ in parts), tuple(error for _, error in parts))
 
     def constants(self, like: Tensor) -> tuple[Float[Tensor, " _"], ...]:
-        """Per site what is written when every unit and the error are zero: `decode(0)`."""
+        """Per site `decode(0)`: what is written when every unit and the error are zero."""
         return tuple(d.at_zero(like) for d in self.dictionaries)
 
 
 def together(bases: Sequence[Basis]) -> Basis:
-    """The sites of several bases one after another, to be discovered on in the same passes; not to be written to."""
+    """The sites of several bases, basis after basis, so that the same passes attribute all of them; circuits cannot be run in it."""
     return Basis(
         name="+".join(basis.name for basis in bases),
         sites=tuple(site for basis in bases for site in basis.sites),

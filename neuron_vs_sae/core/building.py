@@ -29,9 +29,9 @@ def pairs(
 ) -> PromptPairs:
     """Pairs from rows in memory: `{"clean": ..., "corrupt": ..., "answer": ..., "foil": ...}`, any other key being a tag.
 
-    They are on the model's device. `name` is the task's; `drop` leaves out, and counts, rows that do not fit the tokenizer,
-    `one_length` those of another length than most. Raises `InputError`, naming the row (`row 0` is the first), where one lacks
-    a key or holds something other than text, and as `build` does.
+    They are on the model's device. `name` is the task's name. `drop` leaves out, and counts, rows that do not fit the tokenizer;
+    `one_length` leaves out pairs whose length is not the commonest. Raises `InputError`, naming the row (`row 0` is the first),
+    where one lacks a key or holds something other than text, and as `build` does.
     """
     taken = [dict(row) for row in rows]
     for i, row in enumerate(taken):
@@ -61,10 +61,10 @@ def build(
 ) -> PromptPairs:
     """Tokenize rows of `{clean, corrupt, answer, foil, **tags}`; the answer is tokenized in its context.
 
-    `drop` leaves out rows with a fault and counts them by reason; `one_length` leaves out pairs of another length than
-    the commonest (of the equally common, the shortest). `labels` are what messages call the rows (default: `pair 0`, ...).
-    Raises `InputError`, naming the row unless faults are dropped, for prompts of unequal token length, an answer of more
-    or less than one token, answer equal to foil, a BOS token that the text already contains, a tokenizer without BOS, and,
+    `drop` leaves out rows with a fault and counts them by reason; `one_length` leaves out pairs whose length is not the
+    commonest (of several equally common lengths, the shortest counts). `labels` name the rows in messages (default: `pair 0`, ...).
+    Raises `InputError`, naming the row unless faults are dropped, for prompts of unequal token length, an answer that is not
+    one token, answer equal to foil, a BOS token that the text already contains, a tokenizer without BOS, and,
     with the counts, where no row is left.
     """
     kept: list[tuple[dict[str, Any], Tokens]] = []
@@ -105,9 +105,10 @@ def build(
 
 
 def layouts(tokenizer: Any, texts: Sequence[str]) -> list[tuple[int, ...]]:
-    """The word of every token of each text, words being separated by spaces: where two texts agree, so do their positions.
+    """For each text the number of the word that each token belongs to, words being separated by spaces. Where two texts agree,
+    a position means the same in both.
 
-    A tokenizer that does not say where its tokens lie gives the length alone: (0, 0, ...).
+    For a tokenizer that does not report where its tokens lie, only the length is known: (0, 0, ...).
     """
     if not tokenizer.is_fast:
         return [(0,) * len(ids) for ids in tokenizer(list(texts), add_special_tokens=False).input_ids]
@@ -130,7 +131,7 @@ def lengths(pairs: PromptPairs) -> str:
 
 
 def check_bos(tokenizer: Any, pairs: PromptPairs) -> None:
-    """Raises `InputError` for prompts that hold BOS more than once, as a second one inside the text would."""
+    """Raises `InputError` for prompts that do not hold BOS exactly once, as where the text contains a second one."""
     if not pairs.bos or tokenizer is None or tokenizer.bos_token_id is None:
         return
     for tokens, texts in ((pairs.clean, pairs.clean_text), (pairs.corrupt, pairs.corrupt_text)):

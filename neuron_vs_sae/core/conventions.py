@@ -1,4 +1,4 @@
-"""The choices that change a number, or say how it is computed: each by its names, once. Nothing heavy is imported here."""
+"""The choices that change a number, or how it is computed, each with its names, in one place. Imports nothing heavy."""
 
 from typing import Literal
 

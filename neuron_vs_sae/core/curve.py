@@ -1,4 +1,4 @@
-"""A curve: the metric per size and per prompt, for circuit and complement. Everything else is derived from it."""
+"""A curve: the metric per size and prompt, for circuits and their complements. Everything else is derived from it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ class Curve:
     """F(M), F(empty), F(C) and F(complement) per prompt, at growing sizes of one ranking.
 
     `circuit[i]` keeps the best `sizes[i]` nodes and ablates the rest; `complement[i]` ablates those and keeps the rest. Sizes
-    grow, up to the last node that has a score (`n_scored`). `n_total` is the number of nodes that a circuit could have;
+    increase up to the last node that has a score (`n_scored`). `n_total` is the number of nodes that a circuit could have;
     `n_error_nodes[i]` of `sizes[i]` are error nodes, and `values[i]` is how many numbers the circuit's nodes carry (`values` in
-    `analyses/circuits/evaluation.py`). `change[i]` is how much removing that circuit changes, of what removing all nodes does
-    (`analyses/circuits/change.py`). A curve made by hand may go without both.
+    `analyses/circuits/evaluation.py`). `change[i]` is how much removing that circuit changes, as a share of what removing all nodes
+    changes (`analyses/circuits/change.py`). A curve made by hand may lack `values` and `change`.
 
-    What stands apart, and is in no area, size at a level or table: `all_nodes`, the metric with all `n_total` nodes kept (where
-    error nodes are nodes or kept, that of the model; where they are ablated, what the dictionaries reconstruct); and `tied`,
+    Two fields stand apart and enter no area, size at a level or table: `all_nodes`, the metric with all `n_total` nodes kept (the
+    model's own where error nodes are nodes or kept; that of the dictionaries' reconstruction where they are ablated); and `tied`,
     the circuits beyond `n_scored` that MIB's sizes ask for, filled up with nodes of score 0 in node order.
     """
 
@@ -41,7 +41,7 @@ class Curve:
 
     @property
     def n_scored(self) -> int:
-        """The last size: how many nodes have a score (fewer where `sizes` was a function that stopped before)."""
+        """The last size: the number of nodes that have a score (fewer where `sizes` was a function that stopped earlier)."""
         return self.sizes[-1]
 
     @property
@@ -55,7 +55,7 @@ class Curve:
 
     @property
     def completeness(self) -> Float[Tensor, " sizes"]:
-        """The faithfulness of what is left when the circuit is removed: 0 is complete, LOWER is better."""
+        """The faithfulness of what is left when the circuit is removed. 0 is complete; LOWER is better."""
         return (self.complement.mean(1) - self.empty.mean()) / self.denominator
 
     @property
@@ -82,18 +82,18 @@ class Curve:
     def size_at(
         self, faithfulness: float | None = None, completeness: float | None = None, *, stable: bool = False
     ) -> float | None:
-        """The size at which the ranking first reaches both levels; None: not reached by `n_scored` nodes.
+        """The size at which the ranking first reaches both levels; None where `n_scored` nodes do not reach them.
 
-        Faithfulness at least, completeness at most. Between the last size that was run and does not reach them and the first
-        that does, scores are taken to be linear in log size; the smallest size run (of at least 1) where that one reaches them.
-        `stable`: from which on every larger size reaches them too.
+        The faithfulness must be at least its level, the completeness at most its own. Between the last size run that misses them and
+        the first that reaches them, scores are interpolated linearly in log size; where the smallest size run (of at least 1) reaches
+        them, it is that size. `stable` asks for the size from which on every larger size reaches them too.
         """
         return self._at(self._levels(faithfulness, completeness), stable, self.sizes)
 
     def values_at(
         self, faithfulness: float | None = None, completeness: float | None = None, *, stable: bool = False
     ) -> float | None:
-        """How many numbers the circuit of `size_at` carries (`values`, linear between sizes in its logarithm); None: not reached.
+        """How many numbers the circuit of `size_at` carries (`values`, interpolated in its logarithm); None where it is not reached.
 
         Raises `InputError` for a curve without `values`.
         """
@@ -102,20 +102,20 @@ class Curve:
         return self._at(self._levels(faithfulness, completeness), stable, self.values)
 
     def size_within(self, margin: float = 0.05) -> float | None:
-        """`size_at` for `|faithfulness - 1| <= margin` and `|completeness| <= margin`; None where no size run is so near."""
+        """`size_at` for `|faithfulness - 1| <= margin` and `|completeness| <= margin`; None where no size run comes that close."""
         f, c = self.faithfulness - 1, self.completeness
         return self._at([margin - f, margin + f, margin - c, margin + c], False, self.sizes)
 
     def _levels(self, faithfulness: float | None, completeness: float | None) -> list[Float[Tensor, " sizes"]]:
-        """How far each score is on the right side of its level, by size."""
+        """By how much each score is on the right side of its level, per size."""
         above = [] if faithfulness is None else [self.faithfulness - faithfulness]
         return above + ([] if completeness is None else [completeness - self.completeness])
 
     def _at(
         self, beyond: list[Float[Tensor, " sizes"]], stable: bool, sizes: Sequence[int] | Sequence[float]
     ) -> float | None:
-        """The point of `sizes` (or another count that grows with them) at which none of `beyond` is negative any more."""
-        start = int(np.searchsorted(self.sizes, 1))  # a circuit of no node is none, and has no logarithm
+        """Where along `sizes` (or a count that grows with them) all of `beyond` first become non-negative."""
+        start = int(np.searchsorted(self.sizes, 1))  # size 0 has no logarithm
         margins = torch.stack(beyond).double().cpu()[:, start:] if beyond else torch.zeros(1, len(self.sizes) - start)
         reached = (margins >= 0).all(0)
         if stable:
@@ -127,7 +127,7 @@ class Curve:
         if k == 0:
             return float(sizes[start])
         before, after = margins[:, k - 1], margins[:, k]
-        # Of several scores the last to cross; one that is beyond its level at both ends does not cross.
+        # The last of the scores to cross its level decides; one that is beyond it at both ends does not cross.
         part = float(torch.where(before < 0, before / (before - after), 0.0).max())
         low, high = np.log(sizes[start + k - 1]), np.log(sizes[start + k])
         return float(np.exp(low + part * (high - low)))
@@ -135,8 +135,8 @@ class Curve:
     def area(self, score: str = "faithfulness", *, up_to: int | None = None) -> float:
         """The mean of a score over log size, from 1 node to `up_to` (default: `n_scored`), by the trapezoid rule.
 
-        `score`: "faithfulness", "unfaithfulness" (`|1 - faithfulness|`) or "completeness". Curves are comparable over
-        the same range only: give all the same `up_to`, at most the smallest `n_scored`.
+        `score`: "faithfulness", "unfaithfulness" (`|1 - faithfulness|`) or "completeness". Curves are comparable only
+        over the same range: give all of them the same `up_to`, at most the smallest `n_scored`.
         """
         end = self.n_scored if up_to is None else up_to
         ks, values = self._positive(score)

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and folders that one run has for itself."""
+"""Files that are written whole or not at all, and folders locked by one run at a time."""
 
 import json
 import os
@@ -22,7 +22,7 @@ _PARTIAL = ".partial"
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """The folder for one run alone. Raises `FolderError` when another run has it, or it cannot be written."""
+    """Lock the folder for this run. Raises `FolderError` when another run holds it, or when it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock")
@@ -44,7 +44,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def write(file: Path, put: Callable[[Path], Any]) -> None:
-    """Have `put` write a temporary file beside `file`, then rename it: whole or not at all.
+    """Have `put` write a temporary file beside `file`, then rename it, so that `file` is written whole or not at all.
 
     Raises `FolderError` when the disk is full or the folder is not writable; nothing is left half-written.
     """

@@ -29,7 +29,7 @@ class Folder(ModuleType):
     NOUN: str
     """What one of its functions makes or is, for messages: `basis`."""
     COMMON: frozenset[str]
-    """Arguments that a run passes to all of them alike: settings of the study, or no choice at all, so never options."""
+    """Arguments that a run passes to all of them alike, and that are therefore never options of a text."""
     SEVERAL: Mapping[str, tuple[str, ...]]
     """The names in each file that holds more than the one of its own name."""
 
@@ -51,7 +51,7 @@ class Folder(ModuleType):
 
 
 def open_folder(module: str) -> None:
-    """Make the module of that name, which is being imported, a `Folder`."""
+    """Turn the module of that name, while it is being imported, into a `Folder`."""
     sys.modules[module].__class__ = Folder
 
 
@@ -63,7 +63,7 @@ def _opened(folder: str) -> Folder:
 
 @cache
 def _homes(folder: str) -> dict[str, str]:
-    """The name of every function of a folder, and the file that it is in; none of these files is imported."""
+    """The file that holds each function of a folder, by the function's name; none of the files is imported."""
     several = _opened(folder).SEVERAL
     files = (Path(__file__).parents[1] / "catalog" / folder).glob("*.py")
     stems = sorted(file.stem for file in files if not file.stem.startswith("_"))
@@ -98,13 +98,13 @@ def summary(folder: str, name: str) -> str:
 
 @dataclass(frozen=True)
 class Spec:
-    """A name with what follows it: `NAME[:SOURCE][@SITE][,option=value...]`."""
+    """A name and its options, as a text gives them: `NAME[:SOURCE][@SITE][,option=value...]`."""
 
     name: str
     options: dict[str, str]
 
     def __str__(self) -> str:
-        """The text again, in the one spelling that all its spellings share."""
+        """The text in its canonical spelling."""
         text = self.name
         for key, mark in (("source", ":"), ("site", "@")):
             text += mark + self.options[key] if key in self.options else ""
@@ -142,14 +142,14 @@ def takes(folder: str, text: str, option: str) -> bool:
 
 @dataclass(frozen=True)
 class _Option:
-    """An option of a text: its type, and the parameter that holds it where that is an object of several options."""
+    """An option of a text: its type, and, where it is a field of an options object, the parameter that takes the object."""
 
     type: Any
     inside: str | None = None
 
 
 def _options(folder: str, function: Callable[..., Any]) -> dict[str, _Option]:
-    """What a text may set: the parameters that are not common, an options object being its fields."""
+    """What a text may set: the parameters that are not common, an options object counting as its fields."""
     options: dict[str, _Option] = {}
     for name, parameter in inspect.signature(function).parameters.items():
         if name in _opened(folder).COMMON:
@@ -198,7 +198,7 @@ def bound(folder: str, text: str, **given: Any) -> Callable[..., Any]:
 
 
 def _is_leading(folder: str, parameter: inspect.Parameter) -> bool:
-    """An argument that the caller passes by its place when the bound function is called: `model`, `basis`, `pairs`."""
+    """Whether it is an argument that the caller of the bound function passes by position: `model`, `basis`, `pairs`."""
     return parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD and parameter.name in _opened(folder).COMMON
 
 

@@ -24,9 +24,9 @@ Metric = Callable[[Float[Tensor, "batch vocab"], Target], Float[Tensor, " batch"
 
 
 def of_targets_only(metric: Metric) -> Metric:
-    """Marks a metric that reads the logits of answer and foil and no others, so that no others need be computed.
+    """Marks a metric that reads only the logits of answer and foil, so that no others need be computed.
 
-    It may then be called with the logits of some tokens, and a `Target` that counts in those.
+    It may then be called with the logits of some tokens, and a `Target` whose ids are places among those.
     """
     metric.__dict__["of_targets_only"] = True
     return metric
@@ -42,7 +42,7 @@ def resolve(metric: str | Metric) -> Metric:
 
 
 def for_attribution(metric: str | Metric | None, pairing: str) -> str | Metric:
-    """The metric to differentiate where none is given: the answer's logit alone where there is no foil to speak of.
+    """The metric to differentiate; where none is given, the logit difference, or the answer's logit alone when unpaired.
 
     Source: Arora et al. 2026 (arXiv 2601.22594), whose unpaired scores differentiate the answer's logit.
     """
@@ -51,7 +51,7 @@ def for_attribution(metric: str | Metric | None, pairing: str) -> str | Metric:
 
 
 def check_slope_at_clean(metric: str | Metric | None) -> None:
-    """Raises `InputError` for a metric whose gradient at the clean prompt is zero: what is left there is rounding."""
+    """Raises `InputError` for a metric whose gradient at the clean prompt is zero up to rounding."""
     if metric is not None and resolve(metric) is find("metrics", "kl"):
         raise InputError(
             "the gradient of kl is zero at the clean prompt, so there is nothing to attribute there: attribute another metric "

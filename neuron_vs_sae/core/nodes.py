@@ -18,22 +18,22 @@ class NodeIndex:
     """The flat order of all nodes: site by site, position by position, the units and then the error node.
 
     `positions` is the number of token positions, or None when they are pooled: a node is then a unit at all of them.
-    Every site has a slot for one error node per position; which of them exist, `exists` says, and whether those take part is
-    the error policy's choice (`analyses/circuits/evaluation.py`).
+    Every site has a slot for one error node per position; which of them exist, `exists` says; whether those take part is
+    up to the error policy (`analyses/circuits/evaluation.py`).
     """
 
     sites: tuple[str, ...]
     widths: tuple[int, ...]
     positions: int | None
     basis: str = ""
-    """What the units are, so that one basis's scores are not taken for another's of the same shape."""
+    """Identifies the units, so that one basis's scores are not taken for those of another of the same shape."""
     lossless: tuple[bool, ...] = ()
-    """Per site whether nothing is ever left over there: its error node does not exist, and its slot only keeps the numbering.
-    (Empty: every site has error nodes.)"""
+    """Per site whether its dictionary leaves nothing over: its error node then does not exist, and its slot only keeps the
+    numbering. (Empty: every site has error nodes.)"""
 
     @property
     def blocks(self) -> int:
-        """Positions told apart: 1 when pooled."""
+        """The number of positions that are told apart: 1 when pooled."""
         return 1 if self.positions is None else self.positions
 
     @property
@@ -133,11 +133,11 @@ class Circuit:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class NodeScores:
-    """The estimated drop in the metric if a node alone were ablated: metric units, mean over prompts; > 0: it helps.
+    """The estimated drop in the metric if a node alone were ablated: in metric units, mean over prompts; above 0 where it helps.
 
-    (`delta` and `random` are baselines in units of their own, as their docstrings say.) `by_group` is the same, mean over
-    the prompts of each group in float32, where the prompts were in groups (`PromptPairs.groups`) and the method is a mean
-    over prompts. Raises `InputError` when a score is not finite.
+    (`delta` and `random` are baselines in units of their own; their docstrings say which.) Where the prompts were in groups
+    (`PromptPairs.groups`) and the method is a mean over prompts, `by_group` holds the mean over the prompts of each group,
+    in float32. Raises `InputError` when a score is not finite.
     """
 
     index: NodeIndex
@@ -176,13 +176,15 @@ class NodeScores:
         """
         order = self.order(rank_by=rank_by, among=among)
         if not 0 <= k <= len(order):
-            raise InputError(f"a circuit of {k} nodes is asked for, and {len(order)} of {len(self.index)} have a score")
+            raise InputError(
+                f"a circuit of {k} nodes is asked for, and {len(order)} of {len(self.index)} nodes have a score"
+            )
         return Circuit(self.index, order[:k])
 
     def order(self, *, rank_by: RankBy = "absolute", among: Bool[Tensor, " nodes"] | None = None) -> Int[Tensor, " k"]:
         """The nodes (of `among`) whose score is not 0, best first: the ranking, which says nothing about the others.
 
-        `signed` goes down by score: what helps most first, and after the last node that helps those that hurt, least first.
+        `signed` orders by falling score: what helps most first; after the last node that helps come those that hurt, least first.
         """
         check_choice("rank_by", rank_by, RankBy)
         keys = self.values.abs() if rank_by == "absolute" else self.values
@@ -190,7 +192,7 @@ class NodeScores:
         return candidates[torch.sort(keys[candidates], descending=True, stable=True).indices]
 
     def unscored(self, among: Bool[Tensor, " nodes"] | None = None) -> Int[Tensor, " k"]:
-        """The nodes (of `among`) whose score is exactly 0, in node order: all tied, and in no ranking."""
+        """The nodes (of `among`) whose score is exactly 0, in node order: they are tied, and in no ranking."""
         return self._among(among, self.values == 0)
 
     def _among(self, among: Bool[Tensor, " nodes"] | None, chosen: Bool[Tensor, " nodes"]) -> Int[Tensor, " k"]:

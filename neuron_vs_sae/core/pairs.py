@@ -11,7 +11,7 @@ from torch import Tensor
 
 from neuron_vs_sae.core.errors import InputError
 
-# Fields of all pairs together; every other one has an entry per pair.
+# Fields about all pairs together; every other field has an entry per pair.
 _OF_ALL = {"name", "bos", "dropped"}
 
 
@@ -22,8 +22,8 @@ class PromptPairs:
     `clean` and `corrupt` are right-padded to a common width; `length` is the number of real tokens of both prompts
     of a pair, so the answer is predicted at position `length - 1`. `answer` is right after the clean prompt, `foil`
     after the corrupt one. `tags` are per-pair labels (case, template, lemma, ...) for splits and statistics.
-    `dropped` says what the pairs' source had beside them: reasons, each with the number of pairs left out for it.
-    `groups` says of each pair which groups of pairs it is in, where scores are wanted of groups too (`NodeScores.by_group`).
+    `dropped` counts the pairs of the source that were left out, by reason.
+    `groups` marks the groups that each pair is in, where scores are wanted per group as well (`NodeScores.by_group`).
 
     Raises `InputError` when a pair's answer is its foil, a length is impossible, or the columns differ in length.
     """
@@ -96,13 +96,13 @@ class PromptPairs:
         return torch.arange(self.positions, device=self.length.device) < self.length[:, None]
 
     def take(self, rows: Sequence[int] | Int[Tensor, " n"]) -> "PromptPairs":
-        """The pairs at `rows`, in that order, no wider than the longest of them."""
+        """The pairs at `rows`, in that order, padded to the longest of them."""
         chosen = self.batch(rows)
         width = int(chosen.length.max()) if len(chosen) else self.positions
         return replace(chosen, clean=chosen.clean[:, :width], corrupt=chosen.corrupt[:, :width])
 
     def batch(self, rows: Sequence[int] | Int[Tensor, " n"]) -> "PromptPairs":
-        """The pairs at `rows`, in that order, padded as these are."""
+        """The pairs at `rows`, in that order, with the padding they have here."""
         index = torch.as_tensor(rows, dtype=torch.long)
         picked: dict[str, Any] = {}
         for field in fields(self):
@@ -122,17 +122,17 @@ class PromptPairs:
         return replace(self, **{name: tensor.to(device) for name, tensor in moved.items()})
 
     def overlap(self, other: "PromptPairs") -> int:
-        """Pairs of `self` of which some prompt (clean or corrupt) is also a prompt of `other`."""
+        """How many pairs of `self` have a prompt (clean or corrupt) that is also a prompt of `other`."""
         theirs = set(other.clean_text) | set(other.corrupt_text)
         return sum(a in theirs or b in theirs for a, b in zip(self.clean_text, self.corrupt_text, strict=True))
 
     def shared(self, other: "PromptPairs") -> int:
-        """Pairs of `self` that are also pairs of `other`."""
+        """How many pairs of `self` are also pairs of `other`."""
         theirs = set(zip(other.clean_text, other.corrupt_text, strict=True))
         return sum(pair in theirs for pair in zip(self.clean_text, self.corrupt_text, strict=True))
 
     def deduplicated(self) -> "PromptPairs":
-        """The first of every group of identical pairs; the others are counted as dropped."""
+        """The pairs without repetitions, which are counted as dropped."""
         seen: dict[tuple[str, str, str, str], int] = {}
         for i, row in enumerate(zip(self.clean_text, self.corrupt_text, self.answer_text, self.foil_text, strict=True)):
             seen.setdefault(row, i)
@@ -142,7 +142,7 @@ class PromptPairs:
         return self.take(list(seen.values())).having_dropped({"the pair is there already": repeated})
 
     def having_dropped(self, reasons: "Counter[str] | dict[str, int]") -> "PromptPairs":
-        """The same pairs, with these counts added to what was dropped before."""
+        """The same pairs, with these counts added to `dropped`."""
         return replace(self, dropped=tuple((Counter(dict(self.dropped)) + Counter(reasons)).items()))
 
     def sample(self, n: int, seed: int) -> "PromptPairs":

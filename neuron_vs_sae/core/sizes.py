@@ -1,7 +1,7 @@
 """How many nodes the circuits of a curve have: grids of sizes, and the size in bits.
 
-A ranking orders the nodes that have a score, `n_scored` of them, and says nothing about the others: filling a circuit up with
-nodes of score 0 would let the order in which they are stored decide what is found.
+A ranking orders the `n_scored` nodes that have a score and says nothing about the others: if circuits were filled up with
+nodes of score 0, the order in which nodes are stored would decide the result.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,10 +23,10 @@ def log_sizes(total: int) -> tuple[int, ...]:
 
 
 def mib_sizes(total: int) -> tuple[int, ...]:
-    """MIB's ten sizes, `int(p * total)` for its fractions p from .1 % to 100 %; several may be equal, or 0.
+    """MIB's ten sizes, `int(p * total)` for its fractions p from .1 % to 100 %; some may be equal, or 0.
 
-    Source: Mueller et al. 2025 (arXiv 2504.13151), whose code cuts the product off. What is not MIB's here is the circuit of 0
-    nodes: MIB's removes all edges, so attention and embeddings too; ours ablates the basis's sites alone.
+    Source: Mueller et al. 2025 (arXiv 2504.13151), whose code truncates the product. The circuit of 0 nodes is not MIB's:
+    theirs removes all edges, attention and embeddings included; ours ablates the basis's sites alone.
     """
     return tuple(int(p * total) for p in MIB_FRACTIONS)
 
@@ -41,8 +41,8 @@ def bits(total: int, k: int | float) -> float:
 
 @dataclass(frozen=True)
 class SizeGrid:
-    """The sizes of one curve, each growing: `ranked` by the ranking, the last being `n_scored`; `tied` beyond it, for MIB's CPR
-    and CMD alone; `dropped`, asked for by number and not run because no ranking reaches them."""
+    """The sizes of one curve, each tuple increasing: `ranked`, up to `n_scored`; `tied`, beyond it, for MIB's CPR and CMD alone;
+    `dropped`, asked for by number and not run because the ranking does not reach them."""
 
     ranked: tuple[int, ...]
     tied: tuple[int, ...]
@@ -53,7 +53,7 @@ def size_grid(asked: Sizes, total: int, n_scored: int, basis: str = "") -> SizeG
     """The sizes of a curve of a basis with `total` nodes, of which `n_scored` have a score.
 
     `log` and `all` end at `n_scored`, which is always a size; a number between `n_scored` and `total` is dropped, `total` itself
-    is no size but the whole circuit (`Curve.all_nodes`). `mib` alone goes on past `n_scored`. A function is called with `total`
+    is not a size of the curve but the whole circuit (`Curve.all_nodes`). `mib` alone goes on past `n_scored`. A function is called with `total`
     and gives exactly the sizes to run, up to `n_scored`, which need not be among them.
     Raises `InputError` for a size below 0 or beyond `total`, and for an unknown name.
     """

@@ -1,4 +1,4 @@
-"""Rows of text to token ids: what a tokenizer makes of them, and what would give a wrong number."""
+"""From rows of text to token ids, refusing whatever would give a wrong number."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ from neuron_vs_sae.core.errors import InputError
 
 # Tuples, as there may be one for each of 100,000 rows.
 class Fault(NamedTuple):
-    """Why a row is no pair for a tokenizer: the kind of fault, to count, and what to tell the row's author."""
+    """Why a row is not a valid pair under a tokenizer: the kind of fault, for counting, and a message for the row's author."""
 
     reason: str
     message: str
@@ -24,10 +24,10 @@ class Tokens(NamedTuple):
 
 
 def tokenize(tokenizer: Any, rows: Sequence[dict[str, Any]], *, prepend_bos: bool = True) -> list[Tokens | Fault]:
-    """What every row is to this tokenizer: its token ids, or why it is no pair.
+    """The token ids of every row, or why it is not a valid pair.
 
-    One call of the tokenizer, so that a file of 100,000 rows takes seconds. Raises `InputError` for a model without
-    tokenizer, or a tokenizer without BOS where one is to be put before the prompts.
+    The tokenizer is called once, so that a file of 100,000 rows takes seconds. Raises `InputError` for a model without a
+    tokenizer, and for a tokenizer without BOS where one is to be put before the prompts.
     """
     if tokenizer is None:
         raise InputError("the model has no tokenizer, so no text can be read for it")

@@ -1,4 +1,4 @@
-"""Encoders whose units do not depend on each other, as numbers: so that only the units that are active are worked on."""
+"""Encoders whose units do not depend on each other, as weights and thresholds, so that work is done for active units only."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Active:
-    """The units that are not zero: unit `unit[i]` of row `row[i]` has the value `value[i]`. Rows grow."""
+    """The units that are not zero: unit `unit[i]` of row `row[i]` has the value `value[i]`. Rows are in ascending order."""
 
     row: Int[Tensor, " m"]
     unit: Int[Tensor, " m"]

@@ -178,13 +178,6 @@ def test_locals_are_named_for_what_they_hold() -> None:
     assert not bad
 
 
-def test_the_command_line_starts_light() -> None:
-    """It reads every study's settings, and nothing that computes."""
-    script = "import sys, neuron_vs_sae.cli.commands\nprint(sorted({'torch', 'transformer_lens', 'pandas', 'sae_lens'} & sys.modules.keys()))"
-    ended = subprocess.run([sys.executable, "-c", script], cwd=mutants.ROOT, capture_output=True, text=True, check=True)
-    assert ended.stdout.strip() == "[]"
-
-
 def test_importing_the_package_and_its_rooms_is_light() -> None:
     """In a process of its own: here, torch is imported already."""
     script = "import sys, neuron_vs_sae as nvs\n" + "".join(f"import neuron_vs_sae.{name}\n" for name in STAIR)

@@ -15,7 +15,7 @@ from neuron_vs_sae.core.pairs import PromptPairs
 from neuron_vs_sae.execution.splice import Ablation, read
 
 _VALUES = 2**25
-"""Units of all sites held at once, at most: what bounds the prompts per pass (128 MiB in float32, times what ablations keep)."""
+"""The most unit values, of all sites, held at once; bounds the prompts per pass (128 MiB in float32, times what ablations hold)."""
 
 
 def changes(
@@ -28,16 +28,18 @@ def changes(
     ablate: Callable[[Basis, int], Ablation],
     batch_size: int,
 ) -> Float[Tensor, "sizes batch"]:
-    """Per circuit (the first `sizes[i]` nodes of `order`) and prompt the share of what removing all of `order` changes.
+    """How much removing each circuit (the first `sizes[i]` nodes of `order`) changes on each prompt, as a share of what removing
+    all of `order` changes.
 
-    At the model's own activations on the clean prompt, removing nodes takes `sum (unit - reference) x direction`, and of error
-    nodes `error - reference`, out of what their site writes. That vector's L2 norm over all sites and real positions, divided
-    by the same norm for all nodes of `order`: 0 for no node, 1 for all. Parts may cancel, so it can pass 1 on the way, and fall.
-    It is 0 where there is nothing to take out. Norms are of the sites' own spaces: of another kind of site, it is a share of
-    another whole. Constants that an ablation takes out (`splice.ReferenceValues`) are no nodes, and no part of either norm.
+    At the model's own activations on the clean prompt, removing a unit takes `(unit - reference) x direction` out of what its site
+    writes, and removing an error node takes out `error - reference`. The change is the L2 norm of the sum of these vectors over all
+    sites and real positions, divided by the same norm for all nodes of `order`: 0 for no node, 1 for all. Parts may cancel, so it can
+    exceed 1 on the way, and fall. It is 0 where there is nothing to take out. Norms are taken in the sites' own spaces, so shares at
+    different kinds of site are not comparable. Constants that an ablation removes (`splice.ReferenceValues`) are not nodes and
+    enter neither norm.
 
-    `sizes` grow; `ablate(basis, prompts per pass)` gives the reference values. Cost: as many prompts' clean pass, encoding and
-    ablation values, and each node decoded once, however many sizes there are.
+    `sizes` increase; `ablate(basis, prompts per pass)` gives the reference values. Cost: a clean pass, encoding and the ablation's
+    values for every prompt, and each node decoded once, whatever the number of sizes.
     """
     per_prompt = sum(columns for _, columns in index.shapes) * pairs.positions
     rows_per_pass = max(1, min(batch_size, _VALUES // per_prompt))
@@ -64,7 +66,7 @@ Step = list[tuple[int, Int[Tensor, " _"], bool]]
 
 
 def _steps(index: NodeIndex, order: Int[Tensor, " nodes"], sizes: Sequence[int]) -> list[list[Step]]:
-    """Per site what each size adds to the one before, the last step being all that no size has."""
+    """Per site what each size adds to the one before; the last step adds the nodes that no size has."""
     added = [index.at_sites(order[start:end]) for start, end in pairwise([0, *sizes, len(order)])]
     return [[step[site] for step in added] for site in range(len(index.sites))]
 

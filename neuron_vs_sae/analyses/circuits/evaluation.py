@@ -42,11 +42,11 @@ def evaluate(
     """The curve of the circuits that `scores` rank first, judged on `pairs` by one metric.
 
     `options` say how circuits are judged, and each of them can be given as a keyword instead:
-    `evaluate(model, basis, scores, pairs, metric="kl", errors="keep")`. Always the model itself runs, never RelP's. Nodes of score 0
-    are in no circuit, so the curve ends at the last node that has a score; a size beyond it is left out, with a line to the log.
-    `engine` and `batch_size` (pairs per pass) say how it is computed and change numbers by rounding only: "fast" falls
-    back to "exact" for what it does not know (`engine_for`).
-    Cost: at most two forward passes per size and prompt; with the fast engine, less the smaller the circuit.
+    `evaluate(model, basis, scores, pairs, metric="kl", errors="keep")`. Circuits run in the model itself, never in RelP's
+    replacement model. Nodes of score 0 are in no circuit, so the curve ends at the last node that has a score; a size beyond it is
+    left out, with a line to the log. `engine` and `batch_size` (pairs per pass) say how it is computed and change numbers by
+    rounding only: "fast" falls back to "exact" for models and bases that it does not support (`engine_for`).
+    Cost: at most two forward passes per size and prompt; with the fast engine, the less the smaller the circuit.
     Raises `InputError` for sizes beyond the number of nodes, for a metric that is not finite, and for several metrics.
     """
     options = options or EvaluationOptions()
@@ -108,7 +108,7 @@ def evaluate_metrics(
 
 
 def engine_for(model: Any, basis: Basis, engine: Engine) -> str:
-    """What runs the circuits: `fast`, `exact`, or `exact: ` and why the fast engine is not for this model or basis."""
+    """What runs the circuits: `fast`, `exact`, or `exact: ` and why the fast engine does not support this model or basis."""
     if engine == "exact":
         return engine
     reason = unsupported(model, basis)
@@ -132,9 +132,9 @@ def _runs(order: Int[Tensor, " nodes"], grid: SizeGrid) -> list[Run]:
 
 
 def _run(full: bool, order: Int[Tensor, " nodes"], k: int) -> Run:
-    """The run that keeps (`full`: ablates) the first k nodes, told from the base that it is nearer to.
+    """The run that keeps (`full`: ablates) the first k nodes, as the nodes flipped in the nearer anchor.
 
-    Any run that keeps a node keeps the constants that the ablation takes out.
+    Any run that keeps a node keeps the constants that the ablation removes.
     """
     constants = k < len(order) if full else k > 0
     return Run(full, order[:k], constants) if 2 * k <= len(order) else Run(not full, order[k:], constants)
@@ -148,7 +148,7 @@ def _curve(
     values: Float[Tensor, "runs batch"],
     change: Float[Tensor, "sizes batch"] | None,
 ) -> Curve:
-    """The curve of one metric's values: of the model, of `_runs`."""
+    """The curve of one metric from its values on the model and on `_runs`."""
     whole, empty, all_nodes = values[:3]
     circuit, complement = values[3:].chunk(2)
 

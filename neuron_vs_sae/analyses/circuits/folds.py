@@ -1,4 +1,4 @@
-"""Circuits of bootstrap resamples of the discovery prompts, from scores that were kept by groups of prompts."""
+"""Circuits of bootstrap resamples of the discovery prompts, from scores that were kept per group of prompts."""
 
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -13,20 +13,19 @@ from neuron_vs_sae.core.nodes import NodeScores
 from neuron_vs_sae.core.pairs import PromptPairs
 
 RESAMPLES = 200
-"""Resamples of the folds; each is a ranking of the nodes."""
+"""The number of bootstrap resamples of the folds; each gives a ranking of the nodes."""
 
 MOST_TEMPLATES = 20
-"""Templates that are scored apart, the commonest first: each takes memory (`Folds`)."""
+"""The most templates that are scored apart, the commonest first: each takes memory (`Folds`)."""
 
 _HELD = 1 << 24  # scores of resamples held at a time, 64 MiB
 
 
 @dataclass(frozen=True, eq=False)
 class Folds:
-    """Folds of the discovery prompts that are scored apart: first the folds, then templates by name.
+    """The groups of discovery prompts that are scored apart: first the folds, then the templates by name.
 
-    Each takes a float32 per node of all bases that are attributed together, for as long as that lasts; nothing of it is
-    written.
+    While attribution runs, each group takes a float32 per node of all bases that are attributed together; none of it is written.
     """
 
     members: Bool[Tensor, "batch groups"]
@@ -34,7 +33,7 @@ class Folds:
     templates: tuple[str, ...]
 
     def marked(self, pairs: PromptPairs) -> PromptPairs:
-        """The pairs with their groups; as they are where there is none."""
+        """The pairs, marked with their groups; unchanged where there are none."""
         return replace(pairs, groups=self.members) if self.members.shape[1] else pairs
 
     @property
@@ -82,9 +81,9 @@ class Choice:
 
 @dataclass(frozen=True, eq=False)
 class Resampled:
-    """Per resample and size, how many nodes (and how many of these error nodes) the circuit has in common with the whole
-    set's, and how many it has: fewer than the size where fewer have a score in that resample. Per size the share of resamples that
-    keep each of `nodes`; they keep no other."""
+    """Per resample and size: how many nodes the circuit has in common with that of all prompts (`common`), how many of these are error
+    nodes, and how many nodes it has (`lengths`), fewer than the size where fewer have a score in that resample. `kept` is, per size,
+    the share of resamples that keep each of `nodes`; they keep no others."""
 
     common: Int[np.ndarray, "resamples sizes"]
     common_errors: Int[np.ndarray, "resamples sizes"]
@@ -96,8 +95,8 @@ class Resampled:
 def resampled_circuits(scores: NodeScores, folds: Folds, choice: Choice, seed: int) -> Resampled:
     """The circuits of `RESAMPLES` draws of the folds with replacement: the same draws for every basis and method.
 
-    A node whose score is 0 in every fold is in no circuit of a resample, so only the others are ranked; one whose score is 0 in a
-    resample is in none of its circuits. Cost: `RESAMPLES` sorts of the nodes that are left.
+    A node whose score is 0 in every fold is in no resample's circuit, so only the others are ranked; one whose score is 0 in a
+    resample is in none of that resample's circuits. Cost: `RESAMPLES` sorts of the nodes that are left.
     """
     assert scores.by_group is not None  # groups were marked
     order, by_fold = choice.order(scores), scores.by_group[: folds.n_folds]
@@ -129,7 +128,7 @@ def resampled_circuits(scores: NodeScores, folds: Folds, choice: Choice, seed: i
 
 
 def _draws(folds: Folds, seed: int) -> Float[Tensor, "resamples folds"]:
-    """The weight of every fold's mean in every resample's: how often it was drawn, times its prompts; rows sum to 1."""
+    """The weight of each fold's mean in each resample: how often it was drawn, times its prompts; rows sum to 1."""
     times = np.random.default_rng(seed).multinomial(folds.n_folds, [1 / folds.n_folds] * folds.n_folds, RESAMPLES)
     prompts = torch.from_numpy(times) * folds.prompts[: folds.n_folds]
     return (prompts / prompts.sum(1, keepdim=True)).float()

@@ -13,8 +13,8 @@ from neuron_vs_sae.core.sizes import Sizes
 @dataclass(frozen=True)
 class EvaluationOptions:
     """`sizes` count nodes (`core/sizes.py`: numbers, `log`, `mib`, `all`; the number of nodes with a score is always one of
-    them; a function of the number of all nodes gives exactly the sizes to run). `metrics` are what circuits are judged by, each
-    by name or as a function; `ablation` the value of what is not kept; `errors` what error nodes are; `rank_by` the order.
+    them; a function of the number of all nodes gives exactly the sizes to run). `metrics` judge the circuits, each given
+    by name or as a function; `ablation` sets the value of what is not kept; `errors` is the error policy; `rank_by` the order.
     `source` are the pairs whose corrupt prompts give the mean ablations' values (default: those that are judged); `seed` draws the
     resample ablation's. `measure_change` adds `Curve.change`, at the cost of every dictionary whole, whatever the sizes.
     """

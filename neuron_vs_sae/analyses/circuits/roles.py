@@ -25,13 +25,12 @@ def n_candidates(basis: Basis, positions: int | None, errors: ErrorPolicy) -> in
 
 
 def always_kept(basis: Basis, index: NodeIndex, errors: ErrorPolicy) -> Bool[Tensor, " nodes"]:
-    """The nodes that are kept in every run: error nodes under `keep`, and what lossless dictionaries leave over, which is
-    rounding and stays where it is."""
+    """The nodes that are kept in every run: error nodes under `keep`, and the rounding that lossless dictionaries leave over."""
     return _spread(index, False, [policy in ("keep", "lossless") for policy in _policies(basis, errors)])
 
 
 def error_nodes(basis: Basis, errors: ErrorPolicy) -> list[ErrorNode]:
-    """Per site what its error nodes are in the runs that circuits are told from."""
+    """Per site whether its error nodes are kept in either anchor."""
     return [
         ErrorNode(
             empty=policy in ("keep", "lossless"),
@@ -47,7 +46,7 @@ def values_carried(
 ) -> tuple[float, ...]:
     """How many numbers the first `sizes[i]` nodes of `order` carry: 1 per unit, and per error node as many as its site has
     dimensions, which is what `mlp_outputs` pays for that position. A pooled node is one at every position: it counts `tokens`
-    times, the mean number of tokens of the prompts that are judged. What is kept or ablated by policy is no node, and counts 0.
+    times, the mean number of tokens of the prompts that are judged. What a policy always keeps or always ablates is not a node, and counts 0.
     """
     each = 1.0 if index.positions is not None else tokens
     per_node = index.flatten(

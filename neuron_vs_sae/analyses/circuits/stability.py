@@ -1,25 +1,25 @@
 """How stable circuits are: between resamples of the discovery prompts, templates, seeds and methods.
 
-A circuit here is the first k nodes of a ranking, none of which has a score of 0. Two circuits of one size are compared by the share of their k nodes
-that they have in common (`mean`) and by its Jaccard index, each beside what a random circuit of that size would give
-(`chance`). Column `against` says which comparison, `other` with what:
+A circuit here is the first k nodes of a ranking, none of which has a score of 0. Two circuits of one size are compared by the
+share of their k nodes that they have in common (`mean`) and by their Jaccard index, each beside what a random circuit of that
+size would give (`chance`). Column `against` says which comparison it is, and `other` what the circuit is compared with:
 
 - `resamples`: the circuit with those of 200 bootstrap resamples of its discovery prompts. The prompts are dealt at random
-  into `folds`, and whole folds are drawn with replacement, so that nothing is attributed twice. What that costs: the
+  into `folds`, and whole folds are drawn with replacement, so that nothing is attributed twice. The price: the
   variance of a resampled score is too small by a factor of `1 - 1 / folds` in expectation (95 % of what it should be at 20
   folds, where resampling 100 prompts one by one has 99 %), and is itself an estimate from so few parts. With as many
   folds as prompts it is the ordinary bootstrap. `low` and `high` are quantiles over resamples, at the study's confidence;
-  they say how much a resample loses of this circuit, and are no interval of the overlap with another sample's circuit,
-  which is mostly lower: this circuit was found on the very prompts that are resampled. That overlap is what `seed`
-  measures.
+  they say how much of this circuit a resample loses. They are not an interval for the overlap with another sample's
+  circuit, which is usually lower, because this circuit was discovered on the very prompts that are resampled; `seed` measures
+  that overlap.
 - `template`: the circuit of one template's discovery prompts with that of all the others', without a common prompt.
-  With few prompts it is low for want of prompts alone.
+  With few prompts it is low for lack of prompts alone.
 - `seed`: the circuits of two seeds, whose discovery prompts were drawn anew; `n_shared` of them are the same. In a basis
   that is fitted to the discovery prompts (pca, random_sae), a node is the unit of the same number.
 - `method`: the circuits of two methods on the same prompts.
 
 Nodes that at least 95 % of the resamples keep are the circuit's core; those that some keep, but fewer, are contingent.
-Error nodes are nodes, and how many of the counts they are stands beside each.
+Error nodes count as nodes; beside each count stands how many of them are error nodes.
 
 Sources: Méloux et al. 2025 (arXiv 2510.00845), who resample prompts and compare circuits; core and contingent after
 Parekh 2026 (arXiv 2603.00523), where pruning thresholds of edges vary instead. The definitions are ours.
@@ -42,7 +42,7 @@ CORE = 0.95
 """The share of resamples that keep a core node."""
 
 LARGEST = 1000
-"""The largest circuit whose stability is told: what is ranked later is close to zero and to each other."""
+"""The largest circuit whose stability is reported: scores ranked later are close to zero and to each other."""
 
 COLUMNS = [
     "task", "basis", "method", "seed", "errors", "against", "other", "size", "mean", "low", "high", "chance", "jaccard",
@@ -56,7 +56,7 @@ CIRCUIT = ["task", "basis", "method", "seed", "errors", "rank", "node", "is_erro
 
 
 def sizes_told(sizes: Sequence[int], total: int) -> tuple[int, ...]:
-    """Those of a study's sizes that tell something: at least one node, not all of them, and at most `LARGEST`."""
+    """Those of a study's sizes that are informative: at least one node, not all of them, and at most `LARGEST`."""
     return tuple(k for k in sizes if 0 < k < total and k <= LARGEST)
 
 

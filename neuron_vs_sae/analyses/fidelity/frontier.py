@@ -1,7 +1,7 @@
 """What the largest m units of each token keep of a site's activation, and of the predictions made from it.
 
 Units are ranked token by token by |value| x |write vector|: what is kept is what each writes most, in every basis alike.
-A basis without error reaches everything only with all of its units, so it does not win by construction.
+A basis without error keeps everything only with all of its units, so it does not win by construction.
 """
 
 from collections.abc import Sequence
@@ -64,9 +64,9 @@ def frontier(
 ) -> list[Frontier]:
     """The frontier of each site of the basis, one site at a time, the rest of the model running live.
 
-    `sizes` default to 0, 1, 2, 5, 10, ... and all units; those beyond a dictionary's width are all of it. Replaced are the tokens of the
-    text (not BOS, nor padding); counted are the predictions made there of the next one. Cost: a forward pass per site and size, and
-    two. Raises `InputError` where setting a site to zero changes no prediction.
+    `sizes` default to 0, 1, 2, 5, 10, ... and all units; a size beyond a dictionary's width means all of it. The activation is replaced
+    at the tokens of the text (not at BOS or padding), and the predictions made there of the next token are counted. Cost: two
+    forward passes per site, and one per site and size. Raises `InputError` where setting a site to zero changes no prediction.
     """
     if sizes is not None and (not sizes or min(sizes) < 0):
         raise InputError(f"sizes {list(sizes)}: give numbers of units per token, 0 or more (--sizes)")
@@ -88,7 +88,7 @@ def grid(width: int, sizes: Sequence[int] | None) -> tuple[int, ...]:
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """A batch's sums per context, and the sums of the activation and of its square that the spread is made of."""
+    """A batch's sums per context; `total` and `squares` of the activation give the spread."""
 
     tokens: Float[Tensor, " contexts"]
     total: Float[Tensor, "contexts d"]
@@ -171,7 +171,7 @@ def _joined(basis: Basis, s: int, sizes: tuple[int, ...], parts: Sequence[_Part]
     ce_model, ce_zero = joined.entropies[:, 0], joined.entropies[:, 1]
     if abs(float(ce_zero.sum() - ce_model.sum())) <= 1e-6 * float(joined.predicted.sum()):
         raise InputError(
-            f"setting {basis.sites[s].name} to zero changes no prediction of the corpus, so nothing can be kept of it: take another site "
+            f"setting {basis.sites[s].name} to zero changes no prediction of the corpus, so there is nothing to keep: take another site "
             "or a longer corpus (--contexts)"
         )
     return Frontier(

@@ -39,8 +39,8 @@ class Concept:
 def concept(model: Any, corpus: Corpus, name: str) -> Concept:
     """The concept that `name` names: a text feature, `prefix:un`, `suffix:ing`, or a hidden variable of the corpus.
 
-    A variable is written `number` where it has two values (the second in alphabetical order is the positive one), else `state=Nevada`: it is
-    defined where the text determines it, and holds where it has that value. Raises `InputError` listing what there is.
+    A variable with two values is written `number` (the second value in alphabetical order is the positive one), any other `state=Nevada`.
+    It is defined where the text determines it, and holds where it has that value. Raises `InputError`, listing what there is.
     """
     if name in TEXT_FEATURES:
         return Concept(name, _of_token(model, TEXT_FEATURES[name]))

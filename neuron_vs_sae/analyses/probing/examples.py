@@ -1,4 +1,4 @@
-"""Labelled tokens with the units' values there, split so that no sequence is on two sides."""
+"""Labelled tokens with the units' values there, split so that no sequence is in two splits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class Examples:
 
 
 def places(corpus: Corpus, concept: Concept, *, n: int = 10_000, skip: int = 0, seed: int = 0) -> Places:
-    """At most `n` tokens at which the concept is defined, the positive ones a share between .2 and .5, split by sequence.
+    """At most `n` tokens at which the concept is defined, a share of .2 to .5 of them positive, split by sequence.
 
     A sequence is a sentence of the small world, else a context; `skip` leaves out the first tokens of a context. Half of the
     sequences are for training, a fifth for validation, the rest for testing. Raises `InputError` where a split lacks a class.
@@ -55,7 +55,7 @@ def places(corpus: Corpus, concept: Concept, *, n: int = 10_000, skip: int = 0, 
                 defined.append(((number, position), holds, _sequence(context, number, position)))
     if not defined:
         raise InputError(
-            f"concept {concept.name!r} is nowhere defined in corpus '{corpus.name}': take more text or another concept"
+            f"concept {concept.name!r} is not defined anywhere in corpus '{corpus.name}': take more text or another concept"
         )
     positive = sum(holds for _, holds, _ in defined)
     if positive in (0, len(defined)):

@@ -1,4 +1,4 @@
-"""How well a probe does, and how sure that is: scores of its predictions, drawn again by sequence."""
+"""How well a probe does, and how certain that is: scores of its predictions, resampled by sequence."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Int

@@ -19,7 +19,7 @@ from neuron_vs_sae.core.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Support:
-    """Columns chosen, ascending, their cost, and whether no other support can cost less (up to `TOLERANCE`)."""
+    """The chosen columns, ascending; their cost; and whether no other support costs less (up to `TOLERANCE`)."""
 
     columns: Int[np.ndarray, " k"]
     cost: float

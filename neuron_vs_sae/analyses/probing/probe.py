@@ -23,13 +23,13 @@ from neuron_vs_sae.statistics.bootstrap import Estimate, interval
 from neuron_vs_sae.statistics.resampling import Draws
 
 DENSE, DIRECTION = "dense", "direction"
-"""Ceilings: a probe on all units, and the difference of the class means as one direction."""
+"""Upper bounds: a probe on all units, and the difference of the class means as one direction."""
 
 
 @dataclass(frozen=True)
 class Probing:
-    """What is probed with. `candidates`: a basis with more units than these is probed on as many drawn at random too, the mean of
-    `subsets` draws, because the best of more units is better by chance. `of` probes values, or values times |write vector|.
+    """How concepts are probed. `candidates`: a basis with more units than this is probed on that many drawn at random as well, the mean
+    of `subsets` draws, because the best of more units is better by chance. `of`: what is probed, values or values times |write vector|.
     """
 
     ks: tuple[int, ...] = (1, 2, 5)
@@ -181,7 +181,7 @@ def _mean(outcomes: Sequence[Outcome]) -> Outcome:
 
 
 def _direction(train: Examples) -> Any:
-    """Along the difference of the class means, 0 half way between them."""
+    """The projection on the difference of the class means, 0 halfway between them."""
     high, low = train.x[train.y].mean(0), train.x[~train.y].mean(0)
     return lambda x: (x - (high + low) / 2) @ (high - low)
 

@@ -1,4 +1,4 @@
-"""Which units tell a concept, by six rankings of seed work and two searches; all on training tokens alone.
+"""Which units tell a concept: six rankings of earlier work and two searches, all on training tokens alone.
 
 Units come scaled by `max(standard deviation, 1e-3) x 10`, not centred. Source: Gurnee et al. 2023, arXiv 2305.01610, section 3.
 """
@@ -90,7 +90,7 @@ def supports(ranker: str, x: X, y: Y, ks: Sequence[int], *, seed: int = 0) -> di
 
 
 def fitted(x: X, y: Y, seed: int, **options: Any) -> Any:
-    """A logistic probe with both classes weighted alike; where its iterations end before it has converged, as it is then."""
+    """A logistic probe with both classes weighted equally; where it has not converged within its iterations, as far as it got."""
     from sklearn.linear_model import LogisticRegression
 
     with _unconverged():

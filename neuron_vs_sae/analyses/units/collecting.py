@@ -1,7 +1,7 @@
-"""Where units are active in a corpus: one pass, memory that does not grow with the corpus, shards that merge exactly.
+"""Where units are active in a corpus: in one pass, in memory that does not grow with the corpus, in shards that merge exactly.
 
-Everything that is added up is an integer and every window is kept by a total order, so `merge` is associative and
-commutative, and the whole corpus at once gives, bit for bit, what any shards of it give together.
+All sums are of integers, and windows are kept by a total order, so `merge` is associative and commutative: any shards of a
+corpus give together, bit for bit, what the whole corpus gives at once.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ _SCOUTED, _EVERY = 64, 20
 
 @dataclass(frozen=True)
 class Keeping:
-    """How much of the corpus is kept, and what is left out of it.
+    """How many windows are kept per unit, and which tokens are left out.
 
     Per unit and sign: `top` windows of largest value (one per context), `per_quantile` windows drawn from each of ten equal
     parts of (0, range], `negatives` windows drawn from those in which no value is above `silent` x range. A window reaches
@@ -50,7 +50,7 @@ class Keeping:
 
 @dataclass(frozen=True, eq=False)
 class Collection:
-    """What some units do on some contexts. Axes `2`: the units' positive values, and their negative ones.
+    """What some units do on some contexts. An axis `2` separates the units' positive values from their negative ones.
 
     `ranges` are the largest values (in the sign's direction) of a first pass over a sample, common to all shards; the
     histogram's last bin takes what is larger. `spans` are the numbers of the contexts that were read, `counted` how many
@@ -107,10 +107,10 @@ def collect(
     start: int = 0,
     stop: int | None = None,
 ) -> Collection:
-    """What the units do on the contexts of numbers `start` to `stop - 1` (to the end).
+    """What the units do on contexts `start` to `stop - 1` (default: to the end).
 
     Cost: a forward pass over these contexts, no further than the last site; of the dictionaries only these units are
-    encoded where units do not look at each other. Memory: O(units x windows kept), and a batch. Shards need the `ranges` of
+    encoded where units do not depend on each other. Memory: O(units x windows kept), and a batch. Shards need the `ranges` of
     the whole corpus (`scout`), which are found first where none are given. Raises `InputError` for an empty corpus and a
     value that is not finite.
     """
@@ -147,7 +147,7 @@ def scout(
 
 
 def merge(a: Collection, b: Collection) -> Collection:
-    """What both have read, as if at once. Raises `InputError` where they are of other units or share a context."""
+    """Both collections as one. Raises `InputError` where they are of different units or share a context."""
     for field in ("basis", "corpus", "names", "keeping"):
         if getattr(a, field) != getattr(b, field):
             raise InputError(
@@ -244,7 +244,7 @@ def _added(
     counts: Bool[Tensor, "batch pos units"],
     dtype: torch.dtype,
 ) -> Collection:
-    """`old` and a batch more."""
+    """`old` with a batch added."""
     n = values.shape[-1]
     strength = torch.where(counts, values, 0.0)
     sign = (strength < 0).long()

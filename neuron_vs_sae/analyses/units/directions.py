@@ -1,4 +1,6 @@
-"""What a unit adds to the residual stream, whatever its site, so that units of different bases can be compared."""
+"""What a unit adds to the residual stream, whatever its site, so that units of different bases can be compared.
+
+A unit's *write vector*."""
 
 from typing import Any
 
@@ -52,13 +54,13 @@ def residual(model: Any, site: Site, vectors: Float[Tensor, "k site_d"]) -> Floa
         after = _norm_after(model, block, site.kind)
         return written if after is None else through_norm(after, written)
     raise InputError(
-        f"site {site.name} is no matrix away from the residual stream, so what its units write there has no direction: it can be one of "
+        f"site {site.name} does not lead to the residual stream by a matrix, so its units have no direction there; sites that do: "
         f"{', '.join((*_RESIDUAL, 'mlp.hook_post', 'attn.hook_z'))}"
     )
 
 
 def lands_at(model: Any, site: Site) -> str:
-    """The hook of the residual stream that holds first what is written at the site."""
+    """The first hook of the residual stream that contains what is written at the site."""
     joined = model.cfg.attn_only or model.cfg.parallel_attn_mlp
     middle = "hook_resid_post" if joined else "hook_resid_mid"
     kinds = {
@@ -71,7 +73,7 @@ def lands_at(model: Any, site: Site) -> str:
 
 
 def through_norm(norm: Any, vectors: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:
-    """What a norm makes of a small change, its scale held constant at 1: centred where it is a LayerNorm, times its weights."""
+    """A small change after a norm whose scale is held constant at 1: centred if it is a LayerNorm, times its weights."""
     if type(norm).__name__.startswith("LayerNorm"):
         vectors = vectors - vectors.mean(-1, keepdim=True)
     weight = getattr(norm, "w", None)

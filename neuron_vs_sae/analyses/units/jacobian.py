@@ -1,4 +1,4 @@
-"""The Jacobian lens: what a change at a layer does to the last residual stream, on average over a corpus.
+"""The Jacobian lens: the effect of a change at a layer on the last residual stream, on average over a corpus.
 
 `J[i, j]` is the derivative of the sum of `h_final[p', j]` over the positions p' from p on with respect to `h[p, i]`, averaged over
 source positions p. Source: "Jacobian lens", arXiv 2607.15495.
@@ -39,7 +39,7 @@ def jacobians(
                 sums[hook][:, j] += gradient.cpu()[is_source].double().sum(0)
     if not sources:
         raise InputError(
-            f"no context of corpus '{corpus.name}' is longer than the {skip} tokens that are skipped: take longer ones"
+            f"no context of corpus '{corpus.name}' is longer than the {skip} tokens that are skipped: take longer contexts, or skip fewer tokens"
         )
     return {hook: (total / sources).to(wide).to(home(model)) for hook, total in sums.items()}
 

@@ -24,7 +24,7 @@ class Neighbours:
 def nearest(model: Any, basis: Basis, units: Units, other: Basis, n: int = 5) -> Neighbours:
     """The `n` units of `other` in the same layer with the largest |cosine| of write vectors, in the residual stream.
 
-    A negative cosine is a unit that writes the opposite: of neurons, whose values have both signs, that is as near. Raises
+    A negative cosine means that a unit writes the opposite; for neurons, whose values have both signs, that is just as near. Raises
     `InputError` where the other basis has no site in a unit's layer, or fewer than `n` units there.
     """
     own = torch.nn.functional.normalize(writes(model, basis, units), dim=-1)

@@ -40,7 +40,7 @@ class Queues:
 
     @property
     def center(self) -> Float[Tensor, "queues n"]:
-        """The unit's value at the position that the window is of."""
+        """The unit's value at the window's own position."""
         return self.values[..., self.values.shape[-1] // 2]
 
 
@@ -70,7 +70,7 @@ def empty(queues: int, n: int, window: int, dtype: torch.dtype) -> Queues:
 
 
 def keep(queues: Queues, offer: Offer) -> Queues:
-    """What is kept of the windows there and the windows offered. A window that is there already must not be offered again."""
+    """The queues after the offer. A window that is in them already must not be offered again."""
     if not len(offer.queue):
         return queues
     touched, queue = offer.queue.unique(return_inverse=True)
@@ -111,7 +111,7 @@ def keep(queues: Queues, offer: Offer) -> Queues:
 
 
 def united(a: Queues, b: Queues) -> Queues:
-    """What is kept of the windows of both, which must be of different places."""
+    """The queues of both, whose windows must be of different places."""
     at = b.filled.nonzero(as_tuple=True)
     return keep(
         a,

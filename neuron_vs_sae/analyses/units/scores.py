@@ -1,4 +1,5 @@
-"""One number per unit: how it is spread over tokens, whether it says what it sees, and what it does to predictions."""
+"""One number per unit: how its activation is spread over tokens, whether it promotes the tokens it is active on, and what it does
+to predictions."""
 
 from dataclasses import replace
 from typing import Any
@@ -27,7 +28,7 @@ def kurtosis(collection: Collection) -> Float[Tensor, " units"]:
 
 
 def effective_tokens(collection: Collection) -> Float[Tensor, "2 units"]:
-    """Over how many different tokens a unit's activation is spread: exp of the entropy of its mass by token. NaN without mass.
+    """The effective number of tokens that a unit is active on: exp of the entropy of its activation by token. NaN where it is never active.
 
     A measure of polysemanticity: 1 for a unit that is active on one token alone. Estimated from the quantiles' windows, each
     weighted by what its quantile holds, so it is at most their number.
@@ -50,9 +51,9 @@ def effective_tokens(collection: Collection) -> Float[Tensor, "2 units"]:
 
 
 def input_score(collection: Collection, said: Int[Tensor, "2 units n"]) -> Float[Tensor, "2 units"]:
-    """The share of a unit's strongest windows whose strongest token is among the tokens that it says. NaN without window.
+    """The share of a unit's strongest windows whose peak token is among the tokens `said`. NaN where it has no window.
 
-    `said`: the ends of its lens, the promoted tokens for positive values and the suppressed ones for negative values. Source: Gur-Arieh
+    `said` are the ends of its lens: the tokens promoted by positive values, and those promoted by negative ones. Source: Gur-Arieh
     et al. 2025, arXiv 2505.20063.
     """
     queues = collection.top
@@ -70,7 +71,7 @@ def output_score(
     said: Int[Tensor, "units n"],
     prompt: Int[Tensor, " pos"],
 ) -> Float[Tensor, " units"]:
-    """How much the model says a unit's own tokens when `amount` of it is added at the last position of a neutral prompt.
+    """How strongly the model predicts a unit's own tokens when `amount` of it is added at the last position of a neutral prompt.
 
     `(1 - lowest rank / vocabulary) x largest probability` of the tokens `said`; `amount` is usually ten times the largest value. Cost: a forward
     pass per unit. Source: Gur-Arieh et al. 2025, arXiv 2505.20063.

@@ -1,4 +1,4 @@
-"""Which units of a basis are looked at: by name, at random, or those of a circuit."""
+"""Which units of a basis are examined: by name, at random, or those of a circuit."""
 
 import re
 from collections.abc import Sequence

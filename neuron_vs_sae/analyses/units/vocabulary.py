@@ -1,4 +1,4 @@
-"""What units say in words: the tokens that they promote and suppress, directly and through the layers above."""
+"""The tokens that units promote and suppress, directly and through the layers above."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Ends:
 def direct_lens(model: Any, basis: Basis, units: Units, n: int = 10) -> Ends:
     """The tokens whose logit one more of the unit raises and lowers most by the direct path, in logits at a final norm of scale 1.
 
-    `W_U` of the write vector, demeaned over the vocabulary. What later layers make of it is left out: see `causal_lens`.
+    `W_U` of the write vector, demeaned over the vocabulary. It leaves out what later layers do with it: see `causal_lens`.
     """
     return _over_units(model, basis, units, n, {})
 
@@ -42,7 +42,7 @@ def causal_lens(
 
 
 def hooks_of(model: Any, basis: Basis, units: Units) -> tuple[str, ...]:
-    """The hooks of the residual stream at which the units' writing arrives, each once."""
+    """The hooks of the residual stream that first contain what the units write, each once."""
     return tuple(
         dict.fromkeys(lands_at(model, site) for site, at in zip(basis.sites, units.at, strict=True) if len(at))
     )
@@ -56,7 +56,7 @@ def ends(scores: Float[Tensor, "units vocab"], n: int) -> Ends:
 
 
 def _over_units(model: Any, basis: Basis, units: Units, n: int, jacobians: Mapping[str, Float[Tensor, "d d"]]) -> Ends:
-    """Some units at a time, as a row of a large vocabulary is long."""
+    """In slices of units, because the rows of a large vocabulary are long."""
     parts = []
     for site, dictionary, at in zip(basis.sites, basis.dictionaries, units.at, strict=True):
         for some in at.split(_AT_ONCE):

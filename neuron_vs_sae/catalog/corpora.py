@@ -1,8 +1,8 @@
-"""Text as models read it: contexts of tokens in a fixed order, read anew each time, never held whole.
+"""Text as models read it: contexts of tokens in a fixed order, read afresh each time and never held whole.
 
-A corpus is a function that begins to read, so its length costs no memory. Every context has a number, and a batch holds
-the contexts of fixed numbers at fixed rows: what a model computes on a context does not depend on who else reads the
-corpus, nor on where a shard of it begins.
+A corpus is a function that starts reading, so its length costs no memory. Every context has a number, and its number decides
+its batch and row: what a model computes on a context does not depend on who else reads the corpus, nor on where a shard
+begins.
 """
 
 import json
@@ -56,7 +56,7 @@ class Batch:
 class Corpus:
     """Contexts of at most `length` tokens, the same ones each time that they are read.
 
-    `special` are tokens that are no text (BOS, EOS, padding), `pad` is one that fills up a batch.
+    `special` are the tokens that are not text (BOS, EOS, padding); `pad` fills up a batch.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Corpus:
     read: Callable[[], Iterator[Context]]
 
     def batches(self, size: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
-        """The contexts of numbers `start` to `stop - 1` (to the end), `size` rows at a time.
+        """Contexts `start` to `stop - 1` (default: to the end), `size` rows at a time.
 
         Row r of a batch holds a context whose number is r modulo `size`, wherever a shard begins; rows of other shards are
         empty. Raises `InputError` where there is no context.
@@ -109,8 +109,8 @@ class Corpus:
 def corpus(model: Any, source: str, *, length: int = 128, contexts: int | None = None, seed: int = 0) -> Corpus:
     """The corpus that `source` names: `world`, `FILE.jsonl` (a document a line), a text file, or a dataset's name.
 
-    `length` is in tokens, BOS included; `contexts` ends it after so many (the small world's text has no end, so there it is
-    needed). `seed` is the small world's. Raises `InputError` for what cannot be read, is empty, or is not text.
+    `length` is in tokens, BOS included; `contexts` limits their number (the small world's text is endless, so there it is
+    required). `seed` is that of the small world. Raises `InputError` for what cannot be read, is empty, or is not text.
     """
     if length < 2 or length > model.cfg.n_ctx:
         raise InputError(f"contexts of {length} tokens: this model reads 2 to {model.cfg.n_ctx} (--context-length)")
@@ -141,9 +141,9 @@ def from_tokens(name: str, rows: Sequence[Sequence[int]], *, special: Sequence[i
 
 
 def world(model: Any, *, length: int = 64, seed: int = 0) -> Corpus:
-    """The small world's own text without end, with the hidden variables of every token: whole sentences between BOS and EOS.
+    """The small world's own text, endless, with the hidden variables of every token: whole sentences between BOS and EOS.
 
-    Not the text that the models were trained on, which had other seeds. Raises `InputError` for another model.
+    It is not the text that the models were trained on, which had other seeds. Raises `InputError` for another model.
     """
     if model.cfg.model_name not in default.NAMES:
         raise InputError(
@@ -205,7 +205,7 @@ def _from_documents(model: Any, name: str, documents: Callable[[], Iterator[tupl
 
 
 def _text(file: Path) -> Iterator[tuple[str, bool]]:
-    """A file in pieces that end before a white space, so that no word is cut; it is one document."""
+    """A file as one document, in pieces that end before white space, so that no word is cut."""
     left = ""
     with _decoded(file), file.open(encoding="utf-8") as stream:
         while piece := stream.read(_CHUNK):
@@ -236,13 +236,15 @@ def _field(line: str, where: str) -> str:
 def _text_of(row: Any, where: str) -> str:
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
         keys = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
-        raise InputError(f"{where} has no string under 'text' (it has: {keys}): name the column of the text so")
+        raise InputError(
+            f"{where} has no string under 'text' (it has: {keys}): the column that holds the text must be called so"
+        )
     return row["text"]
 
 
 @contextmanager
 def _decoded(file: Path) -> Iterator[None]:
-    """Says of a file that is not UTF-8, or cannot be read, what a corpus is."""
+    """Raises `InputError` for a file that is not UTF-8, or cannot be read."""
     try:
         yield
     except UnicodeDecodeError:
@@ -261,7 +263,7 @@ def _dataset(name: str) -> Iterator[tuple[str, bool]]:
 
     try:
         rows = datasets.load_dataset(name, split="train", streaming=True)
-    except Exception as error:  # the library and the hub's client raise of every kind
+    except Exception as error:  # the library and the hub's client raise errors of many types
         raise InputError(
             f"corpus {name!r} is no file, and as a dataset it cannot be loaded: "
             f"{(str(error).strip() or type(error).__name__).splitlines()[0]}. Give a text file, JSON lines, 'world', or a dataset that "

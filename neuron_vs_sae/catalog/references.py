@@ -17,7 +17,7 @@ def features(model: Any, basis: Basis, pairs: PromptPairs) -> Features:
 
 
 def reference(basis: Basis, values: Features) -> ReferenceValues:
-    """Those values, with nothing else removed from the model."""
+    """These values, with no constants removed from the model."""
     nothing = (None,) * len(basis.sites)
     return ReferenceValues(values, nothing, nothing)
 

@@ -1,6 +1,6 @@
 """One ablation per file: what is written for a unit, and for an error node, that is not kept.
 
-`(model, basis, pairs, source, seed, batch_size) -> (rows -> ReferenceValues)`: `pairs` are those evaluated, `source` those
+`(model, basis, pairs, source, seed, batch_size) -> (rows -> ReferenceValues)`: `pairs` are the evaluated pairs, `source` the pairs
 whose corrupt prompts give the values, and `rows` picks the evaluated pairs of a batch. Values are read from the plain
 model, so under every ablation but `zero_units` the metric with everything ablated is the same in all bases of a site.
 """

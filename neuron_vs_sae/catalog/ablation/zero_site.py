@@ -15,12 +15,12 @@ from neuron_vs_sae.execution.splice import Ablation, ReferenceValues, precision
 def zero_site(
     model: Any, basis: Basis, pairs: PromptPairs, source: PromptPairs, seed: int, batch_size: int
 ) -> Ablation:
-    """Units and errors at 0, and no constants: everything ablated writes exactly 0, everything kept is the model.
+    """Units and errors at 0, and no constants: with everything ablated the site writes exactly 0; with everything kept it is the model.
 
     What a basis passes on when its units and errors are 0 is a constant: an SAE's decoder bias, and what the model adds after the
-    site (`b_out` after `mlp.hook_post`, `b_O` after `attn.hook_z`). It is no node, and the same on
-    every prompt. In every basis any run that keeps a node keeps it, so only the run that keeps none is without: a circuit of one
-    node has all constants, and what completeness falls to is what the constants do alone.
+    site (`b_out` after `mlp.hook_post`, `b_O` after `attn.hook_z`). It is not a node, and is the same on every prompt. In every
+    basis, any run that keeps a node keeps it, and only the run that keeps none lacks it: a circuit of one node has all constants,
+    and completeness falls to what the constants do alone.
     """
     del source, seed, batch_size
     nothing = zeros(model, basis, pairs)
@@ -30,7 +30,7 @@ def zero_site(
 
 
 def constant_after(model: Any, site: Site) -> tuple[str, Float[Tensor, " d"]] | None:
-    """(hook, vector) of what the model adds between the site and the residual stream whatever the site holds, or None.
+    """(hook, vector) of the constant that the model adds between the site and the residual stream, or None.
 
     Raises `InputError` where no hook sees that constant alone: one head of several, or a norm after it.
     """

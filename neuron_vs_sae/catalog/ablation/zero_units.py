@@ -15,8 +15,8 @@ def zero_units(
 ) -> Ablation:
     """Units and errors at 0, so that everything ablated writes `decode(0)`.
 
-    Not the same intervention in different bases: an SAE leaves its decoder's bias, neurons leave `b_out`, outputs leave
-    nothing. Show F(empty) beside it; `zero_site` is the comparable variant.
+    This is not the same intervention in different bases: an SAE leaves its decoder's bias, neurons leave `b_out`, outputs leave
+    nothing. Show F(empty) beside it; `zero_site` is the variant that is comparable between bases.
     """
     del source, seed, batch_size
     return lambda rows: reference(basis, zeros(model, basis, pairs))

@@ -23,11 +23,11 @@ from neuron_vs_sae.execution.splice import Objective, read, run
 Activations = Mapping[str, Tensor]
 
 
-# Elements of a table of tokens x units that are held at a time, 64 MiB in float32: wider dictionaries take fewer tokens.
+# The most elements of a table of tokens x units held at a time, 64 MiB in float32: wider dictionaries take fewer tokens.
 _HELD = 1 << 24
 
 
-# Where fewer units than one in so many change, a CPU multiplies a gradient by those units' decoder rows alone.
+# Where fewer than one unit in so many changes, a CPU multiplies a gradient by those units' decoder rows alone.
 _FEW = 12
 
 
@@ -96,8 +96,8 @@ def added(totals: list[Sums], sums: list[Sums]) -> list[Sums]:
 def contract(basis: Basis, term: Term, groups: Float[Tensor, "groups batch"]) -> list[Sums]:
     """Per site the scores of units and of the error vector (one number per position), summed over prompts.
 
-    Since `decode` is affine, a site's change times its gradient is the units' scores and the error's: so the error's is
-    what they leave, and nothing is decoded. Tokens at which nothing changes (those before the two prompts differ) are
+    Since `decode` is affine, a site's change times its gradient is the sum of the units' scores and the error's, so the error's score is
+    what the units leave, and nothing is decoded. Tokens at which nothing changes (those before the two prompts differ) are
     not encoded. Cost: per site two encodes (one when unpaired) and as much again for the units' gradients.
     """
     return [
@@ -180,6 +180,6 @@ def at_sites(basis: Basis, activations: Activations) -> tuple[Float[Tensor, "bat
 
 
 def ends(model: Any, basis: Basis, batch: PromptPairs, pairing: Pairing) -> Activations | None:
-    """What ablating each node alone would bring it to: the corrupt prompt's activations, or None (zero) when unpaired."""
+    """The activations that ablated nodes are set to: the corrupt prompt's, or None (zero) when unpaired."""
     check_choice("pairing", pairing, Pairing)
     return None if pairing == "unpaired" else read(model, batch.corrupt, batch.length, basis.hooks)

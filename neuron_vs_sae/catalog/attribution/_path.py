@@ -25,13 +25,13 @@ def points(steps: int, schedule: Schedule) -> list[float]:
 
 
 def together(alphas: Sequence[float], n_pairs: int, batch_size: int) -> list[Sequence[float]]:
-    """The points that go through the model in one pass: as many as `batch_size` pairs allow, at least one."""
+    """The points in chunks that go through the model in one pass: as many as `batch_size` pairs allow, at least one."""
     k = max(1, batch_size // n_pairs)
     return [alphas[i : i + k] for i in range(0, len(alphas), k)]
 
 
 def copies(batch: PromptPairs, k: int) -> PromptPairs:
-    """The pairs `k` times over, one round after another: as `between` lays out its points."""
+    """The pairs repeated `k` times, round after round, as `between` lays out its points."""
     return batch.batch(list(range(len(batch))) * k)
 
 

@@ -36,7 +36,7 @@ def activation_patching(
 
     noising: `metric(clean) - metric(clean with the node at its corrupt value)`;
     denoising: `metric(corrupt with the node at its clean value) - metric(corrupt)`. Everything else runs live; for an
-    SAE unit the error keeps its value. Pooled positions patch a unit at all of them in one run, which is not the sum of
+    SAE unit the error keeps its value. With pooled positions a unit is patched at all of them in one run, which is not the sum of
     the separate effects. Unpaired: the node is set to zero in the clean run.
     Cost: one forward pass per prompt and per node that differs between the runs (a node that does not differ has effect
     0 and is not run); `batch_size` is the number of those per pass.
@@ -77,7 +77,7 @@ def activation_patching(
 
 
 class _Patches:
-    """The change of one site's activation `[pos, d]` for each of its nodes, made on demand."""
+    """The change of one site's activation `[pos, d]` for each of its nodes, computed on demand."""
 
     def __init__(
         self,

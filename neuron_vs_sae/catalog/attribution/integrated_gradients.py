@@ -70,7 +70,7 @@ def integrated_gradients(
 
 
 def _below(model: Any, basis: Basis) -> dict[str, str]:
-    """By site the hook where its block begins, for those below which nothing need be run again."""
+    """For each site the hook at which its block begins, where the blocks below it need not be run again."""
     if not starts_at_blocks(model):
         return {}
     blocks = {site.name: f"blocks.{site.layer}." for site in basis.sites}

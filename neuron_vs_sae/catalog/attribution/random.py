@@ -23,9 +23,9 @@ def random(
     batch_size: int = 64,
     seed: int = 0,
 ) -> NodeScores:
-    """One standard normal number per node, error nodes included and no different from units. The null of every curve.
+    """One standard normal number per node, for error nodes and units alike. The null of every curve.
 
-    The draws do not depend on which error nodes exist; those that do not have 0.
+    The draws do not depend on which error nodes exist; those that do not exist score 0.
     """
     del model, metric, pairing, batch_size
     check_positions(pairs, positions)

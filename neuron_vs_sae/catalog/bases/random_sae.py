@@ -53,7 +53,7 @@ def random_sae(
 
 
 def _read_by(model: Any, basis: Basis, prompts: PromptPairs, batch_size: int) -> dict[str, list[Float[Tensor, "n d"]]]:
-    """By site, what is read there at the real tokens but BOS of clean and corrupt prompts."""
+    """Per site, what is read there at the real tokens (BOS excepted) of clean and corrupt prompts."""
     samples: dict[str, list[Tensor]] = {site.name: [] for site in basis.sites}
     for batch in prompts.batches(batch_size):
         real = batch.real
@@ -74,11 +74,11 @@ def _directions(width: int, d: int, seed: int, dtype: torch.dtype, device: torch
 def _calibrated(
     directions: Callable[[], Float[Tensor, "width d"]], x: Float[Tensor, "n d"], l0: float
 ) -> Callable[[], Affine]:
-    """The control's maker: its threshold and scale are fitted once, to `x`, its directions drawn each time."""
+    """A function that makes the control: its threshold and scale are fitted once, to `x`; its directions are drawn at every call."""
     mean, rows = x.mean(0), directions()
     pre = (x - mean) @ rows.T
     rank = max(1, min(round(l0 * len(x)), pre.numel() - 1))
-    # Between two values seen, so that rounding decides about none of them.
+    # Between two observed values, so that rounding cannot change which units are active.
     threshold = pre.flatten().topk(rank + 1).values[-2:].mean()
 
     def along(y: Float[Tensor, "*batch d"], rows: Float[Tensor, "k d"]) -> Float[Tensor, "*batch k"]:

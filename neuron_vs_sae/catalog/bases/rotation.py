@@ -13,7 +13,7 @@ from neuron_vs_sae.execution.splice import precision
 def rotation(model: Any, *, site: str = "hook_mlp_out", seed: int = 0, layers: str | None = None) -> Basis:
     """`units = x @ Q.T`, `x = units @ Q`, Q orthogonal (Haar), drawn per layer from `seed`. Lossless.
 
-    What remains of a basis's sparsity here is the site's, not the basis's.
+    Whatever sparsity remains here is due to the site, not to the basis.
     """
     hooks = site_hooks(model, site, layers)
     like = next(model.parameters())

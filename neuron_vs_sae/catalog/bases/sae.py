@@ -23,8 +23,8 @@ def sae(
     the model's preset has it, at `hook_mlp_out` or the selected site. `select` keeps some of them (`Selection(site=...)`).
     An SAE trained with a per-token normalisation (`layer_norm`, `constant_norm_rescale`) has that token's scale folded into
     its units; what else the normalisation adds is in the error. Bases made with one `shelf` (`Shelf()`) share the SAEs that
-    they have in common; with `Shelf(gib)` no more than fits in its room is in memory at a time, and the rest is read again
-    when it is used: the same numbers, slower.
+    they have in common; `Shelf(gib)` keeps at most that many GiB in memory and reads the rest again when it is used: the same
+    numbers, slower.
     Raises `InputError` for an SAE whose model, hook or width is not this model's, whose normalisation was not folded,
     whose weights are not finite, or whose decoder is not affine in its units alone.
     """

@@ -55,7 +55,7 @@ def from_saes(
 def _chosen(
     model: Any, there: Sequence[Candidate], select: Selection, transcoders: bool
 ) -> list[tuple[Site, Candidate]]:
-    """Those of the right type that are selected, with their sites. Raises `InputError` where there is none."""
+    """The selected SAEs of the right type, with their sites. Raises `InputError` where there are none."""
     of_type = [candidate for candidate in there if is_transcoder(candidate.cfg) == transcoders]
     layers = layer_numbers(model, select.layers)
     chosen = [
@@ -142,7 +142,8 @@ _MLP_INPUT = ".mlp.hook_in"
 
 
 def _reads(cfg: Any) -> str | None:
-    """sae-lens gives Gemma Scope 2's transcoders a hook before the norm; by its own note of their place they read after."""
+    """The hook that the dictionary reads. sae-lens gives Gemma Scope 2's transcoders a hook before the norm, although by its own note
+    they read after it."""
     metadata = cfg.metadata
     if str(metadata.hf_hook_name).endswith("pre_feedforward_layernorm.output"):
         return str(metadata.hook_name).replace(".hook_mlp_in", _MLP_INPUT)
@@ -150,7 +151,7 @@ def _reads(cfg: Any) -> str | None:
 
 
 def _before_norm(dictionary: Affine, site: Site, cfg: Any, model: Any) -> Affine:
-    """The dictionary, of what is read at the site: a norm's weights are put on first where the hook is before them."""
+    """The dictionary as a function of what is read at the site: the norm's weights are applied first where the hook lies before them."""
     reads = _reads(cfg)
     if reads == site.reads:
         return dictionary

@@ -1,4 +1,4 @@
-"""A sae-lens SAE or transcoder as a dictionary: affine in its units, and nothing remembered between calls."""
+"""A sae-lens SAE or transcoder as a dictionary: affine in its units, and without state between calls."""
 
 from collections.abc import Callable
 from typing import Any
@@ -44,7 +44,7 @@ def dictionary(sae: Any, model: Any) -> Affine:
     is_unit_wise = encodes_as_sae_lens(module) and module.cfg.architecture() in _UNIT_WISE
     some = encode_some if is_unit_wise else None
     unit_wise = _as_numbers(module, normalised, encode) if is_unit_wise else None
-    # Functions of the module alone: one that knew the dictionary would keep it in memory after it was given up.
+    # Functions of the module alone: one that referred to the dictionary would keep it in memory after it was given up.
     rows = rows_of(module, some or (lambda y, units: encode(y)[..., units]), normalised)
     # The scale is folded into the units; the shift and the scaled bias go to the error.
     offset = torch.zeros_like(bias) if normalised else bias
@@ -56,7 +56,7 @@ def dictionary(sae: Any, model: Any) -> Affine:
 def _decoder(
     module: Any, kind: str, dtype: torch.dtype, device: torch.device
 ) -> tuple[Float[Tensor, "width d"], Float[Tensor, " d"]]:
-    """(matrix, bias) of a decoder. Raises `InputError` where it is no such thing."""
+    """(matrix, bias) of a decoder. Raises `InputError` for a decoder that is not affine."""
     matrix = module.W_dec.detach()
     if getattr(module.cfg, "rescale_acts_by_decoder_norm", False):
         matrix = matrix / matrix.norm(dim=-1, keepdim=True)
@@ -85,7 +85,7 @@ class _UnitsOf:
 
 
 def _as_numbers(module: Any, scaled: bool, encode: Callable[[Tensor], Tensor]) -> UnitWise | None:
-    """The encoder as numbers, None where they do not give what `encode` gives: another activation function."""
+    """The encoder as weights and thresholds; None where these do not reproduce `encode`, as with another activation function."""
 
     def normalised(y: Tensor) -> tuple[Tensor, Tensor | None]:
         with torch.no_grad():
@@ -106,8 +106,8 @@ def _as_numbers(module: Any, scaled: bool, encode: Callable[[Tensor], Tensor]) -
 def _own(sae: Any, dtype: torch.dtype, device: torch.device) -> Any:
     """The same SAE as a module of our own, in that precision; its weights are shared where they need no conversion.
 
-    It takes and gives flat vectors, and decodes without undoing a normalisation. Built anew, not copied: sae-lens'
-    normalisations are closures over the module that they were made for, and in a copy would go on writing to the original.
+    It takes and returns flat vectors, and decodes without undoing a normalisation. It is built afresh, not copied: sae-lens'
+    normalisations are closures over the module they were made for, and in a copy would keep writing to the original.
     """
     cfg = type(sae.cfg).from_dict({**sae.cfg.to_dict(), "device": "meta", "reshape_activations": "none"})
     with quiet():
@@ -122,7 +122,7 @@ def _probe(d: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "1
 
 
 def _gives_back(affine: Affine, dtype: torch.dtype, device: torch.device) -> bool:
-    """An autoencoder that returns any vector bit for bit is a raw basis, and has no error node either."""
+    """Whether an autoencoder returns any vector bit for bit: it is then a raw basis, and has no error node either."""
     x = _probe(affine.d, dtype, device)
     return affine.width == affine.d and torch.equal(affine.decode(affine.encode(x)), x)
 

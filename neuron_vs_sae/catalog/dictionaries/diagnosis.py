@@ -1,4 +1,4 @@
-"""Why an SAE does not explain the activations of its site: it is tried at every other place where it may belong."""
+"""Why an SAE does not explain the activations of its site: it is tried at every other place where it might belong."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -16,8 +16,8 @@ from neuron_vs_sae.core.pairs import PromptPairs
 from neuron_vs_sae.core.variance import explained_variance
 from neuron_vs_sae.execution.splice import read
 
-# SAEs explain .6 to 1 of the variance of what they were trained on. Trained ones one layer or site away were measured to
-# explain from -9 to .55; so below `_SUSPICIOUS` other places are tried, and one that explains `_BETTER` more is named.
+# SAEs explain .6 to 1 of the variance of what they were trained on; one layer or site away they were measured to explain
+# -9 to .55. So below `_SUSPICIOUS` other places are tried, and a place where `_BETTER` more is explained is named.
 _SUSPICIOUS, _BETTER, _NOTHING = 0.6, 0.25, 0.2
 
 
@@ -41,9 +41,9 @@ class Reconstruction:
 def reconstruction(model: Any, basis: Basis, pairs: PromptPairs, *, strict: bool = True) -> Reconstruction:
     """How well each site is reconstructed on the clean prompts of `pairs` (the first 32 of them).
 
-    Raises `InputError`, naming the likely fault, for a trained SAE that explains next to nothing of its site; controls may
-    explain what they like. Not `strict`, it raises only where the fault is found (another layer, another site, a lost
-    normalisation): an SAE that explains nothing anywhere may be a poor SAE.
+    Raises `InputError`, naming the likely fault, for a trained SAE that explains next to nothing of its site; controls are not
+    held to that. If not `strict`, it raises only where the fault is located (another layer, another site, a lost
+    normalisation): an SAE that explains nothing anywhere may simply be poor.
     """
     pairs = pairs.take(range(min(32, len(pairs))))
     values = read(model, pairs.clean, pairs.length, basis.hooks)
@@ -62,7 +62,7 @@ def _refuse(
     model: Any, basis: str, site: Site, dictionary: Dictionary, pairs: PromptPairs, explained: float, strict: bool
 ) -> None:
     if not math.isfinite(explained) and not strict:
-        return  # what it comes to is said by the study: nothing to explain, or a metric that is not finite
+        return  # the study itself reports the consequence: nothing to explain, or a metric that is not finite
     if not math.isfinite(explained):
         raise InputError(
             f"the explained variance of {basis} at {site.name} is {explained}: its activations do not vary over the task's "
@@ -120,7 +120,7 @@ def _moved(site: Site, layer: int) -> Site:
 
 
 def _normalised(model: Any, site: Site, dictionary: Dictionary, pairs: PromptPairs) -> Iterator[tuple[float, str]]:
-    """(explained variance, of what) of activations normalised as SAEs' trainers do."""
+    """(explained variance, description) of activations normalised as SAE trainers normalise them."""
     d = dictionary.d
     for what, normalise in {
         "scaled to a mean norm of sqrt(d)": lambda x: x * d**0.5 / x[:, 1:].norm(dim=-1).mean(),
@@ -135,7 +135,7 @@ def _normalised(model: Any, site: Site, dictionary: Dictionary, pairs: PromptPai
 def _explained(
     model: Any, site: Site, dictionary: Dictionary, pairs: PromptPairs, change: Callable[[Tensor], Tensor]
 ) -> float | None:
-    """Explained variance there of activations so changed; None where the width is another."""
+    """The explained variance at a site of activations changed by `change`; None where the width differs."""
     values = read(model, pairs.clean, pairs.length, (site.reads, site.writes))
     y, x = change(site.view(values[site.reads])), change(site.view(values[site.writes]))
     try:

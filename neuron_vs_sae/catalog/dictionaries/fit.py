@@ -12,6 +12,7 @@ from neuron_vs_sae.models.presets import same_model
 def check_configuration(
     candidate: Candidate, site: Site, width: dict[str, int], model: Any, any_model: bool, centred: bool
 ) -> None:
+    """Raises `InputError` where the configuration says that the SAE is of another model, site, width or weight processing."""
     label, cfg = candidate.name, candidate.cfg
     theirs = cfg.metadata.model_name
     if theirs and not any_model and not same_model(theirs, model.cfg.model_name):
@@ -46,7 +47,7 @@ def check_configuration(
 
 
 def check_weights(sae: Any, label: str) -> None:
-    """What is known only when it is loaded: sae-lens folds some normalisations then."""
+    """Checks what is known only once an SAE is loaded, when sae-lens folds some normalisations. Raises `InputError`."""
     cfg = sae.cfg
     if cfg.normalize_activations not in ("none", *PER_TOKEN):
         raise InputError(
@@ -59,6 +60,6 @@ def check_weights(sae: Any, label: str) -> None:
 
 
 def is_centred(model: Any) -> bool:
-    """What writes to the residual stream has mean 0 over its coordinates."""
+    """Whether what writes to the residual stream has mean 0 over its coordinates."""
     written = model.W_E[:1000].double()  # of some tokens: a vocabulary can be of gigabytes
     return bool(written.mean(-1).abs().max() < 1e-4 * written.abs().max())

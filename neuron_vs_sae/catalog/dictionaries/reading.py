@@ -1,4 +1,4 @@
-"""How the units of a sae-lens SAE read a token: their slopes, with what chooses and what rescales held constant."""
+"""How the units of a sae-lens SAE read a token: their slopes, with the choice of active units and the rescaling held constant."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from neuron_vs_sae.core.dictionary import EncoderOfSome, Rows, slopes
 # Normalisations with a scale and a shift for each token.
 PER_TOKEN = ("layer_norm", "constant_norm_rescale")
 _LAYER_NORM_EPS = 1e-5  # sae-lens'
-# Encoders that are no matrix with something that chooses among its columns.
+# Encoders that are not a matrix followed by a choice among its columns.
 _WITHOUT_MATRIX = ("matching_pursuit",)
 
 
@@ -43,7 +43,7 @@ def rows_of(module: Any, encode_some: EncoderOfSome, scaled: bool) -> Rows:
 
 
 def encodes_as_sae_lens(module: Any) -> bool:
-    """Whether its encoder is sae-lens' own, and not that of a caller's class, of which nothing is known."""
+    """Whether its encoder is sae-lens' own, and not that of a caller's class, about which nothing is known."""
     return type(module).encode.__module__.partition(".")[0] == "sae_lens"
 
 
@@ -64,7 +64,7 @@ def take_scale(module: Any) -> Tensor | None:
 
 
 def _plain(module: Any) -> Any:
-    """The module without its normalisation, sharing its weights; None where the encoder's matrix says all."""
+    """The module without its normalisation, sharing its weights; None where the encoder's matrix alone gives the slopes."""
     if encodes_as_sae_lens(module) and module.cfg.architecture() not in _WITHOUT_MATRIX:
         return None
     cfg = type(module.cfg).from_dict({**module.cfg.to_dict(), "device": "meta", "normalize_activations": "none"})

@@ -10,7 +10,7 @@ class Selection:
     site: str | None = None
     """One kind of site (`hook_mlp_out`)."""
     layers: str | None = None
-    """Some layers (`2`, `0-3`); weights are read of those alone."""
+    """Some layers (`2`, `0-3`); only their weights are read."""
     any_model: bool = False
     """Accept dictionaries of another model: a base model's on its chat version."""
     revision: str | None = None

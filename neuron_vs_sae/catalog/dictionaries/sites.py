@@ -37,7 +37,7 @@ def site_hooks(model: Any, site: str, layers: str | None) -> list[tuple[int, str
 
 
 def widths(model: Any, hooks: Iterable[str]) -> dict[str, int]:
-    """The width of each hook (heads flattened), in the order in which the model reaches them: seen in a pass over a token.
+    """The width of each hook (heads flattened), in the order in which the model reaches them, found by running a token.
 
     Raises `InputError` for a hook that never runs, and for attention's matrices over positions.
     """

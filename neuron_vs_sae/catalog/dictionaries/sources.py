@@ -1,4 +1,4 @@
-"""Where SAEs come from: folders, sae-lens' registry, objects. What each is is known before its weights are read."""
+"""Where SAEs come from: folders, sae-lens' registry, objects. Configurations are read first, weights only when needed."""
 
 import contextlib
 import hashlib
@@ -27,18 +27,18 @@ _FILES = ("cfg.json", "sae_weights.safetensors")
 
 @dataclass(frozen=True)
 class Candidate:
-    """An SAE that has not been loaded: sae-lens' configuration of it, and how to get the rest."""
+    """An SAE that has not been loaded: its sae-lens configuration, and how to load it."""
 
     name: str
     cfg: Any
     load: Callable[[], tuple[Any, dict[str, Any]]]
     """(the SAE, where it came from), in sae-lens' own type."""
     key: Any = None
-    """Equal keys are one SAE; None is an object that the caller holds."""
+    """Equal keys mean the same SAE; None: an object that the caller holds."""
 
 
 def candidates(source: Source, revision: str | None = None) -> list[Candidate]:
-    """All that `source` names; only configurations are read. Raises `InputError` for what is not there or is damaged.
+    """All SAEs that `source` names; only configurations are read. Raises `InputError` for what is missing or damaged.
 
     `revision` is a branch, tag or commit of the hub, for releases of the registry alone.
     """
@@ -78,7 +78,7 @@ def _folders(path: Path) -> list[Path]:
     """Every sae-lens folder below a folder, or the one that a file of an SAE lies in."""
     if path.exists() and not path.is_dir():
         if path.name not in _FILES:
-            raise InputError(f"{path} is no file of an SAE: name its folder, or its {' or '.join(_FILES)}")
+            raise InputError(f"{path} is not a file of an SAE: name its folder, or its {' or '.join(_FILES)}")
         below = [path.parent] if all((path.parent / file).exists() for file in _FILES) else []
     else:
         below = sorted(file.parent for file in path.rglob(_FILES[0]) if (file.parent / _FILES[1]).exists())
@@ -168,7 +168,8 @@ def _reachable(release: str, sae_id: str, revision: str | None) -> Iterator[None
 
 @contextlib.contextmanager
 def _read_from(revision: str | None) -> Iterator[None]:
-    """sae-lens reads the main branch, and some shapes by the network: here a revision, and the cache where it has the file."""
+    """Makes sae-lens read a revision instead of the main branch, and tensor shapes from the cache, where it has the file, instead of
+    the network."""
     from huggingface_hub import try_to_load_from_cache
     from sae_lens.loading import pretrained_sae_loaders as loaders
     from safetensors import safe_open
@@ -214,7 +215,7 @@ def _described(sae: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silences the one warning that says how the model should have been loaded; `sae` compares that itself."""
+    """Silences the warning about how the model should have been loaded, which `fit.py` checks itself."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from_pretrained_kwargs")
         yield

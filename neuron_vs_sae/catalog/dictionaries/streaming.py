@@ -1,4 +1,4 @@
-"""Dictionaries that bases share, and those that do not all fit in memory: read when they are used."""
+"""Dictionaries that bases share, and dictionaries that do not all fit in memory and are read when they are used."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -19,8 +19,8 @@ Read = Callable[[], tuple[Dictionary, dict[str, Any]]]
 class Shelf:
     """The dictionaries that the bases of a study share, each read once.
 
-    With `gib` there is room for so many GiB of them together: where they do not all fit, the least recently used are given
-    up, and each pass over the layers reads these again. Without it, a dictionary stays as long as a basis uses it.
+    With `gib` they may take that many GiB together: where they do not all fit, the least recently used are dropped, and each pass
+    over the layers reads those again. Without it, a dictionary stays as long as a basis uses it.
     """
 
     def __init__(self, gib: float | None = None):
@@ -33,13 +33,13 @@ class Shelf:
 
     @property
     def held(self) -> int:
-        """Bytes of what is kept in its room."""
+        """Bytes of the dictionaries that it holds."""
         return sum(size for _, size in self._held.values())
 
     def take(self, key: Hashable, size: int, read: Read) -> tuple[Dictionary, dict[str, Any]]:
         """(the dictionary of that key, for a basis to keep; where it came from). `size` is in bytes.
 
-        Where there is limited room the dictionary is `Streamed`: it stands for whichever copy is there when it is used.
+        Where the room is limited, the dictionary is `Streamed`: it stands for whichever copy is loaded when it is used.
         Raises `InputError` for one that is larger than the room.
         """
         if self.gib is not None:
@@ -51,9 +51,9 @@ class Shelf:
         return dictionary, self._came_from[key]
 
     def get(self, key: Hashable, size: int, read: Read) -> Dictionary:
-        """The dictionary of that key as it is now in the room, or read after room has been made for it.
+        """The dictionary of that key: the copy that is held, or a new one, read after room has been made for it.
 
-        Raises `InputError` for one that is larger than the room, and for one that is not what it was when it was first read.
+        Raises `InputError` for a dictionary that is larger than the room, and for one that has changed since it was first read.
         """
         room = int((self.gib or 0) * 2**30)
         if size > room:
@@ -72,14 +72,14 @@ class Shelf:
         dictionary, came_from = read()
         if self._came_from.setdefault(key, came_from) != came_from:
             raise InputError(
-                f"SAE {came_from.get('name', '')} has changed while it was in use: its files are not those it began with"
+                f"SAE {came_from.get('name', '')} has changed while it was in use: its files are not those that were read first"
             )
         return dictionary
 
 
 @final
 class Streamed(Dictionary):
-    """A dictionary by its key on a shelf: the same numbers, whether or not it is in memory at the moment."""
+    """A dictionary by its key on a shelf: it gives the same numbers whether or not it is in memory at the moment."""
 
     def __init__(self, shelf: Shelf, key: Hashable, size: int, read: Read):
         self._get = lambda: shelf.get(key, size, read)

@@ -41,6 +41,6 @@ class Columns:
 
     @cached_property
     def named(self) -> dict[str, str]:
-        """The columns that are named, by what they hold."""
+        """The columns that were named, by what they hold."""
         named = {key: getattr(self, key) for key in NEEDED}
         return {key: column for key, column in named.items() if column is not None}

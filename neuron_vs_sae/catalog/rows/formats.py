@@ -90,7 +90,7 @@ def _at(record: Record, column: str) -> Any:
 
 
 def _named(record: Record, of_format: dict[str, str], columns: Columns) -> Row:
-    """The four by their columns (the caller's choice before the format's), and every other column as a tag."""
+    """The four texts by their columns (the caller's choice before the format's), and every other column as a tag."""
     of = {key: of_format.get(key, key) for key in NEEDED} | columns.named
     row = {key: _at(record, of[key]) for key in NEEDED}
     taken = {*row, *of.values(), *(column.partition(".")[0] for column in of.values())}
@@ -129,7 +129,7 @@ def _eap_ig(record: Record, columns: Columns, tokenizer: Any) -> Row:
         year = _integer(record["label"], "label")
         if not 2 <= year <= 98:
             raise InputError(f"'label' must be a year from 2 to 98, with one on either side, this is {year}")
-        # Of the years on either side, the one ten away; the corrupt prompt's year is 01, so the foil is right after it.
+        # The years ten away on either side; the corrupt prompt's year is 01, so after it the foil is right.
         followed = {"answer": f"{min(year + 10, 99):02d}", "foil": f"{max(year - 10, 2):02d}"}
     else:
         of = {"answer": "correct_idx", "foil": "incorrect_idx"} | columns.named
@@ -239,7 +239,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-# Which of the four a caller may find a column for.
+# Which of the four texts a caller may name a column for.
 _MAPPED: dict[str, tuple[str, ...]] = {
     "pairs": NEEDED,
     "feature-circuits": NEEDED,

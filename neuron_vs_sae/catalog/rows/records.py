@@ -1,4 +1,4 @@
-"""The records of a file, as they stand there: JSON lines, a JSON document, CSV or Parquet."""
+"""The raw records of a file: JSON lines, a JSON document, CSV or Parquet."""
 
 import csv
 import io
@@ -55,7 +55,7 @@ def _lines(file: Path, text: str) -> Iterator[tuple[str, Any]]:
 
 
 def _document(file: Path, text: str, *, required: bool) -> list[Any] | None:
-    """The prompts of auto-circuit's single document; None where it is something else that need not be one."""
+    """The prompts of auto-circuit's single document; None for another file, unless such a document is `required`."""
     try:
         document = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:

@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 from neuron_vs_sae.core.errors import InputError
 
-# Some templates write today's date, or ask for it: a prompt must not change from day to day.
+# Some templates write today's date or ask for it; a prompt must not change from day to day.
 _DATE = datetime(2024, 7, 26)
 
 

@@ -1,4 +1,4 @@
-"""From word lists to pairs that one tokenizer can hold: combine, keep what fits, draw, and say what was dropped."""
+"""From word lists to pairs that fit a tokenizer: combine words, keep what fits, draw, and report what was dropped."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ PARTS: tuple[Part, ...] = ("discovery", "evaluation")
 T = TypeVar("T")
 Row = dict[str, str]
 
-# Candidates per part. Fixed, because discovery and evaluation must choose one layout, however many pairs of each are requested.
+# Candidates per part: a fixed number, so that discovery and evaluation choose the same layout however many pairs are requested.
 CANDIDATES = 1000
 
 _ELSEWHERE = "its words lie at other tokens than in most pairs"
@@ -70,12 +70,12 @@ def pick(
     one_layout: bool = True,
     hint: str = "",
 ) -> PromptPairs:
-    """`wanted.n` of the rows (`{clean, corrupt, answer, foil, part, **tags}`) of a part, those that fit the tokenizer.
+    """`wanted.n` pairs of a part, from the rows (`{clean, corrupt, answer, foil, part, **tags}`) that fit the tokenizer.
 
     `rows` are of both parts: with `one_layout` every pair, of either part, has its words at the same tokens, so that a
-    position means the same everywhere. Where a task has kinds to compare, `beside` is their tag and `value` the one
-    wanted: all kinds share the layout. `balance` is a tag whose values get equal shares as far as there are rows.
-    What does not fit is counted in `dropped`. Raises `InputError` with these counts where fewer than `n` are left.
+    position means the same everywhere. Where a task has kinds to compare, `beside` is their tag and `value` the kind
+    wanted; all kinds share the layout. `balance` is a tag whose values get equal shares as far as there are rows.
+    Rows that do not fit are counted in `dropped`. Raises `InputError` with these counts where fewer than `n` are left.
     """
     tokenized = tokenize(model.tokenizer, rows, prepend_bos=wanted.prepend_bos)
     fits = [i for i, tokens in enumerate(tokenized) if isinstance(tokens, Tokens)]
@@ -118,7 +118,7 @@ def _commonest(
     places: Sequence[tuple[Any, ...]],
     needed: set[tuple[str, str | None]],
 ) -> tuple[Any, ...] | None:
-    """The layout that most pairs have in every cell: the largest product of their numbers."""
+    """The layout that most pairs have in every cell: the one with the largest product of the cells' counts."""
     counts: dict[tuple[Any, ...], Counter[Any]] = {}
     for cell, place in zip(cells, places, strict=True):
         counts.setdefault(place, Counter())[cell] += 1

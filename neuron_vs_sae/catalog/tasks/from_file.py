@@ -22,8 +22,8 @@ def from_file(
     """The pairs of a file: `.csv`, `.parquet`, or one JSON object per line, `{clean, corrupt, answer, foil, **tags}`.
 
     `columns` says how its rows are to be read (`Columns(clean="text", space=True)`); without it, the formats of other
-    projects are known by their columns. Any column that is not one of the four is a tag.
-    `drop` leaves out, and counts, pairs that do not fit the tokenizer; `one_length` those of another length than most.
+    projects are recognised by their columns. Any column that is not one of the four is a tag.
+    `drop` leaves out, and counts, pairs that do not fit the tokenizer; `one_length` those whose length is not the commonest.
     Raises `InputError` naming file and row: the line, or in Parquet and auto-circuit's form the number of the row.
     """
     file = Path(path)

@@ -20,10 +20,10 @@ def world(
     part: Literal["discovery", "evaluation"] = "discovery",
     n: int = 300,
 ) -> PromptPairs:
-    """`n` pairs of one family of the small world (`world:two_hop`), or all it has where they are fewer.
+    """`n` pairs of one family of the small world (`world:two_hop`), or all of them where there are fewer.
 
-    Discovery and evaluation share no prompt, and no noun, verb, name or place that a prompt names; what else they share, and
-    which of evaluation's questions were never seen in training, `default/families.py` says. `template` keeps one of the
+    Discovery and evaluation share no prompt, and no noun, verb, name or place that a prompt names. `default/families.py` says
+    what else they share, and which evaluation questions were never seen in training. `template` keeps one of the
     family's templates, so that a position means the same in every pair. Raises `InputError` for a family or template
     that is not there, and for a model with another vocabulary.
     """

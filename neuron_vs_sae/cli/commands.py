@@ -60,7 +60,7 @@ def compare(given: Given[Study]) -> None:
 @app.command("units")
 @study_command(UnitsStudy)
 def units(given: Given[UnitsStudy]) -> None:
-    """Show units: the texts in which they are active, and the tokens that they promote and suppress."""
+    """Show units: the texts they are active on, and the tokens they promote and suppress."""
     result = run_study(given, f"units of {', '.join(given.study.basis)} on {given.study.corpus}")
     console.show_table(
         result.units, ("basis", "unit", "sign", "density", "maximum", "top_tokens"), given.quiet, given.json
@@ -70,7 +70,7 @@ def units(given: Given[UnitsStudy]) -> None:
 @app.command("lens")
 @study_command(LensStudy)
 def lens(given: Given[LensStudy]) -> None:
-    """Read the logit lens: what the model would say if it ended at each layer."""
+    """Apply the logit lens: what the model would predict if it ended at each layer."""
     result = run_study(given, f"the lens at {given.study.site}")
     console.show_table(
         result.last_position, ("prompt", "layer", "rank", "token", "probability"), given.quiet, given.json
@@ -120,7 +120,7 @@ def list_(
     what: Annotated[str, typer.Argument(help="bases, methods, tasks, ablations, metrics, models or saes")],
     model: Annotated[str | None, typer.Option(help="with saes: only those trained on this model")] = None,
 ) -> None:
-    """What there is, by name."""
+    """List what there is, by name."""
     folders = {
         "bases": "bases", "methods": "attribution", "tasks": "tasks", "ablations": "ablation", "metrics": "metrics",
     }  # fmt: skip

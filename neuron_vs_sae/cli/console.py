@@ -22,7 +22,7 @@ def fail(message: str, status: int) -> NoReturn:
 
 
 def say(text: str, quiet: bool) -> None:
-    """Say it beside the results; progress bars only to someone who watches."""
+    """Print the text on standard error unless `quiet`; show progress bars only on a terminal."""
     if quiet or not sys.stderr.isatty():
         os.environ["TQDM_DISABLE"] = "1"
     if not quiet:
@@ -30,7 +30,7 @@ def say(text: str, quiet: bool) -> None:
 
 
 def show_names(rows: list[tuple[str, str]]) -> None:
-    """A line per name, for grep."""
+    """A line per name, fit for grep."""
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         OUT.print(f"{name:{width}}  {text}".rstrip(), soft_wrap=True)

@@ -68,7 +68,7 @@ def _study(kind: type[S], settings: dict[str, Any], config: Path | None) -> S:
 
 
 def _taken(options: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    """Those of the options that were given, taken out of them."""
+    """The options of these names that were given; all of these names are removed from `options`."""
     return {name: value for name in names if (value := options.pop(name)) is not None}
 
 
@@ -115,7 +115,7 @@ def _flag(name: str) -> str:
 
 
 def _value_type(name: str, annotation: Any) -> Any:
-    """What the command line reads: a number, a switch or text, or several; sizes are text, comma-separated."""
+    """The type that the command line reads: a number, a switch or text, or a list of these; sizes are comma-separated text."""
     if name in ("sizes", "k"):
         return str | None
     kinds = [kind for kind in _leaves(annotation) if kind in (bool, int, float)]

@@ -1,7 +1,7 @@
-"""What transformer-lens needs to know of a model, read from the model's own configuration.
+"""What transformer-lens needs to know about a model, read from the model's own configuration.
 
-transformer-lens reads some families' configurations, and knows others (Gemma, OLMo) only by the names that they were
-published under. These are read here, of any size and under any name, and what it reads wrongly is put right.
+transformer-lens reads the configurations of some families, and knows others (Gemma, OLMo) only by their published names.
+These are read here, at any size and under any name, and what transformer-lens reads wrongly is corrected.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def settings(config: Any, read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def _shape(config: Any) -> dict[str, Any]:
-    """What all these families share: RMSNorm or LayerNorm aside, a Llama."""
+    """What all these families share: the settings of a Llama, but for the kind of norm."""
     return {
         "d_model": config.hidden_size,
         "d_head": getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
@@ -71,7 +71,7 @@ def _gemma2(config: Any) -> dict[str, Any]:
 
 
 def _gemma3(config: Any) -> dict[str, Any]:
-    config = config.get_text_config()  # of the sizes that also see
+    config = config.get_text_config()  # of the sizes that also read images
     rope = config.rope_parameters
     far, near = rope["full_attention"], rope["sliding_attention"]
     if far.get("rope_type", "default") not in ("default", "linear"):

@@ -1,4 +1,4 @@
-"""Checkpoints in Hugging Face form: what one must hold, and what a folder of one is called."""
+"""Checkpoints in Hugging Face form: what one must contain, and what its folder is called."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from neuron_vs_sae.core.errors import InputError
 def checked_folder(folder: Path) -> Path:
     """The folder. Raises `InputError` where it lacks what a checkpoint holds."""
     if not (folder / "config.json").exists():
-        raise InputError(f"{folder} is no model folder: it has no config.json (a Hugging Face checkpoint has one)")
+        raise InputError(f"{folder} is not a model folder: it has no config.json (a Hugging Face checkpoint has one)")
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
@@ -29,14 +29,14 @@ def checked_folder(folder: Path) -> Path:
 
 
 def called(folder: Path) -> str:
-    """A folder's name; in the hub's cache, where that is a commit, its model's."""
+    """A folder's name; in the hub's cache, where the folder is named by a commit, the model's name."""
     cached = folder.parent.parent.name
     return (
         cached.split("--")[-1] if folder.parent.name == "snapshots" and cached.startswith("models--") else folder.name
     )
 
 
-# Layers that a checkpoint may hold beside the decoder's: of multi-token prediction, and of what a model sees or hears by.
+# Layers that a checkpoint may hold beside the decoder's: for multi-token prediction, images and sound.
 _BESIDE_THE_DECODER = re.compile(r"(^|[._])(mtp|nextn|vision|visual|audio)")
 
 

@@ -1,4 +1,4 @@
-"""What the local cache of the Hugging Face hub says of itself; nothing here uses the network."""
+"""Reads the local cache of the Hugging Face hub; nothing here uses the network."""
 
 from pathlib import Path
 

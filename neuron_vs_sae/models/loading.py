@@ -33,7 +33,7 @@ def load_model(
 
     `backend` is transformer-lens' `HookedTransformer` (hooked) or its `TransformerBridge`, which runs transformers' own
     code behind the same hooks: they differ by rounding. `revision` is a branch, tag or commit of the hub.
-    Weights are taken as they are unless `process_weights` (fold_ln, centring): SAEs are trained on raw activations.
+    Weights are left as they are unless `process_weights` (fold_ln, centring): SAEs are trained on raw activations.
     `device` defaults to CUDA where there is one; `n_devices` GPUs share its layers, by transformer-lens' own means. Nothing
     is downloaded for a local folder; no remote code is run unless `trust_remote_code`. Raises `InputError` for an unknown
     name, an incomplete or damaged folder, weights that are not finite, and log probabilities other than transformers' own
@@ -97,7 +97,7 @@ def _through_transformers(
     n_devices: int,
     options: dict[str, Any],
 ) -> Any:
-    """A folder or a model of the hub, as transformers reads it and transformer-lens runs it; and that the two agree."""
+    """A folder or hub model, read by transformers and run by transformer-lens, after checking that the two agree."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     local = isinstance(source, Path)

@@ -15,7 +15,7 @@ UNPICKLED = ("NeelNanda/", "ArthurConmy/", "Baidicoot/")
 def official_name(name: str, trust_remote_code: bool, backend: Backend) -> str:
     """The name on the hub of a known model. Raises `InputError` for an unknown one, and for a pickle that is not trusted.
 
-    The bridge runs what transformers runs, so to it any `OWNER/NAME` may be one.
+    The bridge runs whatever transformers runs, so for it any `OWNER/NAME` may be a model.
     """
     from transformer_lens.loading_from_pretrained import make_model_alias_map
 
@@ -28,7 +28,7 @@ def official_name(name: str, trust_remote_code: bool, backend: Backend) -> str:
         near = [names[n] for n in get_close_matches(name.lower(), names, n=5, cutoff=0.5)]
         what = "no such folder, and no known model" if os.sep in name or name.startswith(".") else "not a known model"
         raise InputError(
-            f"model {name!r} is {what}; names near it: {', '.join(dict.fromkeys(near)) or 'none'} (`nvs list models`)"
+            f"model {name!r} is {what}; similar names: {', '.join(dict.fromkeys(near)) or 'none'} (`nvs list models`)"
         )
     official = names[name.lower()]
     if official.startswith(UNPICKLED) and not trust_remote_code:

@@ -1,4 +1,4 @@
-"""Every place where transformers or transformer-lens is made to do other than it would: patched for as long as a model loads."""
+"""Every patch of transformers and transformer-lens, each in force only while a model loads."""
 
 import contextlib
 import io
@@ -32,10 +32,10 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def configured_by(config: Any) -> Iterator[None]:
-    """transformer-lens takes a model's shape from its own configuration, as `architectures.settings` reads it.
+    """Make transformer-lens take a model's shape from the model's own configuration, as `architectures.settings` reads it.
 
-    It would guess a folder's family from its path ("llama", "bert", "t5" anywhere in it), and some families' shape from their
-    name. And it would turn remote code on by itself for the names on a list of its own.
+    Left to itself it guesses a folder's family from its path ("llama", "bert", "t5" anywhere in it) and some families' shape from
+    their name, and turns on remote code for the names on a list of its own.
     """
     from transformer_lens import loading_from_pretrained as loading
 
@@ -52,8 +52,8 @@ def configured_by(config: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def nothing_installed() -> Iterator[None]:
-    """Where a model also sees and its processor is not there, transformer-lens would run `pip install torchvision`, which brings
-    another torch. What a user has installed is not changed, and no image is needed here."""
+    """Keep transformer-lens from running `pip install torchvision`, which replaces torch, for a model that also reads images and
+    whose image processor is missing. No image is needed here."""
     with patch.object(subprocess, "check_call", side_effect=OSError("nothing is installed")):
         yield
 
@@ -64,7 +64,7 @@ def correct_norms(model: Any) -> None:
 
     for norm in model.modules():
         if isinstance(norm, NormalizationBridge):
-            # Or a norm would be computed in one way with hooks on it and in another without.
+            # Otherwise a norm would be computed one way with hooks on it and another way without.
             norm.use_native_layernorm_autograd = False
             own, config = norm.original_component, cast(Any, norm.config)
             if type(own).__name__ in ("Qwen3_5RMSNorm", "Qwen3_5MoeRMSNorm"):

@@ -33,7 +33,7 @@ class Preset(BaseModel):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The study's fields that it decides where the user does not."""
+        """The study's fields that the preset sets where the user does not."""
         return {name: getattr(self, name) for name in _DECIDES if name in self.model_fields_set}
 
     @property
@@ -56,7 +56,7 @@ def presets() -> dict[str, Preset]:
 
 
 def hub_name(name: str) -> str:
-    """The model of a preset; any other name as it is."""
+    """The hub name of a preset's model; any other name unchanged."""
     return presets()[name].model if name in presets() else name
 
 
@@ -80,7 +80,7 @@ def preset_of(model: str) -> Preset | None:
 
 
 def source_for(model: str, kind: Literal["saes", "transcoders"], site: str | None) -> tuple[str, str, bool]:
-    """(source, kind of site, whether they are another model's) of a model's dictionaries at `site`, or their usual one.
+    """(source, kind of site, whether they were trained on another model) of a model's dictionaries at `site`, or at the preset's first.
 
     Raises `InputError` for a model without a preset, or a site that its preset has none for.
     """

@@ -1,4 +1,4 @@
-"""The analyses that there are: a line each. Nothing of an analysis is imported before it is used."""
+"""The table of analyses, a line each. Nothing of an analysis is imported before it is used."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """Where an analysis is described, and the function that writes its tables, figures and page: `module:name`."""
+    """Where an analysis is defined, and the function that writes its tables, figures and page: `module:name` each."""
 
     analysis: str
     report: str
@@ -28,12 +28,12 @@ ANALYSES = {
 
 
 def analysis_called(name: str) -> "Analysis[Any]":
-    """The description of the analysis of that name."""
+    """The analysis of that name."""
     return _imported(ANALYSES[name].analysis)
 
 
 def report_of(name: str) -> Callable[[Any], None]:
-    """What writes the tables, figures and page of a result of that analysis."""
+    """The function that writes the tables, figures and page of that analysis's results."""
     return _imported(ANALYSES[name].report)
 
 

@@ -1,4 +1,4 @@
-"""`nvs check`: everything that can be wrong is looked at, and what the study will cost is measured in miniature."""
+"""`nvs check`: validates everything about a study and measures its cost in miniature."""
 
 import resource
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ from neuron_vs_sae.studies.spec import CommonSpec
 
 @dataclass(frozen=True)
 class Report:
-    """What a study is made of and what it will cost: rows for people, and the same as plain data.
+    """What a study is made of and what it will cost, as plain data.
 
-    `seconds` is scaled up from a timed miniature. `peak_gib` is the miniature's own: it runs whole batches through the same
-    models and dictionaries, so the study takes about as much.
+    `seconds` is scaled up from a timed miniature. `peak_gib` is the miniature's own peak: it runs whole batches through the same
+    model and dictionaries, so the study takes about as much.
     """
 
     model: dict[str, Any]
@@ -65,7 +65,7 @@ def check(study: CommonSpec, machine: Machine | None = None) -> Report:
 
 
 def peak_gib(device: torch.device) -> float:
-    """The most memory that has been taken so far: of the GPU where the model is on one, else of the process."""
+    """The most memory taken so far: on the GPU, if the model is on one, else by the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -18,17 +18,20 @@ class Machine:
     max_memory: float | None = field(
         default=None,
         metadata={
-            "description": "GiB for SAEs and transcoders together; what does not fit is read again when used [no limit]"
+            "description": "GiB for all SAEs and transcoders; those that do not fit are read again when used [no limit]"
         },
     )
     cache: Path | None = field(
         default=None,
-        metadata={"description": "folder that keeps what the model gives on a task's prompts, for other runs"},
+        metadata={"description": "folder that keeps the model's activations on a task's prompts for other runs"},
     )
     cache_limit: float = field(
-        default=10.0, metadata={"description": "GiB that --cache may hold: least recently used goes", "min": 0}
+        default=10.0,
+        metadata={"description": "GiB that --cache may hold; the least recently used are dropped", "min": 0},
     )
-    trust_remote_code: bool = field(default=False, metadata={"description": "let a model's own code or pickles run"})
+    trust_remote_code: bool = field(
+        default=False, metadata={"description": "allow a model's own code, or pickles, to run"}
+    )
     engine: Engine = field(
         default="fast",
         metadata={"description": "fast, or exact: every dictionary whole (slow; numbers differ by rounding)"},

@@ -23,7 +23,7 @@ from neuron_vs_sae.studies.spec import CommonSpec, S
 def load_study(
     analysis: Analysis[S], spec: S, machine: Machine, *, cells: Sequence[Cell] | None = None, model: Any = None
 ) -> Loaded[S]:
-    """The study loaded and checked: all of it, or what these cells need. Nothing long has run.
+    """The study, loaded and checked: all of it, or what these cells need. Nothing long is run.
 
     `model` is an already loaded one to use instead of loading the study's. Raises `InputError` for the first thing that
     is wrong.
@@ -62,7 +62,7 @@ def load_model_for(spec: CommonSpec, machine: Machine) -> Any:
 
 
 def given_model(spec: CommonSpec, model: Any) -> Any:
-    """A model that the caller has loaded, made ready. Raises `InputError` where it is not the study's."""
+    """The caller's model, prepared. Raises `InputError` where it is not the study's."""
     name, dtype = Path(spec.model).name, str(model.cfg.dtype).removeprefix("torch.")
     if not same_model(name, str(model.cfg.model_name)) or dtype != spec.dtype:
         raise InputError(
@@ -97,7 +97,7 @@ def _needs(cell: Cell, task: Task | None, text: str) -> bool:
 
 
 def _check_prompts(spec: CommonSpec, task: Task, model: Any) -> None:
-    """Raises `InputError` for prompts that the model cannot be given, or a tag that cannot say how they are drawn again."""
+    """Raises `InputError` for prompts that the model cannot read, or a tag that does not say how to resample them."""
     for pairs in (task.discovery, task.evaluation):
         check_bos(model.tokenizer, pairs)
         if pairs.positions > model.cfg.n_ctx:

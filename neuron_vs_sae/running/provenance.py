@@ -1,4 +1,4 @@
-"""What makes a result's numbers: hashes of what was read, versions, commits; and whether a folder holds the same."""
+"""What produced a result's numbers: hashes of inputs, versions, commits; and whether a folder's study is the same."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ _NUMBERS_COME_FROM = ("neuron_vs_sae", "torch", "transformer-lens", "sae-lens")
 
 
 def identify(spec: CommonSpec) -> dict[str, str]:
-    """What the study reads: a hash of every local file's contents, by the name it is given, and the versions that its numbers come from.
+    """What the study reads: a hash of every local input, by the name it was given, and the versions of the code behind the numbers.
 
     Raises `InputError` for a task's file that is not there.
     """
@@ -43,7 +43,7 @@ def identify(spec: CommonSpec) -> dict[str, str]:
 
 
 def identity(spec: CommonSpec, inputs: dict[str, str]) -> str:
-    """16 hexadecimal digits of a study and all that it reads: cells of one identity are of one study."""
+    """16 hexadecimal digits that identify a study and everything it reads."""
     text = json.dumps([LAYOUT, spec.key, sorted(inputs.items())])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -60,7 +60,7 @@ def _digest(path: Path) -> str:
 
 
 def provenance(spec: CommonSpec, model: Any, machine: Machine) -> dict[str, Any]:
-    """When and by what it is run: versions, code revision, the hub's commit of the model where it is known, device, dtype, threads."""
+    """When and with what the study is run: versions, code revision, the hub's commit of the model where it is known, device, dtype, threads."""
     packages = (*_NUMBERS_COME_FROM, "transformers", "numpy", "scipy")
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -77,7 +77,7 @@ def provenance(spec: CommonSpec, model: Any, machine: Machine) -> dict[str, Any]
 
 
 def _revision() -> str | None:
-    """The package's git commit, with `+` where files differ from it; None outside a checkout."""
+    """The package's git commit, followed by `+` where files differ from it; None outside a checkout."""
     here = Path(__file__).parent
     try:
         commit = subprocess.run(

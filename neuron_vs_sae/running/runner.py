@@ -1,4 +1,4 @@
-"""Runs a study of any analysis into a folder: checked before anything long, cell by cell, resumed where it was stopped."""
+"""Runs a study of any analysis into a folder: checked before anything long, computed cell by cell, resumed where it stopped."""
 
 import shutil
 import time
@@ -54,7 +54,7 @@ def run(
 
 
 def report(folder: Path | str) -> Any:
-    """The result in a folder, all that is derived from its values written again. Raises `FolderError` as `run` does."""
+    """The result in a folder, after writing again everything that is derived from its values. Raises `FolderError` as `run` does."""
     folder = Path(folder)
     name = analysis_in(folder)
     analysis_called(name).load(folder)  # before a lock makes the folder
@@ -65,7 +65,7 @@ def report(folder: Path | str) -> Any:
 def compute(
     spec: CommonSpec, cell: Cell | str, out: Path | str, *, machine: Machine | None = None, model: Any = None
 ) -> CellFiles:
-    """Compute one cell of a study alone, and return its files: the unit that processes or machines share.
+    """Compute one cell of a study alone and return its files: the unit of work that processes or machines can share.
 
     `cell` is one of `cells(spec)`, its id or its label. Only what it needs is loaded. Its files lie where `run` of the same
     study into the same folder looks for them (those that are there are kept), and hold the same bytes whoever computes
@@ -95,7 +95,7 @@ def cell_files(spec: CommonSpec, folder: Path, inputs: dict[str, str]) -> dict[C
 def compute_cells(
     analysis: Analysis[Any], loaded: Loaded[Any], places: Mapping[Cell, CellFiles], machine: Machine
 ) -> None:
-    """Compute the steps of these cells that are not there yet."""
+    """Compute the steps of these cells that have not been computed yet."""
     steps = [(step, place) for cell, place in places.items() for step in analysis.steps(loaded, cell)]
     with sharing(loaded.model, machine.cache, machine.cache_limit):
         for step, place in tqdm(steps, desc=loaded.spec.command, unit="step"):
@@ -104,7 +104,7 @@ def compute_cells(
 
 
 def compute_step(step: Step, place: CellFiles) -> None:
-    """Compute one step, and keep what it gave."""
+    """Compute one step and store its outcome."""
     place.write(step.name, step.compute(place))
 
 

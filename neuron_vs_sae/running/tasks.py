@@ -1,4 +1,4 @@
-"""The pairs of a study's tasks: drawn by seed, split into what is discovered on and what is judged on."""
+"""The pairs of a study's tasks, drawn by seed and split into discovery and evaluation."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -11,8 +11,8 @@ from neuron_vs_sae.studies.spec import CommonSpec, looks_like_file
 
 
 def load_tasks(spec: CommonSpec, model: Any, texts: Sequence[str] | None = None) -> list[Task]:
-    """Discovery and evaluation pairs of every task (or of those that the study writes so) and seed: the evaluation pairs
-    are the first seed's, for all seeds.
+    """Discovery and evaluation pairs of every task (or of the tasks `texts`) under every seed. All seeds share the evaluation
+    pairs that the first seed draws.
 
     Raises `InputError` where they overlap, are too few, or where two tasks have one name.
     """
@@ -53,7 +53,7 @@ def _of_seeds(spec: CommonSpec, model: Any, i: int, text: str) -> list[Task]:
 
 
 def _pairs(spec: CommonSpec, model: Any, text: str, part: Literal["discovery", "evaluation"], seed: int) -> PromptPairs:
-    """A task's pairs, identical ones once: a prompt counted twice would make intervals too narrow."""
+    """A task's pairs without repetitions: a prompt counted twice would make intervals too narrow."""
     if looks_like_file(text):
         pairs = bound("tasks", "from_file", path=text, prepend_bos=spec.prepend_bos)(model)
     else:

@@ -1,4 +1,4 @@
-"""What an analysis brings to the frame that runs every study (`running/runner.py`)."""
+"""What an analysis provides to the frame that runs every study (`running/runner.py`)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,41 +14,41 @@ S = TypeVar("S", bound=CommonSpec)
 
 
 def nothing_to_check(*_: Any) -> None:
-    """Whatever the frame has accepted is accepted."""
+    """An analysis without checks of its own."""
 
 
 def no_facts(*_: Any) -> dict[str, Any]:
-    """The record says of a basis what the frame says of it."""
+    """An analysis that adds nothing to the record of a basis."""
     return {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Analysis(Generic[S]):
-    """A question asked of several bases: its settings, its cells, what a cell computes, and what becomes of all of them.
+    """A question asked of several bases: its settings, its cells, what a cell computes, and how finished cells are put together.
 
     The frame does the rest: identity, provenance, checks of model, pairs and bases, resuming, locking, atomic writes,
-    progress, loading. What it reports is a function of the report room, in the table `running/analyses.py`.
+    progress, loading. Its report is a function of the report room, named in the table `running/analyses.py`.
     """
 
     spec: type[S]
     """Its settings."""
     files: tuple[str, ...]
-    """What a finished folder holds beside `study.json`."""
+    """The files of a finished folder beside `study.json`."""
     cells: Callable[[S], tuple[Cell, ...]]
-    """The study's cells, known from its settings alone."""
+    """The study's cells, from its settings alone."""
     steps: Callable[[Loaded[S], Cell], Sequence[Step]]
     """What one cell computes, in order."""
     assemble: Callable[[Loaded[S], Mapping[Cell, CellFiles], Path], None]
-    """Write into the folder what the finished cells hold, in the order of the settings."""
+    """Write the finished cells' contents into the folder, in the order of the settings."""
     load: Callable[[Path], Any]
     """The result in a finished folder; it has a `folder` and a `record`. Raises `FolderError` where it is damaged."""
     summarise: Callable[[Any], None]
     """Write into a result's folder what is derived from its values: summaries and verdicts."""
     seconds: Callable[[Loaded[S], Sequence[Cell]], float]
-    """How long these cells will take here and now, from a miniature."""
+    """How long these cells will take on this machine, from a miniature."""
     check_tasks: Callable[[S, Any, Sequence[Task]], None] = nothing_to_check
     """Raises `InputError` for pairs (of a model) that the analysis cannot take, before bases are built."""
     check: Callable[[Loaded[S]], None] = nothing_to_check
     """Raises `InputError` for anything else that the analysis cannot take, before anything long runs."""
     facts: Callable[[Loaded[S], Basis], dict[str, Any]] = no_facts
-    """What else the record says of a basis."""
+    """What the analysis adds to the record of a basis."""

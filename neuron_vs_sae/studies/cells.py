@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cell:
-    """What tells one cell from the study's others, by name: `task` (as the study writes it), `seed`, `basis`, `method`, ...
+    """What distinguishes a cell from the study's others, by name: `task` (as the study writes it), `seed`, `basis`, `method`, ...
 
-    A cell that has no `task` needs none, or all of them; likewise `seed` and `basis`. Known from the settings alone.
+    A cell without a `task` needs none of them, or all; likewise `seed` and `basis`. Cells follow from the settings alone.
     """
 
     names: tuple[tuple[str, str | int], ...]
@@ -62,7 +62,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class CellFiles:
-    """The files of one cell, in a folder of its own. A step's are believed once its list of files, written last, is there."""
+    """The files of one cell, in a folder of its own. A step counts as done once its list of files, which is written last, exists."""
 
     folder: Path
 
@@ -104,10 +104,10 @@ class CellFiles:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """A part of a cell's computation that is kept as soon as it is done, so that a killed run goes on after it.
+    """A part of a cell's computation that is stored as soon as it is done, so that a killed run resumes after it.
 
-    `compute` is given the cell's files, which hold the outcomes of the steps before it, and depends on nothing else that
-    may change: whoever computes it, and when, its bytes are the same.
+    `compute` takes the cell's files, which hold the outcomes of earlier steps, and depends on nothing else that may change:
+    its bytes are the same whichever process computes it, and whenever.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What circuits of random nodes reach: the band that a ranking has to leave."""
+"""What circuits of random nodes reach: the band that a ranking has to exceed."""
 
 import numpy as np
 import pandas as pd
@@ -13,8 +13,8 @@ def null_band(result: Result, confidence: float = 0.95) -> pd.DataFrame:
     """Faithfulness and completeness of random circuits: one row per case (a curve's columns but method and seed), score and size.
 
     From every curve of method `random`, whatever its options and seed: `mean`, and `low` and `high`, quantiles over the
-    `n_curves` curves (of few, close to the smallest and largest; of one, that one). The band is of random rankings, not
-    of prompts. Without such a curve there is no row.
+    `n_curves` curves (with few curves, close to the smallest and largest). The band covers random rankings, not prompts.
+    There are no rows without such a curve.
     """
     random = [method for method in result.study.method if parse("attribution", method).name == "random"]
     rows = result.summary[result.summary["method"].isin(random)]

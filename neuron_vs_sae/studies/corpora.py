@@ -19,5 +19,5 @@ def check_corpus(loaded: Loaded[Any]) -> None:
 
 
 def basis_of(loaded: Loaded[Any], text: str) -> Basis:
-    """The basis of that text; one that is fitted to prompts, on the first task's."""
+    """The basis of that text; if it is fitted to prompts, fitted to the first task's."""
     return next(basis for (_, name), basis in loaded.bases.items() if name == text)

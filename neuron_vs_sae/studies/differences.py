@@ -1,4 +1,4 @@
-"""What differs between two results: settings, what made them, and numbers."""
+"""What differs between two results: settings, provenance, and numbers."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ _INCIDENTAL = ("started", "threads", "batch_size", "platform")
 
 @dataclass(frozen=True)
 class Difference:
-    """A thing that is not the same in both: `what`, in `a` and in `b` (absent where only the other has it)."""
+    """Something that differs: `what` it is, and its value in `a` and in `b` ("absent" where only the other has it)."""
 
     what: str
     a: str
@@ -34,8 +34,8 @@ class Difference:
 class Differences:
     """Between two results. `numbers` has a row per curve in both: the largest absolute difference of each column, over sizes in both.
 
-    `rankings` has a row per discovery in both whose scores differ: how many of the `TOP` nodes of largest |score| (`of`, where there
-    are fewer nodes) both have. What half precision does to a ranking is read here.
+    `rankings` has a row per discovery in both whose scores differ: how many of the `TOP` nodes of largest |score| both have (`of`: out
+    of how many). It shows, for one, what half precision does to a ranking.
     """
 
     settings: tuple[Difference, ...]
@@ -48,7 +48,7 @@ class Differences:
 
     @property
     def alike(self) -> bool:
-        """Nothing differs but when, where and with what batch size they ran."""
+        """Whether nothing differs but when, where and with what batch size they ran."""
         same = not (
             self.settings or self.provenance or self.curves or self.sizes or self.verdicts or len(self.rankings)
         )
@@ -85,7 +85,7 @@ def differences(a: Result, b: Result) -> Differences:
 
 
 def told(differences: Differences) -> str:
-    """The differences as text, a paragraph per kind; what does not differ is said too."""
+    """The differences as text, a paragraph per kind, including the kinds without any."""
     parts = []
     for title, rows in (
         ("Settings", differences.settings),

@@ -1,4 +1,4 @@
-"""What was tested beyond the curves, where it was: verdicts between bases, and how stable the circuits are."""
+"""What a folder holds beyond its curves: verdicts between bases, and how stable the circuits are."""
 
 from dataclasses import dataclass
 from pathlib import Path

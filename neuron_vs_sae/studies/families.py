@@ -1,4 +1,4 @@
-"""What was asked beforehand and what is explored, and which basis is whose control: from names and records, as data."""
+"""Which comparisons are confirmatory and which exploratory, and which basis is whose control: from specs and records."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -15,7 +15,7 @@ CONFIRMATORY, EXPLORATORY = "confirmatory", "exploratory"
 NEURONS = "mlp_neurons"
 TRAINED = ("sae", "transcoder")
 BASELINES = ("random", "delta")
-"""Methods that rank without a gradient: what they say of a basis is no answer."""
+"""Methods that rank without a gradient: a comparison under them answers nothing."""
 _PLACES = ("source", "site", "layers")
 """Options that say which dictionaries a basis is made of."""
 
@@ -50,7 +50,7 @@ def has_robust_verdict(basis_a: str, basis_b: str) -> bool:
 
 
 def adjusted(table: pd.DataFrame, p: str, by: list[str]) -> pd.DataFrame:
-    """`p_holm` and `p_bh` of the column `p`, adjusted apart within every combination of `by`; NaN is not counted."""
+    """`p_holm` and `p_bh` of the column `p`, adjusted separately within each combination of `by`; NaN is not counted."""
     columns = pd.DataFrame(np.nan, index=table.index, columns=["p_holm", "p_bh"])
     cases: Any = table[table[p].notna()].groupby(by, sort=False)
     for _, rows in cases:
@@ -62,8 +62,8 @@ def adjusted(table: pd.DataFrame, p: str, by: list[str]) -> pd.DataFrame:
 def controls_of(study: Study, record: Mapping[str, Any], task: str) -> list[tuple[str, str]]:
     """(basis, its control) for every basis of the study that has one in it.
 
-    A `random_sae` is the control of the dictionaries that it was made like: those of the same source, site and layers; where it was
-    made like none of the study's, of those with the same sites and widths, by the record. A dictionary of which every SAE's record
+    A `random_sae` is the control of the dictionaries that it imitates: those of the same source, site and layers; where it imitates
+    none of the study's, those with the same sites and widths, by the record. A dictionary of which every SAE's record
     says `frozen_decoder` is the control of trained ones with the same sites and widths. `rotation` is the control of neurons,
     which have no other.
     """
@@ -77,7 +77,7 @@ def controls_of(study: Study, record: Mapping[str, Any], task: str) -> list[tupl
         if spec.name == "random_sae":
             own = [basis for basis in trained if _same_places(specs[basis], spec)]
             alike = [basis for basis in trained if _same_shape(facts[basis], facts[control])]
-            # One that was made like this very dictionary is a closer control than one of its shape alone.
+            # A control that imitates this very dictionary is closer than one of the same shape.
             own += [basis for basis in alike if basis not in own and not _has_own(basis, specs)]
             pairs += [(basis, control) for basis in own]
         if spec.name == "rotation":

@@ -27,7 +27,7 @@ _SUMS = ("tokens", "carriers", "spread", "predicted", "ce_model", "ce_zero")
 
 @dataclass(frozen=True, eq=False)
 class FidelityResult:
-    """A finished study of fidelity: a row per basis, site, size and context with the sums that all is made of."""
+    """A finished study of fidelity: a row per basis, site, size and context, with the sums that everything else is computed from."""
 
     folder: Path
     record: dict[str, Any]
@@ -95,7 +95,7 @@ def seconds(loaded: Loaded[FidelityStudy], some: Any) -> float:
 
 
 def _verdicts(result: FidelityResult) -> pd.DataFrame:
-    """Bases of one site compared by the areas over log size of both scores, on the sizes that all of them have been run at."""
+    """Bases of one site compared by the areas of both scores over log size, on the range that all of them were run at."""
     study, by_site = result.study, {}
     for at_site in result.frontiers:
         by_site.setdefault(at_site.site, []).append(at_site)

@@ -1,4 +1,4 @@
-"""The logit lens on prompts: what the model would say if it ended at each layer."""
+"""The logit lens on prompts: what the model would predict if it ended at each layer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class LensResult:
 
     @property
     def last_position(self) -> pd.DataFrame:
-        """What is said after the whole prompt."""
+        """The predictions after the whole prompt."""
         return self.table.loc[self.table["position"] == self.table.groupby("prompt")["position"].transform("max")]
 
 

@@ -1,4 +1,4 @@
-"""What a study cannot decide, known before it runs: a family of comparisons that is too large for its prompts."""
+"""What a study cannot decide, known before it runs: a family of comparisons that is too large for its number of prompts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Limit:
 
     @property
     def message(self) -> str:
-        """What to know before running it; empty where the task can be decided."""
+        """A warning to give before the run; empty where the task can be decided."""
         if self.decidable:
             return ""
         return (

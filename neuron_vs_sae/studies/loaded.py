@@ -1,4 +1,4 @@
-"""A study's settings with everything that they name loaded: what an analysis computes from."""
+"""A study's settings and everything that they name, loaded: what an analysis computes from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Loaded(Generic[S]):
-    """A study whose model, pairs and bases are there and checked; `batch_size` and `engine` change numbers by rounding only.
+    """A study whose model, pairs and bases are loaded and checked; `batch_size` and `engine` change numbers by rounding only.
 
     `bases` has a basis per task (under a seed; None in a study without tasks) and text: one that is not fitted to prompts is
     the same object for all of them.

@@ -1,4 +1,4 @@
-"""Verdicts on scores that are estimated from one set of draws: bases compared pair by pair, in the schema of all questions."""
+"""Verdicts on scores estimated from one set of draws: bases compared pair by pair, in the columns that all analyses share."""
 
 from collections.abc import Mapping
 from itertools import combinations

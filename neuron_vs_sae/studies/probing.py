@@ -1,4 +1,4 @@
-"""Concepts probed for in every basis: tables of scores, and which basis tells a concept with fewer units."""
+"""Concepts probed for in every basis: tables of scores, and comparisons of bases at equal numbers of units."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from neuron_vs_sae.studies.text import ProbeStudy
 
 @dataclass(frozen=True, eq=False)
 class ProbeResult:
-    """A finished study of probes: its scores, and the comparisons of bases without their adjustment for one another."""
+    """A finished study of probes: its scores, and the comparisons of bases before p-values are adjusted."""
 
     folder: Path
     record: dict[str, Any]

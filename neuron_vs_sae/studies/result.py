@@ -54,7 +54,7 @@ class Result:
 
     @property
     def bases(self) -> dict[str, dict[str, Any]]:
-        """What the record says of each basis, by its text: on the first task, where what it is made of is the same for all."""
+        """The record of each basis, by its text, on the first task; what a basis is made of is the same on all."""
         facts: dict[str, dict[str, Any]] = {}
         for of_task in self.record["bases"].values():
             facts = {**of_task, **facts}

@@ -12,7 +12,7 @@ from neuron_vs_sae.core.curve import Curve
 from neuron_vs_sae.statistics.resampling import Clusters, Draws, draw, independent
 
 CURVE = ["task", "basis", "method", "seed", "ablation", "errors", "metric"]
-"""What tells a study's curves apart: one curve has one value of each of these columns."""
+"""The columns that identify a curve: one curve has one value of each."""
 
 
 def curve_columns(*, without: Sequence[str]) -> list[str]:
@@ -23,7 +23,7 @@ def curve_columns(*, without: Sequence[str]) -> list[str]:
 def to_rows(curve: Curve, labels: dict[str, Any], clusters: Clusters | None = None) -> pd.DataFrame:
     """The curve as long rows: one per run, size and prompt, with `labels` (conventions included) in every row.
 
-    `run` is whole, empty and all (all nodes kept), or of a size: circuit, complement, change. `tied` marks the circuits that are
+    `run` is whole, empty or all (all nodes kept), or, per size, circuit, complement or change. `tied` marks the circuits that are
     filled up with nodes of score 0. `cluster` and `stratum` number the prompts' clusters and strata (default: every prompt is a cluster).
     """
     n = len(curve.whole)

@@ -1,4 +1,4 @@
-"""What seeds change: the scores of curves that differ in their seed alone, as mean and spread."""
+"""What seeds change: mean and spread of the scores of curves that differ only in their seed."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What every study that compares bases is told, whichever question it asks; a study of one question extends it. Light to import."""
+"""The settings of every study that compares bases, whichever question it asks; each analysis extends them. Light to import."""
 
 import hashlib
 import json
@@ -16,12 +16,12 @@ from neuron_vs_sae.models.presets import presets
 
 
 def as_list(value: Any) -> Any:
-    """A value given alone is a list of one."""
+    """A single value as a list of one."""
     return value if isinstance(value, (list, tuple)) else [value]
 
 
 def spelled(folder: str) -> AfterValidator:
-    """One spelling for one thing (`-` is `_`): a study's key and its labels do not depend on how it was typed."""
+    """Makes spellings canonical (`-` is `_`), so that a study's key and its labels do not depend on how it was typed."""
     return AfterValidator(lambda text: str(parse(folder, text)))
 
 
@@ -71,7 +71,8 @@ class CommonSpec(BaseModel):
     eval_task: Tasks = Field((), description="evaluation file of each task, in order; default: split from the task")
     allow_overlap: bool = Field(False, description="accept evaluation prompts that discovery has seen")
     split_by: str = Field(
-        "prompt", description="what discovery and evaluation must not share where a file is split: prompt, or a tag"
+        "prompt",
+        description="what discovery and evaluation must not share where a file is split: prompt, or the name of a tag",
     )
     examples: int = Field(300, ge=1, description="pairs for discovery")
     eval_examples: int = Field(40, ge=1, description="pairs for evaluation")
@@ -79,23 +80,25 @@ class CommonSpec(BaseModel):
     seed: Seeds = Field(
         (0,),
         min_length=1,
-        description="draws discovery prompts, random scores, donors of resampling; the first also the evaluation prompts (the "
-        "same for all seeds) and the bootstrap; several allowed",
+        description="draws discovery prompts, random scores and the donors of ablation resample; the first also draws the evaluation "
+        "prompts (the same for all seeds) and the bootstrap; several allowed",
     )
     confidence: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
     resamples: int = Field(2000, ge=100, description="bootstrap resamples per interval")
     cluster_by: str = Field(
         "",
-        description="tag of the evaluation pairs that share a template, a lemma, ...: drawn together [every pair alone]",
+        description="tag (template, lemma, ...) whose pairs are drawn together by the bootstrap and the tests [every pair alone]",
     )
-    stratify_by: str = Field("", description="tag whose values are drawn as often as they are, such as case [none]")
+    stratify_by: str = Field(
+        "", description="tag (such as case) whose values the bootstrap draws as often as they occur [none]"
+    )
     margin: float = Field(
         0.05, gt=0, description="bases whose areas differ by less are equivalent (1 is the model's faithfulness)"
     )
     sign_flips: int = Field(
         20_000,
         ge=1000,
-        description="sign patterns drawn per test between bases where not all can be tried; beyond them p is a fitted tail's",
+        description="sign patterns per test between bases where not all can be tried; smaller p come from a fitted tail",
     )
 
     @model_validator(mode="before")
@@ -140,7 +143,7 @@ def make_spec(kind: type[S], settings: dict[str, Any], origin: str = "the study"
     try:
         return kind(**settings)
     except ValidationError as error:
-        # One message per setting: that a list is then too short follows from its wrong items.
+        # One message per setting: a list that is then too short is so because of its wrong items.
         first = {item["loc"][:1]: item for item in reversed(error.errors())}
         raise InputError("; ".join(_explain(kind, item, origin) for item in reversed(first.values()))) from None
 

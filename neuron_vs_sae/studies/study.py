@@ -34,10 +34,10 @@ Sizes = Annotated[tuple[int | str, ...], BeforeValidator(_split_sizes)]
 class Study(CommonSpec):
     """The product of its tasks, bases, methods, seeds, ablations, error policies and metrics, under conventions common to all.
 
-    The first seed draws the evaluation prompts (and the bootstrap's), each seed its own discovery prompts from what is left,
-    its random scores and the resample ablation's donors. So all seeds are judged on the same prompts, none of which is
-    discovered on, and what differs between them is due to discovery (under `resample` to the donors too, with
-    `mean_source="discovery"` and in fitted bases to what these take from the discovery prompts). Where a task has no more
+    The first seed draws the evaluation prompts and the bootstrap; each seed draws its own discovery prompts from those that are left,
+    its random scores and the donors of the ablation `resample`. So all seeds are judged on the same prompts, none of which is used
+    for discovery, and differences between seeds are due to discovery (under the ablation `resample`, also to the donors; with
+    `mean_source="discovery"` and in fitted bases, also to what these take from the discovery prompts). Where a task has no more
     discovery pairs than are asked for, every seed has the same ones. Bases take seeds as options of their own.
 
     Of several metrics, attribution explains the first (or `attribution_metric`), and each has curves of its own.
@@ -48,11 +48,11 @@ class Study(CommonSpec):
     distinct: ClassVar[tuple[str, ...]] = ("task", "basis", "method", "ablation", "errors", "metric", "seed")
 
     method: Methods = Field(("relp",), min_length=1, description="attribution method[,option=value]; several allowed")
-    ablation: Ablations = Field(("mean",), min_length=1, description="value of what is not kept; several allowed")
+    ablation: Ablations = Field(("mean",), min_length=1, description="what ablated nodes are set to; several allowed")
     errors: Annotated[tuple[ErrorPolicy, ...], Several] = Field(
         ("nodes",),
         min_length=1,
-        description="what SAE error nodes are: nodes, keep, ablate, resid_only; several allowed",
+        description="how error nodes are treated: nodes, keep, ablate, resid_only; several allowed",
     )
     mean_source: MeanSource = Field("evaluation", description="whose corrupt prompts the mean ablations average")
     positions: Positions = Field("separate", description="a node per position, or for all of them")
@@ -82,10 +82,10 @@ class Study(CommonSpec):
 
 
 def with_defaults(settings: dict[str, Any], kind: type[CommonSpec] = Study) -> dict[str, Any]:
-    """The default study's settings that this kind of study has, replaced by those given: where they name no model, or one
-    of this package's.
+    """The given settings, completed by those of the default study that this kind of study has, where they name no model or one of
+    this package's.
 
-    Another model has other words and dictionaries, so its settings are left as they are.
+    Other models have other vocabularies and dictionaries, so their settings are left as they are.
     """
     if str(settings.get("model", "default")) not in default.NAMES:
         return settings
@@ -94,7 +94,7 @@ def with_defaults(settings: dict[str, Any], kind: type[CommonSpec] = Study) -> d
 
 
 def _is_common(name: str, kind: type[CommonSpec]) -> bool:
-    """Whether that kind has the field, and as all studies have it: one that gives it a default of its own keeps that."""
+    """Whether that kind has the field with the default that all studies share: a default of its own is kept."""
     common = CommonSpec.model_fields.get(name)
     return name in kind.model_fields and (common is None or kind.model_fields[name].default == common.default)
 

@@ -1,4 +1,4 @@
-"""Settings of the studies that read text: which text, what is looked at in it. Light to import."""
+"""Settings of the studies that read text. Light to import."""
 
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -27,19 +27,19 @@ class CorpusSpec(CommonSpec):
         "world",
         description="text file, JSON lines with a key 'text', dataset, or world: the embedded default's own text",
     )
-    contexts: int = Field(1000, ge=1, description="contexts that are read of it")
+    contexts: int = Field(1000, ge=1, description="how many contexts to read")
     context_length: int = Field(64, ge=2, description="tokens of a context, BOS included")
 
 
 class UnitsStudy(CorpusSpec):
-    """What is looked at: units by name, those of a finished study's circuits, or some drawn at random of each basis."""
+    """Which units to examine: units by name, those of a finished study's circuits, or some of each basis drawn at random."""
 
     analysis: ClassVar[str] = "units"
     command: ClassVar[str] = "units"
 
     examples: int = Field(20, ge=1, description="strongest windows kept per unit and sign")
     unit: tuple[str, ...] = Field(
-        (), description="unit SITE/NUMBER; several allowed; of a basis that has none of them, nothing is shown"
+        (), description="unit SITE/NUMBER; several allowed; a basis that has none of them is left out"
     )
     circuit: str = Field("", description="folder of a finished study: the units of its circuits [none]")
     top: int = Field(
@@ -65,7 +65,7 @@ class LensStudy(CommonSpec):
 
 
 class FidelityStudy(CorpusSpec):
-    """How much the largest units of each token keep: of which bases, at how many units."""
+    """How much the largest units of each token keep: in which bases, at how many units."""
 
     analysis: ClassVar[str] = "fidelity"
     command: ClassVar[str] = "fidelity"
@@ -73,11 +73,11 @@ class FidelityStudy(CorpusSpec):
     sizes: Annotated[tuple[int, ...], BeforeValidator(_numbers)] = Field(
         (), description="units kept per token, comma-separated [0, 1, 2, 5, 10, ... and all]"
     )
-    contexts: int = Field(100, ge=2, description="contexts that are read of it")
+    contexts: int = Field(100, ge=2, description="how many contexts to read")
 
 
 class ProbeStudy(CorpusSpec):
-    """Which concepts are probed for, with how many units, chosen how."""
+    """Which concepts are probed for, with how many units, and how these are chosen."""
 
     analysis: ClassVar[str] = "probing"
     command: ClassVar[str] = "probe"
@@ -99,4 +99,4 @@ class ProbeStudy(CorpusSpec):
     of: Literal["activations", "contributions"] = Field(
         "activations", description="values of units, or values times |write vector|"
     )
-    subsets: int = Field(20, ge=1, description="draws of as many units as the narrowest basis has, for wider ones")
+    subsets: int = Field(20, ge=1, description="in wider bases: draws of as many units as the narrowest has")

@@ -1,4 +1,4 @@
-"""Units looked at: where they are active in a corpus, and what they write."""
+"""Units: where they are active in a corpus, and what they write."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -94,14 +94,14 @@ def seconds(loaded: Loaded[UnitsStudy], some: Any) -> float:
 
 
 def _chosen(spec: UnitsStudy, basis: Basis, text: str) -> Units | None:
-    """The units of this basis that are asked for, None where none of them is its."""
+    """The units of this basis that are asked for; None where it has none of them."""
     names = [*spec.unit, *(_of_circuits(Path(spec.circuit), text, spec.top) if spec.circuit else ())]
     if not names:
         return None if spec.unit or spec.circuit else drawn(basis, spec.top, spec.seed[0])
     sites = tuple(f"{site.name}/" for site in basis.sites)
     mine = [name for name in names if name.startswith(sites) and "/error" not in name]
     if not mine and "/" not in names[0]:
-        named(basis, names)  # says how a unit is written
+        named(basis, names)  # raises, saying how a unit is written
     return named(basis, mine) if mine else None
 
 

@@ -261,7 +261,9 @@ def test_a_file_that_is_none_of_an_saes_is_refused_and_its_neighbour_not_taken(l
     folder = save(make("standard"), tmp_path / "sae")
     save(make("standard"), folder / "below", metadata__hook_name="blocks.1.hook_mlp_out")
     (folder / "notes.txt").write_text("notes")
-    with pytest.raises(InputError, match=r"notes.txt is no file of an SAE: name its folder, or its cfg.json or sae_w"):
+    with pytest.raises(
+        InputError, match=r"notes.txt is not a file of an SAE: name its folder, or its cfg.json or sae_w"
+    ):
         nvs.bases.sae(llama, folder / "notes.txt")
     assert nvs.bases.sae(llama, folder / "cfg.json").hooks == (HOOK,)
     assert len(nvs.bases.sae(llama, folder).sites) == 2

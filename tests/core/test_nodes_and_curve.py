@@ -108,7 +108,7 @@ def test_signed_and_absolute_rankings_differ_where_signs_do() -> None:
     assert scores.top(2).names == ["s/1", "s/2"]
     assert scores.top(2, rank_by="signed").names == ["s/2", "s/0"]
     assert scores.top(3, rank_by="signed").names == ["s/2", "s/0", "s/1"]
-    with pytest.raises(InputError, match="a circuit of 4 nodes is asked for, and 3 of 4 have a score"):
+    with pytest.raises(InputError, match="a circuit of 4 nodes is asked for, and 3 of 4 nodes have a score"):
         scores.top(4, rank_by="signed")
 
 
@@ -124,7 +124,7 @@ def test_a_choice_among_some_nodes_keeps_their_order(index: NodeIndex, generator
 
 def test_more_nodes_than_there_are_cannot_be_asked_for() -> None:
     scores = NodeScores(INDEX, torch.ones(14, dtype=torch.float64))
-    with pytest.raises(InputError, match="a circuit of 15 nodes is asked for, and 14 of 14 have a score"):
+    with pytest.raises(InputError, match="a circuit of 15 nodes is asked for, and 14 of 14 nodes have a score"):
         scores.top(15)
     with pytest.raises(InputError, match="a circuit of -1 nodes"):
         scores.top(-1)

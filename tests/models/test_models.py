@@ -333,7 +333,7 @@ def test_no_name_of_the_hub_turns_remote_code_on_by_itself(monkeypatch: pytest.M
 
 
 def test_unknown_names_are_refused_with_names_near_them() -> None:
-    with pytest.raises(InputError, match=r"model 'gpt2-smal' is not a known model; names near it: (?:\S+, )*gpt2\b"):
+    with pytest.raises(InputError, match=r"model 'gpt2-smal' is not a known model; similar names: (?:\S+, )*gpt2\b"):
         load_model("gpt2-smal")
     with pytest.raises(
         InputError, match=r"model 'EleutherAI/pythia-70' is no such folder, and no known model; .*pythia-70m"
@@ -346,7 +346,7 @@ def test_unknown_names_are_refused_with_names_near_them() -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda f: (f / "config.json").unlink(), "is no model folder: it has no config.json"),
+        (lambda f: (f / "config.json").unlink(), "is not a model folder: it has no config.json"),
         (lambda f: (f / "config.json").write_text("{"), "config.json is damaged: Expecting property name"),
         (lambda f: edited(f, architectures=None), "names no 'architectures', so it does not say"),
         (lambda f: [t.unlink() for t in f.glob("tokenizer*")], "has no tokenizer: save it with tokenizer.save_pretr"),

@@ -1,1 +1,1 @@
-"""The study of circuits as an analysis: its cells, what they compute, and what becomes of them."""
+"""The study of circuits as an analysis: its cells, what they compute, and how they are put together."""

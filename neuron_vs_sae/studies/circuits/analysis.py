@@ -19,7 +19,7 @@ from neuron_vs_sae.studies.verdict import write_verdicts
 
 
 def cells(study: Study) -> tuple[Cell, ...]:
-    """One per task, seed and method: all bases in one, as they share passes."""
+    """One per task, seed and method; all bases are in one cell, because they share passes."""
     return tuple(
         Cell.of(task=task, seed=seed, method=method)
         for task in study.task

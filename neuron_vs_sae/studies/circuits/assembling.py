@@ -1,4 +1,4 @@
-"""What the finished cells of a study of circuits become: the files of per-prompt values, scores, prompts and stability."""
+"""Puts the finished cells of a study of circuits together: the files of per-prompt values, scores, prompts and stability."""
 
 import json
 from collections.abc import Iterator, Mapping

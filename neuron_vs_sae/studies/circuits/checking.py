@@ -1,4 +1,4 @@
-"""What circuits need of a study's pairs and settings, looked at before anything long runs."""
+"""What circuits require of a study's pairs and settings, checked before anything long runs."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -13,7 +13,7 @@ from neuron_vs_sae.studies.study import Study
 
 
 def check_tasks(study: Study, model: Any, tasks: Sequence[Task]) -> None:
-    """Raises `InputError` for prompts on which a node would not mean one thing."""
+    """Raises `InputError` for prompts on which a node would not mean the same everywhere."""
     for _, seeds in groupby(tasks, key=lambda task: task.text):
         check_layouts(study, model, list(seeds))
     for task in tasks:
@@ -23,8 +23,8 @@ def check_tasks(study: Study, model: Any, tasks: Sequence[Task]) -> None:
 
 
 def check_layouts(study: Study, model: Any, tasks: Sequence[Task]) -> None:
-    """Where the first seed's prompts all have their words at the same tokens, so must every other seed's: a generated
-    task draws its candidates, and with them its layout, by seed. Raises `InputError` where they do not."""
+    """Raises `InputError` where the first seed's prompts all have their words at the same tokens and another seed's do not: a
+    generated task draws its candidates, and with them its layout, by seed."""
     if len(tasks) == 1 or study.positions == "pooled":
         return
     first, *others = (set(layouts(model.tokenizer, task.discovery.clean_text)) for task in tasks)

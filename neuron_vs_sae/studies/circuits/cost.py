@@ -1,8 +1,8 @@
-"""How long a study will take: what it does is timed in miniature, and counted.
+"""How long a study will take: its parts are timed in miniature and multiplied.
 
-Discovery is shared by the bases of a task and method, so it is timed so: on a few pairs and on some more, a line through
-the two. Curves are timed at no node, a few, some and the most that the study asks for: a run's cost grows with its circuit
-in the fast engine and does not in the exact one; sizes between are interpolated. Tasks of equal shape are timed once.
+Discovery is shared by the bases of a task and method and is timed that way: on a few pairs and on some more, with a line through
+the two. Curves are timed at sizes from none to the largest that the study asks for, because a run's cost grows with its circuit
+in the fast engine (in the exact one it does not); sizes in between are interpolated. Tasks of equal shape are timed once.
 """
 
 import time
@@ -36,14 +36,14 @@ FEW, MORE = 4, 12
 
 
 def seconds(loaded: Loaded[Study], cells: Sequence[Cell]) -> float:
-    """What running the cells will take here and now, after loading: within a factor of two (`benchmarks/studies.py`)."""
+    """What running the cells will take on this machine, after loading: within a factor of two (`benchmarks/studies.py`)."""
     timed = _Timed(loaded)
     with sharing(loaded.model):
         return sum(timed.cell(loaded.task(str(c["task"]), int(c["seed"])), str(c["method"])) for c in cells)
 
 
 def batches_seconds(pairs: int, batch_size: int, few: tuple[int, float], more: tuple[int, float]) -> float:
-    """Seconds for that many pairs in batches: each costs what a line through two timed (pairs, seconds) says."""
+    """Seconds for that many pairs in batches, each by a line through two timed points (pairs, seconds)."""
     each = max(0.0, (more[1] - few[1]) / (more[0] - few[0])) if more[0] > few[0] else few[1] / few[0]
     once = max(0.0, few[1] - each * few[0])
     return -(-pairs // batch_size) * once + pairs * each
@@ -52,8 +52,7 @@ def batches_seconds(pairs: int, batch_size: int, few: tuple[int, float], more: t
 def curve_seconds(sizes: Sequence[int], measured: dict[int, float]) -> float:
     """Seconds for a curve of these sizes, given those of curves of one size each, size 0 among them.
 
-    What a curve of size 0 takes, every curve takes once; what another takes beside that is its size's, linear in
-    log(1 + size) between those measured.
+    Every curve takes once what a curve of size 0 takes; what another size adds is interpolated linearly in log(1 + size).
     """
     known = sorted(measured)
     beside = [max(0.0, measured[k] - measured[0]) for k in known]
@@ -61,7 +60,7 @@ def curve_seconds(sizes: Sequence[int], measured: dict[int, float]) -> float:
 
 
 class _Timed:
-    """What has been timed, by the shape of its task."""
+    """Timings, by the shape of the task."""
 
     def __init__(self, loaded: Loaded[Study]):
         self.loaded = loaded
@@ -147,14 +146,14 @@ class _Timed:
 
 
 def _shape(task: Task) -> tuple[Any, ...]:
-    """What two tasks have in common that cost the same; one of several prompt lengths has it with no other."""
+    """A key that tasks of equal cost share; a task with several prompt lengths shares it with no other."""
     pairs = task.discovery, task.evaluation
     of = tuple((len(p), p.positions) for p in pairs)
     return (*of, None if all(p.same_length for p in pairs) else task.name)
 
 
 def _ranking(task: Task, text: str, method: str) -> tuple[Any, ...]:
-    """What decides where a circuit's nodes lie: random ones are everywhere, all others where the prompts differ."""
+    """A key for where a circuit's nodes lie: random ones anywhere, all others where the prompts differ."""
     name = parse("attribution", method).name
     return (text, _shape(task), name if name in ("random", "activation_patching") else None)
 

@@ -20,8 +20,8 @@ STEP = "scores"
 
 
 def discovery_step(loaded: Loaded[Study], task: Task, cell: Cell) -> Step:
-    """Attribution once for all bases (a unit's gradient is its site's times its decoder row): a tensor per basis by its
-    place in the study, and the tables `stability` and `circuits`."""
+    """Attribution, once for all bases (a unit's gradient is its site's gradient times its decoder row): a tensor per basis,
+    numbered as in the study, and the tables `stability` and `circuits`."""
     return Step(STEP, lambda _: discover(loaded, task, str(cell["method"])))
 
 
@@ -56,7 +56,7 @@ def discover(loaded: Loaded[Study], task: Task, method: str) -> Outcome:
 
 
 def discovery_names(task: Task, basis: str, method: str) -> dict[str, str | int]:
-    """What tells a discovery from the study's others, by the names of the columns."""
+    """What distinguishes a discovery from the study's others, by column name."""
     return {"task": task.name, "basis": basis, "method": method, "seed": task.seed}
 
 
@@ -73,7 +73,7 @@ def stored_scores(loaded: Loaded[Study], task: Task, text: str, files: CellFiles
 
 
 def one_below_the_other(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """One table; empty ones have no types, and are left out where there is another."""
+    """The tables as one; empty ones, which have no column types, are left out where there are others."""
     tables = list(tables)
     return pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
 

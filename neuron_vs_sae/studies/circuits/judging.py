@@ -32,7 +32,7 @@ def judging_step(loaded: Loaded[Study], task: Task, cell: Cell, text: str) -> St
 
 
 def judging_name(study: Study, text: str) -> str:
-    """The step of that basis, by its place: its text may hold what a file's name cannot."""
+    """The name of that basis's step, by its number: its text may contain characters that a file name cannot."""
     return f"curves{study.basis.index(text)}"
 
 
@@ -48,7 +48,7 @@ def curves_of(loaded: Loaded[Study], task: Task, text: str, method: str, scores:
             of_metrics = judge(loaded, task, text, scores, options_of(study, task, ablation, policies[0]))
             for metric, curve in zip(study.metric, of_metrics, strict=True):
                 try:
-                    _ = curve.denominator  # found out now, not when all the others have run
+                    _ = curve.denominator  # raises now, not after all other curves have run
                 except NothingToExplainError as error:
                     which = label_of(discovery_names(task, text, method))
                     raise NothingToExplainError(
@@ -86,14 +86,14 @@ def options_of(study: Study, task: Task, ablation: str, errors: ErrorPolicy) -> 
 
 
 def evaluation_clusters(study: Study, task: Task) -> Clusters:
-    """How the task's evaluation prompts are drawn again. Raises `InputError` for a tag that cannot say so."""
+    """The clusters and strata by which the task's evaluation prompts are resampled. Raises `InputError` for a tag that defines none."""
     return clusters_of(task.evaluation.tags, study.cluster_by, study.stratify_by, task.name)
 
 
 def curve_labels(
     loaded: Loaded[Study], task: Task, text: str, method: str, *, ablation: str, errors: str, metric: str
 ) -> dict[str, Any]:
-    """Columns of every row of a curve: what it is of, and every convention that made it."""
+    """The columns that are the same in every row of a curve: what it is of, and every convention behind it."""
     study, basis = loaded.spec, loaded.basis(task, text)
     return {
         "model": loaded.model.cfg.model_name,

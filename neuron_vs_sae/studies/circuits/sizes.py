@@ -39,8 +39,8 @@ def shown_for_stability(choice: Choice) -> Choice:
 def alike(study: Study, basis: Basis, index: NodeIndex) -> list[list[ErrorPolicy]]:
     """The study's error policies, in sets whose circuits are the same on this basis, in the order of the study.
 
-    A policy says which nodes a circuit may choose from and which are kept in every run, and nothing else: where no
-    dictionary loses anything, all policies say the same.
+    A policy decides only which nodes a circuit may choose from and which are kept in every run: where no dictionary loses
+    anything, all policies are the same.
     """
     sets: list[list[ErrorPolicy]] = []
     parts: dict[ErrorPolicy, tuple[Bool[Tensor, " nodes"], Bool[Tensor, " nodes"]]] = {

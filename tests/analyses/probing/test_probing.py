@@ -192,7 +192,7 @@ def test_concepts_of_the_world_and_of_the_text_are_read_off_the_tokens() -> None
 def test_what_cannot_be_probed_is_refused(corpus: Corpus, llama: Any) -> None:
     with pytest.raises(nvs.InputError, match=r"has one class.*holds at all"):
         places(corpus, Concept("always", lambda context, p: True))
-    with pytest.raises(nvs.InputError, match="nowhere defined"):
+    with pytest.raises(nvs.InputError, match="not defined anywhere"):
         places(corpus, Concept("never", lambda context, p: None))
     with pytest.raises(nvs.InputError, match=r"tokens of the \w+ split .*sequences"):
         places(text(3), EVEN)

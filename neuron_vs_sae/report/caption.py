@@ -1,4 +1,4 @@
-"""What a table or figure must say of itself: model, dictionaries, conventions, prompts, intervals, and the study's key."""
+"""What a table or figure must state: model, dictionaries, conventions, prompts, intervals, and the study's key."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ def _origin(part: dict[str, Any]) -> str:
 
 
 def conventions(result: Result, rows: pd.DataFrame, verdicts: pd.DataFrame | None) -> list[str]:
-    """Sentences on what made these rows: what they share is said, what they do not is left to the columns."""
+    """Sentences on the conventions behind these rows: those that all rows share; the others are left to the columns."""
     study = result.study
     first: dict[Any, Any] = rows.iloc[0].to_dict()
     names = basis_names(study.basis)

@@ -10,7 +10,7 @@ from neuron_vs_sae.studies.rows import rows_with
 
 
 def drawable(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the first seed at sizes that a log axis has."""
+    """The rows of the first seed at sizes that a log axis can show."""
     return rows.loc[(rows["seed"] == rows["seed"].iloc[0]) & (rows["size"] >= 1)]
 
 

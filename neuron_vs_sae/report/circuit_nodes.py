@@ -1,4 +1,4 @@
-"""The nodes that a picture of a circuit shows, and the rows and tokens where they stand."""
+"""The nodes that a picture of a circuit shows, and the rows and tokens at which it places them."""
 
 import json
 import re

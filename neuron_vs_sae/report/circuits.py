@@ -1,4 +1,4 @@
-"""All that is shown of a study of circuits, written into its folder: tables, figures, and the page."""
+"""Writes everything that a study of circuits shows into its folder: tables, figures, and the page."""
 
 from neuron_vs_sae.report.page import write_page
 from neuron_vs_sae.report.paper_figures import write_curves_pdf
@@ -9,7 +9,7 @@ from neuron_vs_sae.studies.result import Result
 
 
 def write_report(result: Result) -> None:
-    """(Re)write them from the result and from what `summarise` has written into its folder."""
+    """(Re)write tables, figures and page from the result and from what `summarise` has written into its folder."""
     curves, tested = per_curve(result), evidence(result.folder)
     write_tables(result, curves, tested.verdicts)
     write_curves_pdf(result)

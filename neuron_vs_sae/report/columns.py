@@ -29,7 +29,7 @@ class Column:
     short: str = ""
 
     def text(self, value: Any) -> str:
-        """The value in words or digits; what is not there by its reason."""
+        """The value in words or digits; for a missing value, the reason."""
         if pd.isna(value):
             return self.absent
         return str(value) if self.digits is None else f"{value:.{self.digits}f}"
@@ -121,9 +121,9 @@ _CASE = ("task", "method", "ablation", "errors", "metric", "seed")
 IDENTITY = (
     "task", "basis", "basis_a", "basis_b", "method", "ablation", "errors", "metric", "seed", "size_measure", "score", "size",
 )  # fmt: skip
-"""What a row is of: two rows that show the same of all these cannot be told apart."""
+"""What a row is of: rows that agree in all of these columns cannot be told apart."""
 
-# What a reader is shown who does not choose.
+# The columns that are shown by default.
 USUAL = (
     "task", "basis", "method", "n_total", "size_at_level", "error_nodes_at_level", "bits_at_level", "area_faithfulness",
     "area_faithfulness_interval", "area_completeness", "area_completeness_interval",
@@ -170,7 +170,7 @@ def usual(table: pd.DataFrame, names: Sequence[str]) -> list[Column]:
 
 
 def told_apart(table: pd.DataFrame, columns: Sequence[Column]) -> list[Column]:
-    """The columns, with those of `IDENTITY` added that rows need to be told apart, after the last of them that is there."""
+    """The columns, plus those of `IDENTITY` that are needed to tell rows apart, inserted after the last one that is there."""
     names = [column.name for column in columns]
     known = [name for name in IDENTITY if name in names]
     added = []
@@ -183,7 +183,7 @@ def told_apart(table: pd.DataFrame, columns: Sequence[Column]) -> list[Column]:
 
 
 def _column(table: pd.DataFrame, name: str) -> Column:
-    """Its specification: its own, its score's where it is a score's interval, or by what it holds."""
+    """The specification of a column: its own, that of its score for the end of an interval, or else by its type."""
     if name in COLUMNS:
         return COLUMNS[name]
     if name.endswith("_interval"):

@@ -1,4 +1,4 @@
-"""What a console shows of a finished study: one table of neurons and trained dictionaries, and the answer in sentences."""
+"""What the console shows of a finished study: one table of neurons and trained dictionaries, and the answer in sentences."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -24,8 +24,8 @@ class ConsoleTable:
 
 
 def console_table(result: Result, curves: pd.DataFrame, tables: RobustTables | None) -> ConsoleTable:
-    """A row per task: the nodes that 80 % of faithfulness needs in neurons and in each trained dictionary (in every basis, where there are
-    none of those), and the verdict on each dictionary. `curves` is `per_curve(result)`.
+    """A row per task: the number of nodes that a faithfulness of 80 % takes in neurons and in each trained dictionary (in every basis,
+    where there is no such pair), and the verdict on each dictionary. `curves` is `per_curve(result)`.
 
     Sizes are under the study's first method, ablation, error policy and seed; verdicts over all specifications.
     """

@@ -1,11 +1,11 @@
-"""Text that no format takes for markup: names, tags and prompts come out as what they are, and can be read."""
+"""Escaping, so that no format takes names, tags or prompts for markup, and all of them stay legible."""
 
 import html
 import re
 import unicodedata
 from typing import Any
 
-# What these do to a letter in LaTeX, by the combining mark that Unicode takes the letter apart into.
+# LaTeX's accent commands, by the combining mark into which Unicode decomposes an accented letter.
 _ACCENTS = {
     "\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0304": "=", "\u0306": "u", "\u0307": ".",
     "\u0308": '"', "\u030a": "r", "\u030b": "H", "\u030c": "v", "\u0327": "c",
@@ -21,7 +21,7 @@ _LATEX = {
 
 
 def visible(text: Any) -> str:
-    """The text on one line, with what has no glyph, or turns the reading direction, as `[U+202E]`."""
+    """The text on one line; characters without a glyph, or that turn the reading direction, appear as `[U+202E]`."""
     return "".join(
         _escape(c) if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Co", "Cn"} else c
         for c in " ".join(str(text).split())

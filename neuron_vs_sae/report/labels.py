@@ -7,7 +7,7 @@ from neuron_vs_sae.core.lookup import Spec, parse
 
 
 def labels(bases: Iterable[str]) -> dict[str, str]:
-    """A short text per basis, for legends and tables: folders by as much of their end as tells the bases apart."""
+    """A short text per basis, for legends and tables: folders are shortened to as much of their end as tells the bases apart."""
     specs = {text: parse("bases", text) for text in bases}
     deepest = max((len(Path(spec.options.get("source", "")).parts) for spec in specs.values()), default=0)
     short: dict[str, str] = {}

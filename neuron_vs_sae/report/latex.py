@@ -1,4 +1,4 @@
-"""A table in LaTeX: booktabs and siunitx, to be put into a paper as it is."""
+"""A table in LaTeX (booktabs, siunitx) that can go into a paper as it is."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,10 +15,10 @@ _SETUP = "\\sisetup{detect-weight=true}\\setlength{\\tabcolsep}{4pt}"
 def latex(
     table: pd.DataFrame, columns: Sequence[Column], *, bold: dict[str, set[int]], caption: str, label: str
 ) -> str:
-    """The table as a LaTeX float of ASCII text; every text in it is inert.
+    """The table as a LaTeX float in ASCII; all text in it is escaped.
 
     Numbers stand in `S` columns, aligned at the decimal point. `bold`: positions of the rows in bold, by column. `caption` is
-    LaTeX already. Rows of one task are one block, which names it once; an empty cell is a dash that a note explains.
+    LaTeX already. Rows of one task form a block that names the task once; an empty cell is a dash, explained in a note.
     """
     rows = table.reset_index(drop=True).to_dict("records")
     lines = [

@@ -1,4 +1,4 @@
-"""What bases, tasks and conventions are called in sentences, tables and figures: from their specs, as data."""
+"""What bases, tasks and conventions are called in sentences, tables and figures, by their specs."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -71,7 +71,7 @@ _LEVELS = {
 
 
 def basis_name(basis: str) -> BasisName:
-    """The name of a basis's kind; one that is not known is called by its spec and compared as coordinates are."""
+    """The name of a basis's kind; an unknown kind is named by its spec and has the role of coordinates."""
     kind = parse("bases", basis).name
     return _BASES.get(kind) or BasisName(f"{kind.replace('_', ' ')} units", f"{kind} basis", "coordinates")
 

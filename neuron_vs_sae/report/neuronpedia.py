@@ -1,7 +1,7 @@
-"""Units as Neuronpedia takes them: the body of `POST /api/feature/upload-batch`, read from the tables of `nvs units`.
+"""Units in Neuronpedia's format: the body of `POST /api/feature/upload-batch`, from the tables of `nvs units`.
 
-Its limits are kept here: 128 features a file, 20 logits, 1024 tokens a window, names in lower case. A feature has one
-sign there, so negative values are a source of their own, with their signs turned.
+It keeps to Neuronpedia's limits: 128 features a file, 20 logits, 1024 tokens a window, names in lower case. A feature has one
+sign there, so negative values form a source of their own, with the sign reversed.
 """
 
 import json
@@ -67,7 +67,7 @@ def _logits(tokens: str, values: str) -> list[dict[str, Any]]:
 
 
 def _activation(window: dict[str, Any], turned: float, maximum: float) -> dict[str, Any]:
-    """A top window has no quantile: its limits are the unit's largest value, and its share of the tokens is not known."""
+    """A top window belongs to no quantile: both its limits are the unit's largest value, and its share of the tokens is unknown."""
     is_top = window["kind"] == "top"
     return {
         "tokens": list(window["tokens"])[:_TOKENS],

@@ -1,4 +1,4 @@
-"""What figures for papers share: column width, legible text, markers, and files whose fonts can be embedded."""
+"""What figures for papers share: column width, legible text, markers, and embeddable fonts."""
 
 import math
 from pathlib import Path
@@ -38,18 +38,18 @@ def save(figure: Figure, file: Path) -> None:
 
 
 def short(text: str, most: int = 30) -> str:
-    """As much of a name as a column has room for."""
+    """A name shortened to `most` characters, for a narrow column."""
     drawn = in_drawing(text)
     return drawn if len(drawn) <= most else f"{drawn[: most - 1].rstrip(chr(92))}…"
 
 
 def beside(names: list[str]) -> int:
-    """How many entries of these a legend's row holds."""
+    """How many of these entries fit in a row of a legend."""
     return max(1, min(3, 54 // (max(map(len, names)) + 5)))
 
 
 def legend_height(names: list[str]) -> float:
-    """Inches that a legend of these takes below its figure."""
+    """The height in inches of a legend of these entries below its figure."""
     return 0.15 * math.ceil(len(names) / beside(names))
 
 

@@ -11,7 +11,7 @@ from neuron_vs_sae.studies.result import Result
 from neuron_vs_sae.studies.rows import rows_with
 
 FACTORS = ("errors", "ablation", "method", "metric", "size_measure")
-"""What a specification is a choice of, in the order in which figures list it."""
+"""The conventions that a specification chooses, in the order in which figures list them."""
 ALL_TASKS = "all"
 """The value of `task` in a row over all tasks."""
 SCORE = "faithfulness"
@@ -37,12 +37,12 @@ def robust_tables(folder: Path) -> RobustTables | None:
 
 
 def flagged(rows: pd.DataFrame) -> list[bool]:
-    """Which specifications are a dictionary's win that its control equals; where there is no control, none."""
+    """Which rows are wins of a dictionary that its control matches; none where there is no control."""
     return [value is True or value == 1 for value in rows["control_wins"].tolist()]
 
 
 def confirmatory(result: Result) -> list[tuple[str, str]]:
-    """The pairs that the study is about: neurons with each trained dictionary; none where the study lacks one of both."""
+    """The pairs that the study is about: neurons with each trained dictionary; none where it lacks either."""
     neurons = with_role(result.study.basis, "neurons")
     return [(neurons[0], basis) for basis in with_role(result.study.basis, "trained")] if neurons else []
 

@@ -190,6 +190,6 @@ def _details(rows: pd.DataFrame) -> list[Detail]:
 
 
 def _file(text: str) -> str:
-    """As SAEBench does: no folder in a file's name; and not longer than file systems allow."""
+    """A file name as SAEBench writes it, without separators, and no longer than file systems allow."""
     clean = re.sub(r"[^A-Za-z0-9._+=@,-]+", "_", text)
     return clean if len(clean) <= 100 else f"{clean[:80]}-{uuid.uuid5(_NAMESPACE, text).hex[:12]}"

@@ -72,7 +72,8 @@ def table_of(
 
     `rows`: one per curve, per curve and size, or per verdict. `only` keeps the rows with these values: `method=["relp"]`. A score's
     interval is the column `SCORE_interval`. In Markdown and LaTeX a value is bold where it is the best of its task and a verdict says that
-    it is better than every other that is shown. Where rows could not be told apart, the columns that tell them apart are shown too. Raises `InputError` for a column, value or kind of row that is not there.
+    it is better than every other that is shown. Where rows could not be told apart, the columns that
+    distinguish them are added. Raises `InputError` for an unknown column, value or kind of row.
     """
     check_choice("rows", rows, Rows)
     check_choice("form", form, Format)
@@ -208,7 +209,7 @@ def _spread(first: pd.Series, table: pd.DataFrame, names: dict[str, str]) -> lis
 
 
 def number(value: Any, digits: int | None = None) -> str:
-    """A size or score as text; what is not there is a size not reached or an area not run."""
+    """A size or score as text; a missing value is a size that is not reached, or an area that was not run."""
     if pd.isna(value):
         return "not reached" if digits in (None, 0) else "not run"
     if digits is None:

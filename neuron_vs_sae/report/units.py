@@ -1,4 +1,4 @@
-"""What is shown of units, written into their study's folder: the page of heat maps, and uploads for Neuronpedia."""
+"""Writes what a study of units shows into its folder: a page of heat maps, and uploads for Neuronpedia."""
 
 import shutil
 

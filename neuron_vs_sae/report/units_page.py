@@ -1,4 +1,4 @@
-"""Units on a page of its own: what each says, and the texts in which it is active, as heat maps. It needs no network."""
+"""A page of units: the tokens each promotes, and the texts it is active on, as heat maps. It needs no network."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 _SHOWN = {"top": 8, "quantile": 1, "negative": 2}
-"""Windows on the page per unit and sign (of quantiles: of each); the table has the rest."""
+"""How many windows the page shows per unit and sign (for quantiles: per quantile); the table has the rest."""
 
 
 def units_page(title: str, units: pd.DataFrame, windows: pd.DataFrame) -> str:

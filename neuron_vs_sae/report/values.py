@@ -1,8 +1,8 @@
-"""Studies whose tables say all: nothing is shown beside them."""
+"""The report of studies whose tables suffice: nothing is written beside them."""
 
 from typing import Any
 
 
 def write_report(result: Any) -> None:
-    """The files of values are what there is."""
+    """Write nothing: the tables are written by `summarise`."""
     del result

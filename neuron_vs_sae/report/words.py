@@ -1,4 +1,4 @@
-"""The answer in sentences, from the rows that hold it: what page, console and README say, so that they never differ."""
+"""The answer in sentences, from the rows that hold it: page, console and README all take it from here."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ MINUS = "\u2212"
 
 @dataclass(frozen=True)
 class Pair:
-    """What two bases are called: `a` and `b` in the plural, `dictionary` for what the units of `b` come from."""
+    """The names of two bases: `a` and `b` in the plural; `dictionary` names what the units of `b` come from."""
 
     a: str
     b: str
@@ -76,7 +76,7 @@ def interval(low: float, high: float) -> str:
 
 
 def deciding(row: Mapping[Any, Any]) -> str:
-    """What decides a comparison that depends on a convention: `how error nodes are treated`, or `the convention` where none stands out."""
+    """The convention that decides a comparison, in words: `how error nodes are treated`, or `the convention` where none stands out."""
     factor = row.get("decided_by")
     return factor_name(str(factor)) if isinstance(factor, str) and factor else "the convention"
 

@@ -86,7 +86,7 @@ class Estimate:
 
     @property
     def expansion(self) -> float:
-        """`sqrt(n / (n - 1))`, n being clusters per stratum: what resamples vary too little by."""
+        """`sqrt(n / (n - 1))`, n being clusters per stratum: the factor by which resamples vary too little."""
         return float(np.sqrt(len(self.left_out) / self.freedom))
 
     @property
@@ -101,8 +101,8 @@ def ratio(
     draws: Draws,
     bottom_of: Int[np.ndarray, " k"] | None = None,
 ) -> Estimate:
-    """`mean(top) / mean(bottom)`, prompts being drawn with both of their values; one bottom for all, or one for each, or the
-    column `bottom_of` of `bottom` for each."""
+    """`mean(top) / mean(bottom)`, each prompt being drawn with both of its values. `bottom` has one column for all quantities, one for
+    each, or, with `bottom_of`, the columns that this picks."""
     tops, bottoms = draws.clusters.sums(top), draws.clusters.sums(bottom)
     column = slice(None) if bottom_of is None else bottom_of
     replicates = draws.resampled(tops)

@@ -1,4 +1,4 @@
-"""Which convention decides: how far estimates vary by each factor of a design, and what turns their sign."""
+"""Which convention decides: how much estimates vary with each factor of a design, and what reverses their sign."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Uncertainty of curves: faithfulness and completeness at every size, areas, sizes at a level."""
+"""The uncertainty of curves: of faithfulness and completeness at every size, of areas, and of sizes at a level."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""How much two rankings of the same nodes agree about their first k, and how much they would by chance."""
+"""How much two rankings of the same nodes agree on their first k nodes, and how much they would by chance."""
 
 from collections.abc import Sequence
 from functools import cache

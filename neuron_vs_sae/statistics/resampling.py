@@ -1,4 +1,4 @@
-"""How prompts are drawn again: whole clusters, within strata; the same draws for whatever is measured on those prompts."""
+"""How prompts are resampled: whole clusters, within strata, with the same draws for everything measured on those prompts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from neuron_vs_sae.core.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Clusters:
-    """Per prompt its cluster and its stratum, numbered from 0: clusters are drawn, as many per stratum as there are.
+    """Each prompt's cluster and stratum, numbered from 0. Clusters are drawn; every stratum keeps its number of clusters.
 
-    A cluster is what is independent of the others (a template, a lemma; by default every prompt is one); a stratum is
-    what the design fixes (a case). Every cluster lies in one stratum.
+    Clusters are independent of each other (a template, a lemma; by default every prompt is one); strata are fixed by the
+    design (a case). Every cluster lies in one stratum.
     """
 
     cluster: Int[np.ndarray, " batch"]

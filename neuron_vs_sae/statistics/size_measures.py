@@ -1,4 +1,4 @@
-"""What "as large" means between bases: the sizes of a curve's circuits by several measures, and means of a score over each."""
+"""What "equally large" means between bases: the sizes of a curve's circuits by several measures, and means of a score over each."""
 
 from collections.abc import Sequence
 

@@ -22,8 +22,8 @@ MORE_IS_BETTER = {"faithfulness": 1.0, "completeness": -1.0}
 
 @dataclass(frozen=True, eq=False)
 class Finding:
-    """A comparison and its numbers: a row per specification, without adjusted p-values. `alone` is the verdict of each by its own p, and
-    `unbeaten` marks for each control of the comparison where the basis that it controls wins, alone, and does not beat it."""
+    """A comparison and its numbers: a row per specification, without adjusted p-values. `alone` is the verdict of each by its own p;
+    `unbeaten` marks, for each control of the comparison, where the basis that it controls wins by its own p and does not beat it."""
 
     comparison: Comparison
     rows: pd.DataFrame

@@ -14,7 +14,7 @@ from neuron_vs_sae.studies.result import Result
 _CASE = ("errors", "ablation", "method", "metric")
 _SCORES = ("faithfulness", "completeness")
 _MOST_POINTS = 20_000
-"""Points of curves that the page carries, of about 50 bytes each; cases beyond are left to `summary.csv`."""
+"""The most points of curves that the page carries, about 50 bytes each; further cases are left to `summary.csv`."""
 _SHOWN = 3
 
 
@@ -68,7 +68,7 @@ def distributions(result: Result) -> dict[str, Any]:
 
 
 def legend_entries(bases: Sequence[str]) -> list[dict[str, str]]:
-    """What a legend says of each basis: name, colour and marker."""
+    """The legend's entry for each basis: name, colour and marker."""
     names, colours, markers = basis_names(bases), colours_of(bases), markers_of(bases)
     return [{"label": names[basis], "colour": colours[basis], "shape": markers[basis]} for basis in bases]
 
@@ -84,8 +84,8 @@ def _levels(rows: pd.DataFrame, methods: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _within_budget(rows: pd.DataFrame, levels: dict[str, list[str]]) -> list[pd.DataFrame]:
-    """The curves of all tasks and bases, case by case, until there are too many points. A case that is left out is taken out of
-    `levels` where no case with its choice is left."""
+    """The curves of all tasks and bases, case by case, until there are too many points. Choices that no remaining case uses are
+    removed from `levels`."""
     kept: list[pd.DataFrame] = []
     points = 0
     cases: Any = rows.groupby(list(_CASE), sort=False)

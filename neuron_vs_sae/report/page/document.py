@@ -1,4 +1,4 @@
-"""The page put together: sentences, data of figures, tables and settings, in one file that asks for nothing."""
+"""Puts the page together: sentences, figures' data, tables and settings, in one file that loads nothing else."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def write_page(result: Result, evidence: Evidence, curves: pd.DataFrame) -> None
 
 
 def page(result: Result, evidence: Evidence, curves: pd.DataFrame, compared: RobustTables | None) -> str:
-    """The page as HTML. Where nothing was `compared` it says so and why, and shows the rest."""
+    """The page as HTML. Where nothing was `compared`, it says why, and shows the rest."""
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         finalize=lambda value: value if isinstance(value, Markup) else visible_lines(value),
@@ -65,7 +65,7 @@ def page(result: Result, evidence: Evidence, curves: pd.DataFrame, compared: Rob
 
 
 def visible_lines(value: Any) -> Any:
-    """Text with what would not be seen, or would turn its direction, made visible, line by line."""
+    """Text with invisible and direction-turning characters made visible, line by line."""
     return "\n".join(visible_spaced(line) for line in value.split("\n")) if isinstance(value, str) else value
 
 

@@ -1,4 +1,4 @@
-"""What a reader sees first: title, question, what it was measured on, and what warns of the answer."""
+"""What a reader sees first: title, question, what it was measured on, and a warning about the answer, if any."""
 
 from neuron_vs_sae.report.cases import ranked
 from neuron_vs_sae.report.names import basis_names, level_name, listed, task_names, with_role

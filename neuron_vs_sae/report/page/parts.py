@@ -1,4 +1,4 @@
-"""What the page says of the study itself: its settings, what made the numbers, and the files beside it."""
+"""What the page says about the study itself: settings, provenance, and the files beside it."""
 
 from typing import Any
 

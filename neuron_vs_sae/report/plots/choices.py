@@ -1,4 +1,4 @@
-"""What a plot shows where its caller does not choose: the study's first of everything."""
+"""What a plot shows by default: the study's first of everything."""
 
 from neuron_vs_sae.report.cases import ranked
 from neuron_vs_sae.studies.result import Result

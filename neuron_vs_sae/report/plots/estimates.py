@@ -21,7 +21,7 @@ _DRAWN = 400
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of an estimate with the exact effect over nodes: correlations, and the slope of estimate on exact (least squares)."""
+    """How an estimate agrees with the exact effect over nodes: correlations, and the least-squares slope of estimate on exact."""
 
     pearson: float
     spearman: float

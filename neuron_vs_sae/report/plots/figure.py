@@ -23,7 +23,7 @@ class ResultFigure(go.Figure):
         return super()._repr_mimebundle_(*args, **_without_upload(options))
 
     def _ipython_display_(self) -> None:
-        """Show it by way of `show`, which plotly's own would go around."""
+        """Show it through `show`, which plotly's own method bypasses."""
         import plotly.io as pio
 
         if pio.renderers.render_on_display and pio.renderers.default:

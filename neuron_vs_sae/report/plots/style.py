@@ -60,7 +60,7 @@ def colours_of(bases: Iterable[str]) -> dict[str, str]:
 
 
 def markers_of(bases: Iterable[str]) -> dict[str, str]:
-    """A marker per basis, by the same rule: what colour says is said twice."""
+    """A marker per basis, by the same rule, so that colour is never the only cue."""
     return _own_or_free(bases, _MARKERS)
 
 
@@ -79,7 +79,7 @@ def dashes_of(methods: Iterable[str]) -> dict[str, str]:
 
 
 def faint(colour: str, opacity: float) -> str:
-    """The colour, let through: `rgba(0,114,178,0.12)`."""
+    """The colour with an opacity: `rgba(0,114,178,0.12)`."""
     return f"rgba({int(colour[1:3], 16)},{int(colour[3:5], 16)},{int(colour[5:7], 16)},{opacity})"
 
 
@@ -156,5 +156,5 @@ def conventions_of(first: pd.Series, seeds: Sequence[int] = ()) -> str:
 
 
 def plain(values: Iterable[Any]) -> list[float]:
-    """Numbers of Python's, which plotly writes as they are rather than packed."""
+    """The values as Python floats, which plotly writes as plain numbers rather than packed."""
     return [float(value) for value in values]

@@ -87,7 +87,7 @@ class CommonSpec(BaseModel):
     resamples: int = Field(2000, ge=100, description="bootstrap resamples per interval")
     cluster_by: str = Field(
         "",
-        description="tag (template, lemma, ...) whose pairs are drawn together by the bootstrap and the tests [every pair alone]",
+        description="tag (template, lemma, ...): evaluation pairs that share its value are drawn together [every pair alone]",
     )
     stratify_by: str = Field(
         "", description="tag (such as case) whose values the bootstrap draws as often as they occur [none]"

@@ -1,6 +1,5 @@
-"""Verdicts from values per prompt: what is better, equivalent or undecided, by every measure of size, and over tasks."""
+"""Verdicts from values per prompt: what is better, equivalent or undecided, by every measure of size."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,77 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from level_curves import N, Named, curve, finished, told
 
 from neuron_vs_sae.core.curve import Curve
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.statistics.multiplicity import benjamini_hochberg, holm
 from neuron_vs_sae.statistics.resampling import Clusters
 from neuron_vs_sae.statistics.size_measures import MEASURES
-from neuron_vs_sae.studies import result
-from neuron_vs_sae.studies.chance import null_band
 from neuron_vs_sae.studies.per_curve import per_curve
-from neuron_vs_sae.studies.rows import to_rows
-from neuron_vs_sae.studies.study import make_study
-from neuron_vs_sae.studies.summary import summarise
-from neuron_vs_sae.studies.verdict import ACROSS, COLUMNS, across_tasks, verdicts, write_verdicts
-
-SIZES = (0, 1, 2, 5, 10, 20)
-N = 24
-
-
-def curve(level: float, *, noise: float = 0.05, seed: int = 0, prompts: int = N, total: int = 20) -> Curve:
-    """Faithfulness is `level` at every size between none and all, completeness `1 - level`; prompts differ by `noise`."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def drawn(size: int) -> torch.Tensor:
-        return noise * torch.randn(size, prompts, generator=generator, dtype=torch.float64)
-
-    whole, empty = 4 + drawn(1)[0], drawn(1)[0]
-    inner = len(SIZES) - 2
-    levels = torch.full((inner, 1), level).double()
-    return Curve(
-        sizes=(*SIZES[:-1], total), n_error_nodes=(0,) * len(SIZES), n_total=total, whole=whole, empty=empty,
-        circuit=torch.cat([empty[None], levels * whole + (1 - levels) * empty + drawn(inner), whole[None]]),
-        complement=torch.cat([whole[None], (1 - levels) * whole + levels * empty + drawn(inner), empty[None]]),
-        change=torch.linspace(0, 1, len(SIZES)).double()[:, None].expand(-1, prompts),
-        values=tuple(map(float, (*SIZES[:-1], total))),
-    )  # fmt: skip
-
-
-Named = dict[tuple[str, str], Curve]
-
-
-def finished(
-    curves: Named, folder: Path = Path(), clusters: Clusters | None = None, seed: int = 0, **settings: Any
-) -> result.Result:
-    """A result of these curves, by task and basis."""
-    tasks, bases = (list(dict.fromkeys(key[i] for key in curves)) for i in (0, 1))
-    given = {
-        "model": "gpt2",
-        "task": [f"{t}.jsonl" for t in tasks],
-        "basis": bases,
-        "resamples": 500,
-        "sign_flips": 2000,
-    }
-    study = make_study({**given, **settings})
-    rows = [
-        to_rows(
-            each,
-            {
-                "model": "gpt2", "task": task, "basis": basis, "site": "s", "method": study.method[0], "ablation": "mean",
-                "errors": "nodes", "metric": "logit_difference", "seed": seed,
-            },
-            clusters,
-        )
-        for (task, basis), each in curves.items()
-    ]  # fmt: skip
-    table = pd.concat(rows, ignore_index=True)
-    return result.Result(folder, {"study": study.model_dump(mode="json")}, table, summarise(table, study))
-
-
-def told(table: pd.DataFrame, score: str = "faithfulness", measure: str = "nodes") -> dict[str, Any]:
-    (row,) = table[(table["score"] == score) & (table["size_measure"] == measure)].to_dict("records")
-    return row
+from neuron_vs_sae.studies.verdict import ACROSS, COLUMNS, verdicts, write_verdicts
 
 
 @pytest.mark.checked
@@ -249,87 +186,3 @@ def test_two_writings_are_the_same_bytes(tmp_path: Path) -> None:
     write_verdicts(found)
     assert [file.read_bytes() for file in files] == first
     pd.testing.assert_frame_equal(pd.read_csv(files[0]), verdicts(found), check_dtype=False)
-
-
-# Over tasks and seeds.
-
-
-def rows(verdict: Callable[[str, str], str], difference: dict[tuple[str, int], float]) -> pd.DataFrame:
-    """A table of verdicts: one pair, two measures, the tasks and seeds of `difference`."""
-    return pd.DataFrame(
-        [
-            {
-                "task": task, "seed": seed, "method": "relp", "ablation": "mean", "errors": "nodes", "metric": "logit_difference",
-                "basis_a": "n", "basis_b": "s", "size_measure": measure, "score": "faithfulness", "difference": value,
-                "verdict": verdict(task, measure), "family": "exploratory",
-            }
-            for (task, seed), value in difference.items()
-            for measure in ("nodes", "bits")
-        ]
-    )  # fmt: skip
-
-
-def test_tasks_are_counted_averaged_and_their_dependence_on_the_measure_is_told() -> None:
-    def verdict(task: str, measure: str) -> str:
-        return {"t": "a better", "u": "equivalent" if measure == "nodes" else "undecided"}.get(
-            task, "b better" if measure == "nodes" else "a better"
-        )
-
-    table = across_tasks(rows(verdict, {("t", 0): 2.0, ("u", 0): 4.0, ("v", 0): 9.0}))
-    assert list(table.columns) == ACROSS
-    nodes, bits = table.to_dict("records")
-    assert [nodes[c] for c in ("a_better", "b_better", "equivalent", "undecided")] == [1, 1, 1, 0]
-    assert [bits[c] for c in ("a_better", "b_better", "equivalent", "undecided")] == [2, 0, 0, 1]
-    for row in (nodes, bits):
-        assert (row["mean"], row["n_tasks"], row["n_seeds"]) == (5, 3, 1)
-        assert row["high"] - row["mean"] == pytest.approx(
-            4.3027 * (13 / 3) ** 0.5, rel=1e-4
-        )  # t with 2 degrees of freedom
-        assert row["depends_on_size"]
-        assert (row["n_depending"], row["n_reversed"]) == (2, 1)
-    agreed = across_tasks(rows(lambda task, measure: "a better", {("t", 0): 1.0, ("u", 0): 1.0}))
-    assert not agreed["depends_on_size"].any()
-
-
-def test_a_task_without_every_seed_is_counted_and_not_averaged() -> None:
-    table = across_tasks(
-        rows(lambda *_: "undecided", {("t", 0): 1.0, ("t", 1): 3.0, ("u", 0): 5.0, ("u", 1): 5.0, ("v", 0): 100.0})
-    )
-    row = table.to_dict("records")[0]
-    assert (row["n_tasks"], row["n_seeds"], row["undecided"], row["mean"]) == (3, 2, 5, 3.5)
-    nowhere = across_tasks(rows(lambda *_: "undecided", {("t", 0): 1.0, ("u", 1): 3.0})).to_dict("records")[0]
-    assert nowhere["note"] == "no task has every seed"
-    assert np.isnan(nowhere["mean"])
-
-
-def test_seeds_have_verdicts_of_their_own() -> None:
-    curves: Named = {("t", "mlp_neurons"): curve(0.8, seed=1), ("t", "mlp_outputs"): curve(0.4, seed=2)}
-    first, second = finished(curves), finished({key: curve(0.5, seed=i) for i, key in enumerate(curves)}, seed=1)
-    both = result.Result(
-        Path(), first.record, pd.concat([first.curves, second.curves], ignore_index=True), first.summary
-    )
-    table = verdicts(both)
-    assert table.groupby("seed").size().to_dict() == {0: 2 * len(MEASURES), 1: 2 * len(MEASURES)}
-    assert set(across_tasks(table)["n_seeds"]) == {2}
-
-
-# What chance reaches.
-
-
-def test_the_null_band_is_over_the_random_curves_alone() -> None:
-    settings = {"method": ["random"]}
-    found = finished({("t", "mlp_neurons"): curve(0.2, noise=0)}, **settings)
-    levels = [0.0, 0.1, 0.2, 0.3, 0.4]
-    tables = [
-        finished({("t", "mlp_neurons"): curve(level, noise=0)}, seed=i, **settings).summary
-        for i, level in enumerate(levels)
-    ]
-    other = tables[0].assign(method="relp", faithfulness=0.99)
-    several = result.Result(Path(), found.record, found.curves, pd.concat([*tables, other], ignore_index=True))
-    band = null_band(several)
-    (row,) = band[(band["score"] == "faithfulness") & (band["size"] == 5)].to_dict("records")
-    assert (row["mean"], row["n_curves"]) == (pytest.approx(0.2), 5)
-    assert (row["low"], row["high"]) == pytest.approx((0.01, 0.39))  # a tenth of a step from the ends
-    one = null_band(found)
-    assert (one["low"] == one["high"]).all()
-    assert len(null_band(finished({("t", "mlp_neurons"): curve(0.2)}))) == 0

@@ -65,8 +65,8 @@ def frontier(
     """The frontier of each site of the basis, one site at a time, the rest of the model running live.
 
     `sizes` default to 0, 1, 2, 5, 10, ... and all units; a size beyond a dictionary's width means all of it. The activation is replaced
-    at the tokens of the text (not at BOS or padding), and the predictions made there of the next token are counted. Cost: two
-    forward passes per site, and one per site and size. Raises `InputError` where setting a site to zero changes no prediction.
+    at the tokens of the text (not at BOS or padding), and the predictions made there of the next token are counted. Cost: three
+    forward passes per site, one of them no further than the site, and one per site and size. Raises `InputError` where setting a site to zero changes no prediction.
     """
     if sizes is not None and (not sizes or min(sizes) < 0):
         raise InputError(f"sizes {list(sizes)}: give numbers of units per token, 0 or more (--sizes)")

@@ -36,4 +36,4 @@ def test_the_checked_tests_pass_and_call_all_public_functions_that_state_a_shape
     called = json.loads(calls.read_text())
     missing = {name for name, was in called.items() if not was}
     assert len(called) > 100
-    assert missing == ABSTRACT
+    assert missing <= ABSTRACT

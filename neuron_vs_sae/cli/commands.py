@@ -102,13 +102,13 @@ def probe(given: Given[ProbeStudy]) -> None:
 
 
 @app.command("check")
-@study_command(Study, writes=False)
+@study_command(Study)
 def check(given: Given[Study]) -> None:
-    """Validate everything that `nvs compare` would use, estimate what it will cost, and run nothing."""
+    """Validate everything that `nvs compare` would use, estimate what it will cost, and run nothing (--out is only looked at)."""
     console.say(console.size_of(given.study), given.quiet or given.json)
     from neuron_vs_sae.running.checks import check as look
 
-    report = asdict(look(given.study, given.machine))
+    report = asdict(look(given.study, given.machine, None if given.overwrite else given.out))
     if given.json:
         print(json.dumps(report))
     elif not given.quiet:
@@ -117,7 +117,7 @@ def check(given: Given[Study]) -> None:
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="bases, methods, tasks, ablations, metrics, models or saes")],
+    what: Annotated[str, typer.Argument(metavar="[bases|methods|tasks|ablations|metrics|models|saes]", help="what to list")],
     model: Annotated[str | None, typer.Option(help="with saes: only those trained on this model")] = None,
 ) -> None:
     """List what there is, by name."""

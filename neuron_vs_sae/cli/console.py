@@ -92,28 +92,63 @@ def show_circuits(result: Any) -> None:
 
 
 def show_check(report: dict[str, Any]) -> None:
-    """What a study is made of, and what it will cost."""
+    """What a study is made of, what it cannot decide, and what it will cost: a line per task and per basis."""
     model = report["model"]
     OUT.print(
-        f"model {model['name']}: {model['layers']} layers, {model['parameters']:,} parameters, {model['dtype']} on {model['device']}"
+        f"model {model['name']}: {model['layers']} layers, {model['parameters']:,} parameters, {model['dtype']} on {model['device']}\n"
     )
+    tasks = _table("task", "pairs", "tokens", "right on both", "clean", "corrupt")
     for task in report["tasks"]:
-        OUT.print(
-            f"task {task['task']}: {task['discovery']} + {task['evaluation']} pairs of {task['tokens']} tokens, "
-            f"{'one BOS' if task['bos'] else 'no BOS'}; right on both prompts {task['accuracy']:.0%}, logit difference "
-            f"{task['clean']:.2f} clean, {task['corrupt']:.2f} corrupt"
+        tasks.add_row(
+            task["task"],
+            f"{task['discovery']} + {task['evaluation']}",
+            f"{task['tokens']}{' with BOS' if task['bos'] else ''}",
+            f"{task['accuracy']:.0%}",
+            f"{task['clean']:.2f}",
+            f"{task['corrupt']:.2f}",
         )
+    OUT.print(tasks)
+    OUT.print("(pairs for discovery + evaluation; logit difference on clean and corrupt prompts)\n")
+    bases = _table("basis", "sites", "units a site", "active", "explained variance")
+    for text, of_tasks in _by_basis(report["bases"]).items():
+        bases.add_row(
+            text,
+            str(len(of_tasks[0]["sites"])),
+            _range([n for basis in of_tasks for n in basis["width"]], "{:,.0f}"),
+            _range([n for basis in of_tasks for n in basis["active"] or ()], "{:.1f}"),
+            _range([n for basis in of_tasks for n in basis["explained_variance"] or ()], "{:.3f}"),
+        )
+    OUT.print(bases)
+    OUT.print("(lowest to highest over sites and tasks)\n")
+    for task in report["tasks"]:
         if task["dropped"] != "none":
-            OUT.print(f"  left out for this tokenizer: {task['dropped']}")
+            OUT.print(f"task {task['task']}: left out for this tokenizer: {task['dropped']}")
         if task["accuracy"] < 0.5:
-            OUT.print("  warning: the model fails at this task, so a circuit for it has little to explain")
-    for basis in report["bases"]:
-        OUT.print(f"basis {basis['basis']}{f' on {task}' if (task := basis['task']) else ''}:")
-        seen = zip(basis["active"] or (), basis["explained_variance"] or (), strict=True)
-        for site, width in zip(basis["sites"], basis["width"], strict=True):
-            active, explained = next(seen, (None, None))
-            facts = "" if active is None else f", {active:.1f} active, explained variance {explained:.3f}"
-            OUT.print(f"  {site}: {width} units{facts}")
+            OUT.print(f"warning: the model fails at {task['task']}, so a circuit for it has little to explain")
+    for limit in report["limits"]:
+        OUT.print(f"warning: {limit}")
+    if report["folder"]:
+        OUT.print(report["folder"])
     OUT.print(
         f"estimated time {report['seconds']:.0f} s; peak memory {report['peak_gib']:.1f} GiB (both from a miniature)"
     )
+
+
+def _by_basis(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    by_basis: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_basis.setdefault(row["basis"], []).append(row)
+    return by_basis
+
+
+def _range(numbers: list[float], form: str) -> str:
+    """The lowest and the highest, or the one where they look the same; nothing where there are none."""
+    ends = [form.format(n) for n in (min(numbers), max(numbers))] if numbers else [""]
+    return ends[0] if len(set(ends)) == 1 else " to ".join(ends)
+
+
+def _table(*headers: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for place, header in enumerate(headers):
+        table.add_column(header, overflow="fold", justify="left" if place == 0 else "right")
+    return table

@@ -32,13 +32,13 @@ class Given(Generic[S]):
     machine: Machine
     quiet: bool
     json: bool
-    out: Path = Path("nvs-results")
-    overwrite: bool = False
+    out: Path
+    overwrite: bool
 
 
-def study_command(kind: type[S], *, writes: bool = True) -> Callable[[Callable[[Given[S]], None]], Callable[..., None]]:
-    """Makes `command(given)` a command with an option for every field of `kind` and of `Machine`, `--config`, `--quiet`
-    and `--json`, and where it writes results `--out` and `--overwrite`.
+def study_command(kind: type[S]) -> Callable[[Callable[[Given[S]], None]], Callable[..., None]]:
+    """Makes `command(given)` a command with an option for every field of `kind` and of `Machine`, `--config`, `--out`,
+    `--overwrite`, `--quiet` and `--json`.
 
     Its function raises `InputError` for settings that are wrong.
     """
@@ -53,7 +53,7 @@ def study_command(kind: type[S], *, writes: bool = True) -> Callable[[Callable[[
 
         function: Any = run
         function.__name__, function.__doc__ = command.__name__, command.__doc__
-        function.__signature__ = inspect.Signature([*_of_spec(kind), *_of_machine(), *_common(writes)])
+        function.__signature__ = inspect.Signature([*_of_spec(kind), *_of_machine(), *_common()])
         return function
 
     return decorate
@@ -96,11 +96,11 @@ def _of_machine() -> list[inspect.Parameter]:
     return parameters
 
 
-def _common(writes: bool) -> list[inspect.Parameter]:
-    results = [_keyword("out", _Out, Given.out), _keyword("overwrite", _Overwrite, Given.overwrite)]
+def _common() -> list[inspect.Parameter]:
     return [
         _keyword("config", _Config, None),
-        *(results if writes else []),
+        _keyword("out", _Out, Path("nvs-results")),
+        _keyword("overwrite", _Overwrite, False),
         _keyword("quiet", _Quiet, False),
         _keyword("json_output", _Json, False),
     ]

@@ -116,7 +116,7 @@ def _through_transformers(
     )
     check_weights_fit(source, info, theirs.config)
     config = theirs.config
-    size = config.get_text_config().vocab_size
+    size, n_parameters = config.get_text_config().vocab_size, theirs.num_parameters()
     expected = log_probabilities(theirs, size)  # before the bridge, which works inside `theirs`, has touched it
     tokenizer = AutoTokenizer.from_pretrained(source, **where)
     with configured_by(config):
@@ -125,6 +125,8 @@ def _through_transformers(
         model = _builder(backend, process_weights)(name, hf_model=theirs, tokenizer=tokenizer, **spread, **options)
     if local:
         model.cfg.model_name, model.cfg.tokenizer_name = called(source), str(source)
+    # transformer-lens unties embeddings and adds biases of 0, so a count of its tensors is no published one.
+    model.n_parameters = n_parameters
     if not bool(expected.isfinite().all()):
         prepare(model)  # names the weights, where they are the cause
         raise InputError(

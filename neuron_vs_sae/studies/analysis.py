@@ -17,6 +17,11 @@ def nothing_to_check(*_: Any) -> None:
     """An analysis without checks of its own."""
 
 
+def no_limits(*_: Any) -> list[str]:
+    """Nothing is known beforehand that the study could not decide."""
+    return []
+
+
 def no_facts(*_: Any) -> dict[str, Any]:
     """An analysis that adds nothing to the record of a basis."""
     return {}
@@ -50,5 +55,7 @@ class Analysis(Generic[S]):
     """Raises `InputError` for pairs (of a model) that the analysis cannot take, before bases are built."""
     check: Callable[[Loaded[S]], None] = nothing_to_check
     """Raises `InputError` for anything else that the analysis cannot take, before anything long runs."""
+    limits: Callable[[Loaded[S]], Sequence[str]] = no_limits
+    """What the study cannot decide, a sentence each, known from its pairs and settings before it runs."""
     facts: Callable[[Loaded[S], Basis], dict[str, Any]] = no_facts
     """What the analysis adds to the record of a basis."""

@@ -1,11 +1,13 @@
 """Curves as long tables, a row per run, size and prompt, and back."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from neuron_vs_sae.core.curve import Curve
@@ -28,36 +30,59 @@ def to_rows(curve: Curve, labels: dict[str, Any], clusters: Clusters | None = No
     """
     n = len(curve.whole)
     clusters = clusters or independent(n)
-    parts = []
-    for run, values in (("whole", curve.whole), ("empty", curve.empty), ("all", curve.all_nodes)):
-        if values is not None:
-            parts.append(pd.DataFrame({"run": run, "prompt": range(n), "value": values.numpy()}))
-    parts += _by_size(curve, tied=False)
+    stretches = [
+        _Stretch(run, values.numpy()[None], (None,), (None,), (np.nan,))
+        for run, values in (("whole", curve.whole), ("empty", curve.empty), ("all", curve.all_nodes))
+        if values is not None
+    ]
+    stretches += _by_size(curve, tied=False)
     if curve.tied is not None:
-        parts += _by_size(curve.tied, tied=True)
-    rows = pd.concat(parts, ignore_index=True)
-    for column in ("size", "n_error_nodes"):
-        rows[column] = rows[column].astype("Int64")
-    rows["tied"] = rows["tied"].astype("boolean").fillna(value=False).astype(bool)
-    rows["n_scored"], rows["n_total"] = curve.n_scored, curve.n_total
-    rows["cluster"], rows["stratum"] = clusters.cluster[rows["prompt"]], clusters.stratum[rows["prompt"]]
-    rows["n_clusters"] = clusters.n_clusters
-    return pd.concat([pd.DataFrame({k: [v] * len(rows) for k, v in labels.items()}), rows], axis=1)
+        stretches += _by_size(curve.tied, tied=True)
+    prompt = np.tile(np.arange(n), sum(len(stretch.values) for stretch in stretches))
+
+    def each(of: Callable[[_Stretch], Sequence[Any]]) -> list[Any]:
+        return [item for stretch in stretches for item in of(stretch)]
+
+    # Scalars are spread by pandas: thousands of curves of a thousand rows are built.
+    return pd.DataFrame(
+        {
+            **labels,
+            "run": np.repeat(np.array(each(lambda s: [s.run] * len(s.values)), dtype=object), n),
+            "prompt": prompt,
+            "value": np.concatenate([stretch.values.reshape(-1) for stretch in stretches]),
+            "size": pd.array(each(lambda s: s.sizes), dtype="Int64").repeat(n),
+            "n_error_nodes": pd.array(each(lambda s: s.n_error_nodes), dtype="Int64").repeat(n),
+            "values": np.repeat(np.array(each(lambda s: s.counts), dtype=np.float64), n),
+            "tied": np.repeat(np.array(each(lambda s: [s.tied] * len(s.values)), dtype=bool), n),
+            "n_scored": curve.n_scored,
+            "n_total": curve.n_total,
+            "cluster": clusters.cluster[prompt],
+            "stratum": clusters.stratum[prompt],
+            "n_clusters": clusters.n_clusters,
+        },
+        index=range(len(prompt)),
+    )
 
 
-def _by_size(curve: Curve, tied: bool) -> list[pd.DataFrame]:
-    parts = []
+@dataclass(frozen=True, eq=False)
+class _Stretch:
+    """Runs of one kind, a row of `values` each, with the size of each and what is counted of it."""
+
+    run: str
+    values: Float[np.ndarray, "runs batch"]
+    sizes: Sequence[int | None]
+    n_error_nodes: Sequence[int | None]
+    counts: Sequence[float]
+    tied: bool = False
+
+
+def _by_size(curve: Curve, tied: bool) -> list[_Stretch]:
     counts = curve.values or (np.nan,) * len(curve.sizes)
-    for run, table in (("circuit", curve.circuit), ("complement", curve.complement), ("change", curve.change)):
-        for i, row in enumerate([] if table is None else table.numpy()):
-            columns = {
-                "size": curve.sizes[i],
-                "n_error_nodes": curve.n_error_nodes[i],
-                "values": counts[i],
-                "tied": tied,
-            }
-            parts.append(pd.DataFrame({"run": run, **columns, "prompt": range(len(row)), "value": row}))
-    return parts
+    return [
+        _Stretch(run, table.numpy(), curve.sizes, curve.n_error_nodes, counts, tied)
+        for run, table in (("circuit", curve.circuit), ("complement", curve.complement), ("change", curve.change))
+        if table is not None and len(table)
+    ]
 
 
 def to_curve(rows: pd.DataFrame) -> Curve:

@@ -11,7 +11,8 @@ from neuron_vs_sae.studies.circuits.assembling import assemble
 from neuron_vs_sae.studies.circuits.checking import check, check_tasks
 from neuron_vs_sae.studies.circuits.cost import seconds
 from neuron_vs_sae.studies.circuits.discovering import discovery_step
-from neuron_vs_sae.studies.circuits.judging import judging_step
+from neuron_vs_sae.studies.circuits.judging import evaluation_clusters, judging_step
+from neuron_vs_sae.studies.limits import limits
 from neuron_vs_sae.studies.loaded import Loaded
 from neuron_vs_sae.studies.result import FILES, Result, load
 from neuron_vs_sae.studies.study import Study
@@ -40,6 +41,13 @@ def facts(loaded: Loaded[Study], basis: Basis) -> dict[str, Any]:
     return {"engine": engine_for(loaded.model, basis, loaded.engine)}
 
 
+def undecidable(loaded: Loaded[Study]) -> list[str]:
+    """What is too many comparisons for its prompts (`limits`), a sentence per task."""
+    study = loaded.spec
+    clusters = {task.name: evaluation_clusters(study, task).n_clusters for task in loaded.tasks if task.seed == study.seed[0]}
+    return [limit.message for limit in limits(study, clusters) if limit.message]
+
+
 def summarise(result: Result) -> None:
     """Write `summary.csv`, `verdicts.csv` and `verdicts_across_tasks.csv`."""
     files.write(result.folder / "summary.csv", lambda file: result.summary.to_csv(file, index=False))
@@ -57,5 +65,6 @@ CIRCUITS = Analysis(
     seconds=seconds,
     check_tasks=check_tasks,
     check=check,
+    limits=undecidable,
     facts=facts,
 )

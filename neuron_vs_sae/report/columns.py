@@ -206,12 +206,13 @@ def significantly_best(table: pd.DataFrame, column: Column, verdicts: pd.DataFra
     measure, score = column.test
     tested = rows_with(verdicts, size_measure=measure, score=score)
     beaten = set()
-    for row in tested.to_dict("records"):
-        where = tuple(row[name] for name in case)
-        if row["verdict"] == "a better":
-            beaten.add((where, row["basis_a"], row["basis_b"]))
-        elif row["verdict"] == "b better":
-            beaten.add((where, row["basis_b"], row["basis_a"]))
+    # Plain lists: a table is thousands of rows, and is looked through once per column that may be bold.
+    columns = [tested[name].tolist() for name in (*case, "basis_a", "basis_b", "verdict")]
+    for *where, a, b, verdict in zip(*columns, strict=True):
+        if verdict == "a better":
+            beaten.add((tuple(where), a, b))
+        elif verdict == "b better":
+            beaten.add((tuple(where), b, a))
     rows = table.reset_index(drop=True)
     best = set()
     cases: Any = rows.groupby(case, sort=False)

@@ -116,14 +116,17 @@ def sizes(result: Result, *, level: float = 0.8) -> Figure:
 
 
 def write_curves_pdf(result: Result) -> None:
-    """`curves.pdf`: the forest plot where bases were compared, a page per task, ablation and error policy, and one of sizes."""
+    """`curves.pdf`: the forest plot where bases were compared, a page per task under the study's first ablation, error policy and
+    method (`curves` draws any other), and one of sizes."""
+    first = tuple(result.summary[["ablation", "errors"]].iloc[0])
 
     def put(temporary: Path) -> None:
         with matplotlib.rc_context(FONTS), PdfPages(temporary, metadata={"CreationDate": None}) as pages:
             if robust_tables(result.folder) is not None and confirmatory(result):
                 pages.savefig(forest(result))
             for task, ablation, errors in cases(result):
-                pages.savefig(curves(result, task=task, ablation=ablation, errors=errors))
+                if (ablation, errors) == first:
+                    pages.savefig(curves(result, task=task, ablation=ablation, errors=errors))
             pages.savefig(sizes(result))
 
     files.write(result.folder / "curves.pdf", put)

@@ -1,6 +1,8 @@
 """What each comparison of a study shows, specification by specification: computed once, for verdicts, specifications and robustness."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +20,8 @@ from neuron_vs_sae.studies.study import Study
 
 MORE_IS_BETTER = {"faithfulness": 1.0, "completeness": -1.0}
 """Per score 1 where more of it is better, -1 where less is."""
+_AT_ONCE = 2
+"""Pairs of bases compared side by side."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,10 +46,21 @@ def findings(result: Result, against: str | None = None) -> Iterator[list[Findin
         raise InputError(f"no basis {against!r} in this study; there are: {', '.join(study.basis)}")
     tasks = by_task(result, study.resamples)
     controls = {task.task: controls_of(study, result.record, task.task) for task in tasks}
-    for a, b in pairs(study.basis, [against] if against else neurons(study)):
-        if against in (None, a):
-            comparisons = [compare(task, a, b, controls[task.task]) for task in tasks]
-            yield [finding(comparison, study) for comparison in comparisons if comparison is not None]
+    wanted = [(a, b) for a, b in pairs(study.basis, [against] if against else neurons(study)) if against in (None, a)]
+
+    def of_pair(a: str, b: str) -> list[Finding]:
+        comparisons = [compare(task, a, b, controls[task.task]) for task in tasks]
+        return [finding(comparison, study) for comparison in comparisons if comparison is not None]
+
+    # Resampling is numpy's work, which threads share; what waits is bounded, as a pair holds all its resamples.
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        waiting: deque[Future[list[Finding]]] = deque()
+        for a, b in wanted:
+            waiting.append(pool.submit(of_pair, a, b))
+            if len(waiting) > _AT_ONCE:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def finding(comparison: Comparison, study: Study) -> Finding:

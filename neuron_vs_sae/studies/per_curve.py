@@ -14,7 +14,7 @@ from neuron_vs_sae.statistics.estimates import estimates, size_at
 from neuron_vs_sae.statistics.resampling import Draws
 from neuron_vs_sae.statistics.size_measures import area_weights
 from neuron_vs_sae.studies.result import Result
-from neuron_vs_sae.studies.rows import draws_of, each_curve, to_clusters, to_curve
+from neuron_vs_sae.studies.rows import content, draws_of, each_curve, to_clusters, to_curve
 
 
 def per_curve(result: Result, level: float = 0.8) -> pd.DataFrame:
@@ -29,31 +29,34 @@ def per_curve(result: Result, level: float = 0.8) -> pd.DataFrame:
     """
     drawn = draws_of(result.curves, result.study.resamples)
     rows = []
+    known: dict[bytes, dict[str, Any]] = {}
     for names, part in each_curve(result.curves):
-        curve = to_curve(part)
-        rows.append(
-            {
-                **names,
-                "site": part["site"].iloc[0],
-                "n_total": curve.n_total,
-                "n_scored": curve.n_scored,
-                **_at_level(curve, level),
-                "area_faithfulness": _if_run(curve.area, "faithfulness"),
-                "area_unfaithfulness": _if_run(curve.area, "unfaithfulness"),
-                "area_completeness": _if_run(curve.area, "completeness"),
-                "cpr": _if_run(curve.cpr),
-                "cmd": _if_run(curve.cmd),
-                "f_model": float(curve.whole.mean()),
-                "f_empty": float(curve.empty.mean()),
-                "faithfulness_all_nodes": _of_all_nodes(curve),
-                "n_eval": len(curve.whole),
-                "n_clusters": part["n_clusters"].iloc[0],
-                **_intervals(curve, drawn(to_clusters(part)), level, result.study.confidence),
-            }
-        )
+        key = content(part)
+        if key not in known:
+            known[key] = _numbers(to_curve(part), drawn(to_clusters(part)), level, result.study.confidence)
+        rows.append({**names, "site": part["site"].iloc[0], **known[key], "n_clusters": part["n_clusters"].iloc[0]})
     table = pd.DataFrame(rows)
     floats = [column for column in table.columns if "at_level" in column or column.startswith(("area_", "size_"))]
     return table.astype(dict.fromkeys([*floats, "cpr", "cmd", "faithfulness_all_nodes"], "float64"))
+
+
+def _numbers(curve: Curve, draws: Draws, level: float, confidence: float) -> dict[str, Any]:
+    """The columns that come of a curve's values."""
+    return {
+        "n_total": curve.n_total,
+        "n_scored": curve.n_scored,
+        **_at_level(curve, level),
+        "area_faithfulness": _if_run(curve.area, "faithfulness"),
+        "area_unfaithfulness": _if_run(curve.area, "unfaithfulness"),
+        "area_completeness": _if_run(curve.area, "completeness"),
+        "cpr": _if_run(curve.cpr),
+        "cmd": _if_run(curve.cmd),
+        "f_model": float(curve.whole.mean()),
+        "f_empty": float(curve.empty.mean()),
+        "faithfulness_all_nodes": _of_all_nodes(curve),
+        "n_eval": len(curve.whole),
+        **_intervals(curve, draws, level, confidence),
+    }
 
 
 def _at_level(curve: Curve, level: float) -> dict[str, float | None]:

@@ -1,5 +1,6 @@
 """Curves as long tables, a row per run, size and prompt, and back."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -123,6 +124,16 @@ def to_curve(rows: pd.DataFrame) -> Curve:
 
     tied_curve = of_sizes(beyond=True) if bool(tied.any()) else None
     return of_sizes(beyond=False, all_nodes=of_prompts("all") if "all" in run else None, tied=tied_curve)
+
+
+def content(rows: pd.DataFrame) -> bytes:
+    """What the numbers of one curve's rows are made of: two curves of one content differ in their labels alone.
+
+    A basis that loses nothing has one curve under every error policy: what it says is computed once.
+    """
+    numbers = rows[["value", "prompt", "values", "cluster", "stratum", "n_total", "tied"]].to_numpy(np.float64)
+    counts = rows[["size", "n_error_nodes"]].to_numpy(np.float64, na_value=np.nan)
+    return hashlib.sha256(numbers.tobytes() + counts.tobytes() + "".join(rows["run"]).encode()).digest()
 
 
 def to_clusters(rows: pd.DataFrame) -> Clusters:

@@ -1,12 +1,16 @@
 """One row per curve and size: scores with their intervals, and every convention that made them."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
+from neuron_vs_sae.core.curve import Curve
 from neuron_vs_sae.core.sizes import bits
 from neuron_vs_sae.statistics.bootstrap import band, interval
 from neuron_vs_sae.statistics.estimates import estimates
-from neuron_vs_sae.studies.rows import draws_of, each_curve, to_clusters, to_curve
+from neuron_vs_sae.statistics.resampling import Draws
+from neuron_vs_sae.studies.rows import content, draws_of, each_curve, to_clusters, to_curve
 from neuron_vs_sae.studies.study import Study
 
 SUMMARY = [
@@ -28,36 +32,43 @@ def summarise(curves: pd.DataFrame, study: Study) -> pd.DataFrame:
 
     `f_all` is the metric with all `n_total` nodes kept.
     """
-    tables = []
-    drawn = draws_of(curves, study.resamples)
+    tables, drawn = [], draws_of(curves, study.resamples)
+    known: dict[bytes, dict[str, Any]] = {}
     for _, rows in each_curve(curves):
-        curve = to_curve(rows)
+        key = content(rows)
+        if key not in known:
+            known[key] = _numbers(to_curve(rows), drawn(to_clusters(rows)), study.confidence)
         labels = {c: rows[c].iloc[0] for c in rows.columns if c not in _OF_A_ROW}
-        columns = {
-            "n_eval": len(curve.whole),
-            "size": curve.sizes,
-            "n_units": [k - e for k, e in zip(curve.sizes, curve.n_error_nodes, strict=True)],
-            "n_error_nodes": curve.n_error_nodes,
-            "values": curve.values or np.nan,
-            "n_scored": curve.n_scored,
-            "n_total": curve.n_total,
-            "fraction": curve.fraction,
-            "bits": [bits(curve.n_total, k) for k in curve.sizes],
-            "f_model": float(curve.whole.mean()),
-            "f_empty": float(curve.empty.mean()),
-            "f_all": np.nan if curve.all_nodes is None else float(curve.all_nodes.mean()),
-            "f_circuit": curve.circuit.mean(1).numpy(),
-            "f_complement": curve.complement.mean(1).numpy(),
-            "faithfulness": curve.faithfulness.numpy(),
-            "completeness": curve.completeness.numpy(),
-            "confidence": study.confidence,
-        }
-        if curve.change is not None:
-            columns["change"] = curve.change.mean(1).numpy()
-        for score, estimate in estimates(curve, drawn(to_clusters(rows))).items():
-            pointwise, simultaneous = interval(estimate, study.confidence), band(estimate, study.confidence)
-            columns[f"{score}_low"], columns[f"{score}_high"] = pointwise.low, pointwise.high
-            columns[f"{score}_band_low"], columns[f"{score}_band_high"] = simultaneous.low, simultaneous.high
-        tables.append(pd.DataFrame({**{k: [v] * len(curve.sizes) for k, v in labels.items()}, **columns}))
+        tables.append(pd.DataFrame({**labels, **known[key]}))
     summary = pd.concat(tables, ignore_index=True)
     return summary.reindex(columns=[*SUMMARY, *(c for c in summary.columns if c not in SUMMARY)])
+
+
+def _numbers(curve: Curve, draws: Draws, confidence: float) -> dict[str, Any]:
+    """The columns that come of a curve's values, a number for all sizes or one for each."""
+    columns: dict[str, Any] = {
+        "n_eval": len(curve.whole),
+        "size": list(curve.sizes),
+        "n_units": [k - e for k, e in zip(curve.sizes, curve.n_error_nodes, strict=True)],
+        "n_error_nodes": list(curve.n_error_nodes),
+        "values": np.nan if curve.values is None else list(curve.values),
+        "n_scored": curve.n_scored,
+        "n_total": curve.n_total,
+        "fraction": curve.fraction,
+        "bits": [bits(curve.n_total, k) for k in curve.sizes],
+        "f_model": float(curve.whole.mean()),
+        "f_empty": float(curve.empty.mean()),
+        "f_all": np.nan if curve.all_nodes is None else float(curve.all_nodes.mean()),
+        "f_circuit": curve.circuit.mean(1).numpy(),
+        "f_complement": curve.complement.mean(1).numpy(),
+        "faithfulness": curve.faithfulness.numpy(),
+        "completeness": curve.completeness.numpy(),
+        "confidence": confidence,
+    }
+    if curve.change is not None:
+        columns["change"] = curve.change.mean(1).numpy()
+    for score, estimate in estimates(curve, draws).items():
+        pointwise, simultaneous = interval(estimate, confidence), band(estimate, confidence)
+        columns[f"{score}_low"], columns[f"{score}_high"] = pointwise.low, pointwise.high
+        columns[f"{score}_band_low"], columns[f"{score}_band_high"] = simultaneous.low, simultaneous.high
+    return columns

@@ -29,6 +29,7 @@ OTHER: dict[str, Any] = {
     "attribution_metric": "answer_logit",
     "rank_by": "signed",
     "sizes": [1, 2, "all"],
+    "baseline_sizes": [1, 10],
     "seed": [7, 8],
     "folds": 10,
     "confidence": 0.9,

@@ -117,7 +117,9 @@ def check(given: Given[Study]) -> None:
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(metavar="[bases|methods|tasks|ablations|metrics|models|saes]", help="what to list")],
+    what: Annotated[
+        str, typer.Argument(metavar="[bases|methods|tasks|ablations|metrics|models|saes]", help="what to list")
+    ],
     model: Annotated[str | None, typer.Option(help="with saes: only those trained on this model")] = None,
 ) -> None:
     """List what there is, by name."""

@@ -1,18 +1,23 @@
 """What `nvs` prints, and where: results on standard output, all else on standard error."""
 
+import logging
 import os
 import sys
+import time
 from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from tqdm.auto import tqdm
 
 from neuron_vs_sae.studies.study import Study
 
 # What is printed holds paths and names: none of it is markup.
 OUT = Console(markup=False, emoji=False, highlight=False)
 ERR = Console(markup=False, emoji=False, highlight=False, stderr=True)
+
+_SECONDS_BETWEEN_LINES = 15
 
 
 def fail(message: str, status: int) -> NoReturn:
@@ -22,11 +27,32 @@ def fail(message: str, status: int) -> NoReturn:
 
 
 def say(text: str, quiet: bool) -> None:
-    """Print the text on standard error unless `quiet`; show progress bars only on a terminal."""
-    if quiet or not sys.stderr.isatty():
+    """Print the text on standard error unless `quiet`, and then how far the study is: bars on a terminal, lines elsewhere."""
+    watched = sys.stderr.isatty()
+    if quiet or not watched:
         os.environ["TQDM_DISABLE"] = "1"
     if not quiet:
         ERR.print(text, soft_wrap=True)
+        progress = logging.getLogger("neuron_vs_sae.progress")
+        progress.setLevel(logging.INFO if watched else logging.DEBUG)
+        progress.handlers = [_Lines()]
+        progress.propagate = False
+
+
+class _Lines(logging.Handler):
+    """Every line that says something, and now and then one on how far the study is; above the bar, where there is one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started = self.said = time.monotonic()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        now = time.monotonic()
+        if record.levelno > logging.DEBUG:
+            tqdm.write(record.getMessage(), file=sys.stderr)
+        elif now - self.said >= _SECONDS_BETWEEN_LINES:
+            self.said = now
+            tqdm.write(f"{record.getMessage()}, {now - self.started:.0f} s", file=sys.stderr)
 
 
 def show_names(rows: list[tuple[str, str]]) -> None:

@@ -16,10 +16,18 @@ from neuron_vs_sae.studies.spec import CommonSpec, load_config, make_spec
 from neuron_vs_sae.studies.study import with_defaults
 
 S = TypeVar("S", bound=CommonSpec)
+RESULTS = "nvs-results"
+"""Where results lie that no `--out` says otherwise of."""
 
 _Config = Annotated[Path | None, typer.Option(help="TOML file with these options as keys; flags override it")]
-_Out = Annotated[Path, typer.Option(help="folder for the results")]
+_Out = Annotated[
+    Path | None,
+    typer.Option(help=f"folder for the results [{RESULTS}, with --quick {RESULTS}-quick]", show_default=False),
+]
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is in --out")]
+_Quick = Annotated[
+    bool, typer.Option("--quick", help="a first look: the first method, ablation, error policy, metric and seed alone")
+]
 _Quiet = Annotated[bool, typer.Option("--quiet", help="no progress, no summary")]
 _Json = Annotated[bool, typer.Option("--json", help="print the outcome as JSON on standard output")]
 
@@ -38,7 +46,7 @@ class Given(Generic[S]):
 
 def study_command(kind: type[S]) -> Callable[[Callable[[Given[S]], None]], Callable[..., None]]:
     """Makes `command(given)` a command with an option for every field of `kind` and of `Machine`, `--config`, `--out`,
-    `--overwrite`, `--quiet` and `--json`.
+    `--overwrite`, `--quick`, `--quiet` and `--json`.
 
     Its function raises `InputError` for settings that are wrong.
     """
@@ -49,6 +57,9 @@ def study_command(kind: type[S]) -> Callable[[Callable[[Given[S]], None]], Calla
             machine = _taken(options, [field.name for field in dataclasses.fields(Machine)])
             study = _study(kind, settings, options.pop("config"))
             check_choice("engine", machine.get("engine", "fast"), Engine)
+            quick, out = options.pop("quick"), options.pop("out")
+            study = study.quick() if quick else study
+            options["out"] = out or Path(f"{RESULTS}-quick" if quick else RESULTS)
             command(Given(study, Machine(**machine), json=options.pop("json_output"), **options))
 
         function: Any = run
@@ -99,8 +110,9 @@ def _of_machine() -> list[inspect.Parameter]:
 def _common() -> list[inspect.Parameter]:
     return [
         _keyword("config", _Config, None),
-        _keyword("out", _Out, Path("nvs-results")),
+        _keyword("out", _Out, None),
         _keyword("overwrite", _Overwrite, False),
+        _keyword("quick", _Quick, False),
         _keyword("quiet", _Quiet, False),
         _keyword("json_output", _Json, False),
     ]
@@ -116,7 +128,7 @@ def _flag(name: str) -> str:
 
 def _value_type(name: str, annotation: Any) -> Any:
     """The type that the command line reads: a number, a switch or text, or a list of these; sizes are comma-separated text."""
-    if name in ("sizes", "k"):
+    if name in ("sizes", "baseline_sizes", "k"):
         return str | None
     kinds = [kind for kind in _leaves(annotation) if kind in (bool, int, float)]
     kind = kinds[0] if kinds else str

@@ -11,15 +11,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """Where an analysis is defined, and the function that writes its tables, figures and page: `module:name` each."""
+    """Where an analysis is described, the function that writes its tables, figures and page, and the one that says what a
+    finished cell shows already: `module:name`."""
 
     analysis: str
     report: str
+    glimpse: str = "neuron_vs_sae.report.glimpse:nothing"
 
 
 _VALUES = "neuron_vs_sae.report.values:write_report"
 ANALYSES = {
-    "circuits": Entry("neuron_vs_sae.studies.circuits.analysis:CIRCUITS", "neuron_vs_sae.report.circuits:write_report"),
+    "circuits": Entry(
+        "neuron_vs_sae.studies.circuits.analysis:CIRCUITS",
+        "neuron_vs_sae.report.circuits:write_report",
+        "neuron_vs_sae.report.glimpse:of_circuits",
+    ),
     "units": Entry("neuron_vs_sae.studies.units:UNITS", "neuron_vs_sae.report.units:write_report"),
     "lens": Entry("neuron_vs_sae.studies.lens:LENS", _VALUES),
     "fidelity": Entry("neuron_vs_sae.studies.fidelity:FIDELITY", _VALUES),
@@ -35,6 +41,11 @@ def analysis_called(name: str) -> "Analysis[Any]":
 def report_of(name: str) -> Callable[[Any], None]:
     """The function that writes the tables, figures and page of that analysis's results."""
     return _imported(ANALYSES[name].report)
+
+
+def glimpse_of(name: str) -> Callable[[Any, Any, Any], str]:
+    """What says in a line, of a loaded study, a finished cell and its files, what they show; empty for nothing."""
+    return _imported(ANALYSES[name].glimpse)
 
 
 def _imported(where: str) -> Any:

@@ -1,5 +1,6 @@
 """Runs a study of any analysis into a folder: checked before anything long, computed cell by cell, resumed where it stopped."""
 
+import logging
 import shutil
 import time
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from tqdm.auto import tqdm
 
 from neuron_vs_sae.core import files
 from neuron_vs_sae.execution.cache import sharing
-from neuron_vs_sae.running.analyses import analysis_called, report_of
+from neuron_vs_sae.running.analyses import analysis_called, glimpse_of, report_of
 from neuron_vs_sae.running.describing import describe_bases
 from neuron_vs_sae.running.machine import Machine
 from neuron_vs_sae.running.planning import load_study
@@ -20,6 +21,9 @@ from neuron_vs_sae.studies.cells import Cell, CellFiles, Step, cell_named
 from neuron_vs_sae.studies.loaded import Loaded
 from neuron_vs_sae.studies.record import LAYOUT, RECORD, UNFINISHED, analysis_in, clear
 from neuron_vs_sae.studies.spec import CommonSpec
+
+PROGRESS = logging.getLogger("neuron_vs_sae.progress")
+"""A debug line per step that was computed, and an info line per cell that says something already."""
 
 
 def run(
@@ -95,12 +99,19 @@ def cell_files(spec: CommonSpec, folder: Path, inputs: dict[str, str]) -> dict[C
 def compute_cells(
     analysis: Analysis[Any], loaded: Loaded[Any], places: Mapping[Cell, CellFiles], machine: Machine
 ) -> None:
-    """Compute the steps of these cells that have not been computed yet."""
-    steps = [(step, place) for cell, place in places.items() for step in analysis.steps(loaded, cell)]
+    """Compute the steps of these cells that have not been computed yet, and log what they show (`PROGRESS`)."""
+    steps = [(step, cell) for cell in places for step in analysis.steps(loaded, cell)]
+    last = {cell: step.name for step, cell in steps}
+    glimpse = glimpse_of(loaded.spec.analysis)
     with sharing(loaded.model, machine.cache, machine.cache_limit):
-        for step, place in tqdm(steps, desc=loaded.spec.command, unit="step"):
-            if not place.has(step.name):
-                compute_step(step, place)
+        for done, (step, cell) in enumerate(tqdm(steps, desc=loaded.spec.command, unit="step"), 1):
+            place = places[cell]
+            if place.has(step.name):
+                continue
+            compute_step(step, place)
+            PROGRESS.debug("%d of %d steps: %s", done, len(steps), cell.label)
+            if step.name == last[cell] and (line := glimpse(loaded, cell, place)):
+                PROGRESS.info("%s", line)
 
 
 def compute_step(step: Step, place: CellFiles) -> None:

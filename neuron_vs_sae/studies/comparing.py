@@ -91,7 +91,11 @@ class Comparison:
 
 def by_task(result: Result, resamples: int) -> list[TaskCurves]:
     """The study's curves, task by task. Tasks are drawn independently of each other, each by the study's first seed."""
-    curves = result.curves
+    return curves_by_task(result.curves, resamples)
+
+
+def curves_by_task(curves: pd.DataFrame, resamples: int) -> list[TaskCurves]:
+    """`by_task` from rows: those of all the study's curves, or of some."""
     # Labels that are the same for all of a curve's rows cost much to carry along, and nothing here reads them.
     kept = [c for c in curves.columns if c in {*CURVE, *CASE, "run"} or pd.api.types.is_numeric_dtype(curves[c])]
     tasks: dict[str, dict[str, dict[Case, Curve]]] = {}

@@ -5,7 +5,7 @@ import json
 import tomllib
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -84,7 +84,7 @@ class CommonSpec(BaseModel):
         "prompts (the same for all seeds) and the bootstrap; several allowed",
     )
     confidence: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
-    resamples: int = Field(2000, ge=100, description="bootstrap resamples per interval")
+    resamples: int = Field(10_000, ge=100, description="bootstrap resamples per interval")
     cluster_by: str = Field(
         "",
         description="tag (template, lemma, ...): evaluation pairs that share its value are drawn together [every pair alone]",
@@ -123,6 +123,12 @@ class CommonSpec(BaseModel):
             if twice:
                 raise InputError(f"{field} {twice[0]!r} is given twice")
         return self
+
+    def quick(self) -> Self:
+        """The same question under one convention: of every setting that the study multiplies, but for its tasks and bases, the
+        first value."""
+        several = [field for field in self.distinct if field not in ("task", "basis")]
+        return self.model_copy(update={field: getattr(self, field)[:1] for field in several})
 
     @property
     def key(self) -> str:

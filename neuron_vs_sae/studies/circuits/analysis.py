@@ -44,7 +44,9 @@ def facts(loaded: Loaded[Study], basis: Basis) -> dict[str, Any]:
 def undecidable(loaded: Loaded[Study]) -> list[str]:
     """What is too many comparisons for its prompts (`limits`), a sentence per task."""
     study = loaded.spec
-    clusters = {task.name: evaluation_clusters(study, task).n_clusters for task in loaded.tasks if task.seed == study.seed[0]}
+    clusters = {
+        task.name: evaluation_clusters(study, task).n_clusters for task in loaded.tasks if task.seed == study.seed[0]
+    }
     return [limit.message for limit in limits(study, clusters) if limit.message]
 
 

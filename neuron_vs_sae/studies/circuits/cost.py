@@ -1,17 +1,15 @@
 """How long a study will take: its parts are timed in miniature and multiplied.
 
-Discovery is shared by the bases of a task and method and is timed that way: on a few pairs and on some more, with a line through
-the two. Curves are timed at sizes from none to the largest that the study asks for, because a run's cost grows with its circuit
-in the fast engine (in the exact one it does not); sizes in between are interpolated. Tasks of equal shape are timed once.
+Discovery is shared by the bases of a task and method, so it is timed so: on a few pairs and on some more, a line through
+the two. A curve is timed at no node, and at every third of its sizes: a run's cost grows with its circuit in the fast engine
+and does not in the exact one. All this is done on one task under one ablation, and counted for the others by their tokens.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from math import log1p
 from typing import Any
 
-import numpy as np
 import torch
 
 from neuron_vs_sae.analyses.circuits.options import EvaluationOptions
@@ -26,7 +24,7 @@ from neuron_vs_sae.execution.cache import sharing
 from neuron_vs_sae.execution.splice import run
 from neuron_vs_sae.studies.cells import Cell
 from neuron_vs_sae.studies.circuits.judging import curve_labels, evaluation_clusters, judge, options_of
-from neuron_vs_sae.studies.circuits.sizes import alike, index_of
+from neuron_vs_sae.studies.circuits.sizes import alike, index_of, sizes_of
 from neuron_vs_sae.studies.loaded import Loaded, Task
 from neuron_vs_sae.studies.rows import to_rows
 from neuron_vs_sae.studies.study import Study
@@ -49,18 +47,13 @@ def batches_seconds(pairs: int, batch_size: int, few: tuple[int, float], more: t
     return -(-pairs // batch_size) * once + pairs * each
 
 
-def curve_seconds(sizes: Sequence[int], measured: dict[int, float]) -> float:
-    """Seconds for a curve of these sizes, given those of curves of one size each, size 0 among them.
-
-    Every curve takes once what a curve of size 0 takes; what another size adds is interpolated linearly in log(1 + size).
-    """
-    known = sorted(measured)
-    beside = [max(0.0, measured[k] - measured[0]) for k in known]
-    return measured[0] + float(np.interp([log1p(k) for k in sizes], [log1p(k) for k in known], beside).sum())
+def curve_seconds(sizes: int, none: float, some: tuple[int, float]) -> float:
+    """Seconds for a curve of so many sizes, given those of a curve of size 0 alone and of one of `some` (sizes, seconds)."""
+    return none + max(0.0, some[1] - none) * sizes / some[0]
 
 
 class _Timed:
-    """Timings, by the shape of the task."""
+    """What has been timed, on the first task that asked."""
 
     def __init__(self, loaded: Loaded[Study]):
         self.loaded = loaded
@@ -71,11 +64,15 @@ class _Timed:
         """Seconds for a task, seed and method: discovery once, and the curves of every basis."""
         return self.discovery(task, method) + sum(self.curves(task, text, method) for text in self.loaded.spec.basis)
 
-    def discovery(self, task: Task, method: str) -> float:
-        key = ("discovery", method, _shape(task))
+    def _by_token(self, tokens: int, key: tuple[Any, ...], measure: Callable[[], float]) -> float:
+        """The seconds that were measured for that key, once, by the tokens that they were measured on; for so many tokens."""
         if key not in self.known:
-            self.known[key] = self._discovery(task, method)
-        return self.known[key]
+            self.known[key] = measure() / tokens
+        return self.known[key] * tokens
+
+    def discovery(self, task: Task, method: str) -> float:
+        tokens = int(task.discovery.length.sum())
+        return self._by_token(tokens, ("discovery", method), lambda: self._discovery(task, method))
 
     def _discovery(self, task: Task, method: str) -> float:
         pairs, study, batch_size = task.discovery, self.loaded.spec, self.loaded.batch_size
@@ -97,46 +94,44 @@ class _Timed:
 
         n = min(MORE, len(pairs), batch_size)
         for text, scores in zip(study.basis, apart(discover(n), bases), strict=True):  # and everything is warm
-            self.rankings[_ranking(task, text, method)] = scores
+            self.rankings[task.name, text, _ranking(method)] = scores
         few, more = _seconds(lambda: discover(min(FEW, n))), _seconds(lambda: discover(n))
         return batches_seconds(len(pairs), batch_size, (min(FEW, n), few), (n, more))
 
     def curves(self, task: Task, text: str, method: str) -> float:
         """Seconds for the curves of a basis: error policies whose circuits are the same are run once."""
         study, basis = self.loaded.spec, self.loaded.basis(task, text)
-        index = index_of(study, basis, task.evaluation)
-        return sum(
-            self._curves_of(task, text, method, ablation, policies[0])
-            for ablation in study.ablation
-            for policies in alike(study, basis, index)
-        )
-
-    def _curves_of(self, task: Task, text: str, method: str, ablation: str, errors: ErrorPolicy) -> float:
-        """Seconds for the curves of all metrics under one ablation and error policy: they share their passes."""
-        ranking = _ranking(task, text, method)
-        key = ("curve", ablation, errors, ranking)
-        if key not in self.known:
-            study, basis, held_out = self.loaded.spec, self.loaded.basis(task, text), task.evaluation
-            scores = self.rankings.get(ranking)
-            if scores is None:
-                scores = find("attribution", "random")(self.loaded.model, basis, held_out, positions=study.positions)
-            among = candidates(basis, scores.index, errors)
-            n_scored = len(scores.order(among=among))
-            sizes = size_grid(study.sizes, int(among.sum()), n_scored, text).ranked
-            options = options_of(study, task, ablation, errors)
-
-            def judged(at: Sequence[int]) -> tuple[Curve, ...]:
-                return judge(self.loaded, task, text, scores, replace(options, sizes=lambda _: at))
-
-            probes = sorted({0, sizes[len(sizes) // 4], sizes[len(sizes) // 2], sizes[3 * len(sizes) // 4], sizes[-1]})
-            curves = judged(probes)  # and everything is warm
-            measured = {k: _seconds(lambda k=k: judged([k])) for k in probes}
-            written = sum(
-                _seconds(lambda curve=curve, metric=metric: self._write(task, text, method, options, metric, curve))
-                for curve, metric in zip(curves, study.metric, strict=True)
+        tokens = int(task.evaluation.length.sum())
+        of_policies = alike(study, basis, index_of(study, basis, task.evaluation))
+        return len(study.ablation) * sum(
+            self._by_token(
+                tokens, ("curve", text, policies[0], _ranking(method)), lambda e=policies[0]: self._curves_of(task, text, method, e)
             )
-            self.known[key] = curve_seconds(sizes, measured) + written * len(sizes) / len(probes)
-        return self.known[key]
+            for policies in of_policies
+        )  # fmt: skip
+
+    def _curves_of(self, task: Task, text: str, method: str, errors: ErrorPolicy) -> float:
+        """Seconds for the curves of all metrics under the first ablation and one error policy: they share their passes."""
+        study, basis = self.loaded.spec, self.loaded.basis(task, text)
+        scores = self.rankings.get((task.name, text, _ranking(method)))
+        if scores is None:
+            scores = find("attribution", "random")(self.loaded.model, basis, task.evaluation, positions=study.positions)
+        among = candidates(basis, scores.index, errors)
+        sizes = size_grid(sizes_of(study, method), int(among.sum()), len(scores.order(among=among)), text).ranked
+        options = options_of(study, task, method, study.ablation[0], errors)
+
+        def judged(at: Sequence[int]) -> tuple[Curve, ...]:
+            return judge(self.loaded, task, text, scores, replace(options, sizes=lambda _: at))
+
+        some = sorted({0, *sizes[1::3]})
+        none = _seconds(lambda: judged([0]))
+        curves: list[Curve] = []
+        run_some = _seconds(lambda: curves.extend(judged(some)))
+        written = sum(
+            _seconds(lambda curve=curve, metric=metric: self._write(task, text, method, options, metric, curve))
+            for curve, metric in zip(curves, study.metric, strict=True)
+        )
+        return curve_seconds(len(sizes), none, (len(some), run_some)) + written * len(sizes) / len(some)
 
     def _write(self, task: Task, text: str, method: str, options: EvaluationOptions, metric: str, curve: Curve) -> None:
         """What a curve costs once it has been run: its rows and their summary."""
@@ -145,17 +140,10 @@ class _Timed:
         summarise(to_rows(curve, labels, evaluation_clusters(self.loaded.spec, task)), self.loaded.spec)
 
 
-def _shape(task: Task) -> tuple[Any, ...]:
-    """A key that tasks of equal cost share; a task with several prompt lengths shares it with no other."""
-    pairs = task.discovery, task.evaluation
-    of = tuple((len(p), p.positions) for p in pairs)
-    return (*of, None if all(p.same_length for p in pairs) else task.name)
-
-
-def _ranking(task: Task, text: str, method: str) -> tuple[Any, ...]:
-    """A key for where a circuit's nodes lie: random ones anywhere, all others where the prompts differ."""
+def _ranking(method: str) -> str:
+    """What decides where a circuit's nodes lie: random ones are everywhere, all others where the prompts differ."""
     name = parse("attribution", method).name
-    return (text, _shape(task), name if name in ("random", "activation_patching") else None)
+    return name if name in ("random", "activation_patching") else ""
 
 
 def _seconds(work: Callable[[], Any]) -> float:

@@ -14,7 +14,7 @@ from neuron_vs_sae.core.nodes import NodeScores
 from neuron_vs_sae.statistics.resampling import Clusters, clusters_of
 from neuron_vs_sae.studies.cells import Cell, CellFiles, Outcome, Step
 from neuron_vs_sae.studies.circuits.discovering import discovery_names, label_of, stored_scores
-from neuron_vs_sae.studies.circuits.sizes import alike, index_of
+from neuron_vs_sae.studies.circuits.sizes import alike, index_of, sizes_of
 from neuron_vs_sae.studies.loaded import Loaded, Task
 from neuron_vs_sae.studies.rows import to_rows
 from neuron_vs_sae.studies.study import Study
@@ -45,7 +45,7 @@ def curves_of(loaded: Loaded[Study], task: Task, text: str, method: str, scores:
     for ablation in study.ablation:
         curves: dict[ErrorPolicy, tuple[Curve, ...]] = {}
         for policies in alike(study, basis, index_of(study, basis, task.evaluation)):
-            of_metrics = judge(loaded, task, text, scores, options_of(study, task, ablation, policies[0]))
+            of_metrics = judge(loaded, task, text, scores, options_of(study, task, method, ablation, policies[0]))
             for metric, curve in zip(study.metric, of_metrics, strict=True):
                 try:
                     _ = curve.denominator  # raises now, not after all other curves have run
@@ -71,10 +71,10 @@ def judge(
     )  # fmt: skip
 
 
-def options_of(study: Study, task: Task, ablation: str, errors: ErrorPolicy) -> EvaluationOptions:
-    """How the task's circuits are judged under one ablation and error policy, by all of the study's metrics."""
+def options_of(study: Study, task: Task, method: str, ablation: str, errors: ErrorPolicy) -> EvaluationOptions:
+    """How the circuits of a task and method are judged under one ablation and error policy, by all of the study's metrics."""
     return EvaluationOptions(
-        sizes=study.sizes,
+        sizes=sizes_of(study, method),
         metrics=study.metric,
         ablation=ablation,
         errors=errors,

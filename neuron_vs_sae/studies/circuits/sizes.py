@@ -13,12 +13,18 @@ from neuron_vs_sae.core.conventions import ErrorPolicy
 from neuron_vs_sae.core.nodes import NodeIndex
 from neuron_vs_sae.core.pairs import PromptPairs
 from neuron_vs_sae.core.sizes import size_grid
+from neuron_vs_sae.studies.families import is_baseline
 from neuron_vs_sae.studies.study import Study
 
 
 def index_of(study: Study, basis: Basis, pairs: PromptPairs) -> NodeIndex:
     """The order of the basis's nodes on these pairs."""
     return basis.index(None if study.positions == "pooled" else pairs.positions)
+
+
+def sizes_of(study: Study, method: str) -> tuple[int | str, ...]:
+    """The sizes that the study asks for of that method: of a baseline's circuits those of its own, where it has some."""
+    return study.baseline_sizes or study.sizes if is_baseline(method) else study.sizes
 
 
 def choice_of(study: Study, text: str, basis: Basis, index: NodeIndex, errors: ErrorPolicy) -> Choice:

@@ -9,7 +9,6 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from tqdm.auto import tqdm
 
 from neuron_vs_sae.studies.study import Study
 
@@ -31,12 +30,11 @@ def say(text: str, quiet: bool) -> None:
     watched = sys.stderr.isatty()
     if quiet or not watched:
         os.environ["TQDM_DISABLE"] = "1"
+    progress = logging.getLogger("neuron_vs_sae.progress")
+    progress.setLevel(logging.INFO if watched else logging.DEBUG)
+    progress.handlers, progress.propagate = [] if quiet else [_Lines()], False
     if not quiet:
         ERR.print(text, soft_wrap=True)
-        progress = logging.getLogger("neuron_vs_sae.progress")
-        progress.setLevel(logging.INFO if watched else logging.DEBUG)
-        progress.handlers = [_Lines()]
-        progress.propagate = False
 
 
 class _Lines(logging.Handler):
@@ -47,6 +45,8 @@ class _Lines(logging.Handler):
         self.started = self.said = time.monotonic()
 
     def emit(self, record: logging.LogRecord) -> None:
+        from tqdm.auto import tqdm  # reads TQDM_DISABLE when it is imported
+
         now = time.monotonic()
         if record.levelno > logging.DEBUG:
             tqdm.write(record.getMessage(), file=sys.stderr)
@@ -152,9 +152,9 @@ def show_check(report: dict[str, Any]) -> None:
         if task["accuracy"] < 0.5:
             OUT.print(f"warning: the model fails at {task['task']}, so a circuit for it has little to explain")
     for limit in report["limits"]:
-        OUT.print(f"warning: {limit}")
+        OUT.print(f"warning: {limit}", soft_wrap=True)
     if report["folder"]:
-        OUT.print(report["folder"])
+        OUT.print(report["folder"], soft_wrap=True)
     OUT.print(
         f"estimated time {report['seconds']:.0f} s; peak memory {report['peak_gib']:.1f} GiB (both from a miniature)"
     )

@@ -12,7 +12,7 @@ import typer
 from neuron_vs_sae.core.conventions import Engine
 from neuron_vs_sae.core.errors import check_choice
 from neuron_vs_sae.running.machine import Machine
-from neuron_vs_sae.studies.spec import CommonSpec, load_config, make_spec
+from neuron_vs_sae.studies.spec import CommonSpec, load_config, make_spec, quick
 from neuron_vs_sae.studies.study import with_defaults
 
 S = TypeVar("S", bound=CommonSpec)
@@ -57,9 +57,9 @@ def study_command(kind: type[S]) -> Callable[[Callable[[Given[S]], None]], Calla
             machine = _taken(options, [field.name for field in dataclasses.fields(Machine)])
             study = _study(kind, settings, options.pop("config"))
             check_choice("engine", machine.get("engine", "fast"), Engine)
-            quick, out = options.pop("quick"), options.pop("out")
-            study = study.quick() if quick else study
-            options["out"] = out or Path(f"{RESULTS}-quick" if quick else RESULTS)
+            first_look, out = options.pop("quick"), options.pop("out")
+            study = quick(study) if first_look else study
+            options["out"] = out or Path(f"{RESULTS}-quick" if first_look else RESULTS)
             command(Given(study, Machine(**machine), json=options.pop("json_output"), **options))
 
         function: Any = run

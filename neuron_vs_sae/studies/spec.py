@@ -5,7 +5,7 @@ import json
 import tomllib
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -124,12 +124,6 @@ class CommonSpec(BaseModel):
                 raise InputError(f"{field} {twice[0]!r} is given twice")
         return self
 
-    def quick(self) -> Self:
-        """The same question under one convention: of every setting that the study multiplies, but for its tasks and bases, the
-        first value."""
-        several = [field for field in self.distinct if field not in ("task", "basis")]
-        return self.model_copy(update={field: getattr(self, field)[:1] for field in several})
-
     @property
     def key(self) -> str:
         """A hash of the analysis and of every field: two studies with one key are one study."""
@@ -139,6 +133,13 @@ class CommonSpec(BaseModel):
 
 
 S = TypeVar("S", bound=CommonSpec)
+
+
+def quick(spec: S) -> S:
+    """The same question under one convention: of every setting that the study multiplies, but for its tasks and bases, the
+    first value."""
+    several = [field for field in spec.distinct if field not in ("task", "basis")]
+    return spec.model_copy(update={field: getattr(spec, field)[:1] for field in several})
 
 
 def make_spec(kind: type[S], settings: dict[str, Any], origin: str = "the study") -> S:

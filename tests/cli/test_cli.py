@@ -48,7 +48,7 @@ def as_flags(settings: dict[str, Any]) -> list[str]:
         flag = f"--{name.replace('_', '-')}"
         if isinstance(value, bool):
             flags.append(flag if value else f"--no-{flag[2:]}")
-        elif name == "sizes":
+        elif name.endswith("sizes"):
             flags += [flag, ",".join(map(str, value))]
         else:
             for item in value if isinstance(value, list) else [value]:
@@ -225,10 +225,11 @@ def test_an_interruption_ends_with_one_and_says_that_nothing_is_lost(run: Run, m
 def test_compare_says_what_it_will_do_and_shows_what_it_found(run: Run, arguments: list[Any], tmp_path: Path) -> None:
     ended = run("compare", *arguments, "--out", "out[red]")
     assert ended.status == 0
+    said, *glimpses = ended.err.splitlines()
     assert (
-        ended.err
-        == "2 discoveries (1 task x 2 bases x 1 method), 2 curves (x 1 ablation x 1 error policy), into out[red]\n"
+        said == "2 discoveries (1 task x 2 bases x 1 method), 2 curves (x 1 ablation x 1 error policy), into out[red]"
     )
+    assert [line.partition(":")[0] for line in glimpses] == ["saw, RelP"]
     lines = ended.out.splitlines()
     assert max(map(len, lines)) <= 80
     found = nvs.load(tmp_path / "out[red]")
@@ -256,7 +257,8 @@ def test_several_tasks_are_the_rows_of_the_table(run: Run) -> None:
     few = ["--examples", 12, "--eval-examples", 8, "--sizes", "1,100,all", "--resamples", 100]
     tasks = ["--task", "world:ioi,template=0", "--task", "world:agreement_rc"]
     bases = ["--basis", "mlp_neurons", "--basis", "mlp_outputs"]
-    ended = run("compare", *tasks, *bases, "--method", "relp", "--method", "delta", "--errors", "nodes", *few)
+    one = ("--ablation", "mean", "--errors", "nodes")
+    ended = run("compare", *tasks, *bases, "--method", "relp", "--method", "delta", *one, *few)
     lines = ended.out.splitlines()
     assert max(map(len, lines)) <= 80
     table = nvs.tables.per_curve(nvs.load("nvs-results"))
@@ -300,9 +302,42 @@ def test_check_says_what_there_is_and_runs_and_writes_nothing(run: Run, argument
     assert report["seconds"] > 0
     assert report["peak_gib"] > 0
     assert not list(tmp_path.iterdir())
-    text = run("check", *arguments).out
-    for part in ("model tiny: 2 layers", "task saw: 8 + 6 pairs of 5 tokens, one BOS", "24 units", "estimated time"):
+    text = " ".join(run("check", *arguments).out.split())
+    for part in ("model tiny: 2 layers", "saw 8 + 6 5 with BOS", "mlp_neurons 2 24 24.0 1.000", "estimated time"):
         assert part in text
+
+
+def test_check_says_what_compare_would_meet_in_the_folder_and_what_its_prompts_cannot_decide(
+    run: Run, arguments: list[Any], tmp_path: Path
+) -> None:
+    out = ("--out", tmp_path / "out")
+    assert run("compare", *arguments, *out, "--quiet").status == 0
+    assert f"{out[1]} holds this study, finished: the same command loads it" in run("check", *arguments, *out).out
+    other = " ".join(run("check", *arguments, *out, "--seed", "5", "--eval-examples", "5").out.split())
+    assert "holds another study (it differs in: eval_examples, seed)" in other
+    assert "has 5 evaluation clusters, whose sign flips give no p below 0.062" in other
+    assert "differs" not in run("check", *arguments, *out, "--seed", "5", "--overwrite").out
+
+
+def test_a_first_look_has_one_of_each_convention_and_a_folder_of_its_own(
+    run: Run, arguments: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = [*arguments, "--ablation", "zero_site", "--ablation", "mean", "--errors", "keep", "--errors", "ablate"]
+    assert run("compare", *given, "--quick", "--quiet").status == 0
+    study = nvs.load(tmp_path / "nvs-results-quick").study
+    assert (study.ablation, study.errors, study.seed) == (("zero_site",), ("keep",), (0,))
+
+
+def test_how_far_a_study_is_goes_to_a_file_as_lines_and_what_a_cell_shows_at_once(
+    run: Run, arguments: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("neuron_vs_sae.cli.console._SECONDS_BETWEEN_LINES", 0)
+    said = run("compare", *arguments, "--out", tmp_path / "out").err.splitlines()
+    assert [line for line in said if line.startswith("1 of 3 steps: ")]
+    glimpses = [line for line in said if "ways to count" in line]
+    assert len(glimpses) == 1
+    assert "MLP neurons better in" in glimpses[0]
 
 
 def test_check_refuses_what_compare_would(run: Run, arguments: list[Any]) -> None:

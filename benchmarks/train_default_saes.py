@@ -263,9 +263,10 @@ def _new(plan: Plan, d: int, metadata: dict[str, Any]) -> Any:
     else:
         make, config = get_sae_training_class(_TRAINED_AS.get(plan.kind, plan.kind))
     out = {"hook_name_out": plan.writes} if plan.kind == "transcoder" else {}
-    about = SAEMetadata(hook_name=plan.reads, **out, context_size=LENGTH, prepend_bos=True, **metadata)
+    frozen = {"frozen_decoder": True} if plan.kind == "random_decoder" else {}  # so that a study knows it for a control
+    about = SAEMetadata(hook_name=plan.reads, **out, **frozen, context_size=LENGTH, prepend_bos=True, **metadata)
     dictionary = make(config(d_in=d, d_sae=plan.width, metadata=about, **plan.options))
-    if plan.kind == "random_decoder":
+    if frozen:
         dictionary.W_dec.requires_grad_(False)
     return dictionary
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from neuron_vs_sae.report.labels import labels
 from neuron_vs_sae.studies.study import Study
 
 # What is printed holds paths and names: none of it is markup.
@@ -136,9 +137,11 @@ def show_check(report: dict[str, Any]) -> None:
     OUT.print(tasks)
     OUT.print("(pairs for discovery + evaluation; logit difference on clean and corrupt prompts)\n")
     bases = _table("basis", "sites", "units a site", "active", "explained variance")
-    for text, of_tasks in _by_basis(report["bases"]).items():
+    by_basis = _by_basis(report["bases"])
+    short = labels(by_basis)
+    for text, of_tasks in by_basis.items():
         bases.add_row(
-            text,
+            short[text],
             str(len(of_tasks[0]["sites"])),
             _range([n for basis in of_tasks for n in basis["width"]], "{:,.0f}"),
             _range([n for basis in of_tasks for n in basis["active"] or ()], "{:.1f}"),

@@ -24,6 +24,7 @@ from neuron_vs_sae.default.families import FAMILIES
 from neuron_vs_sae.models.presets import presets
 from neuron_vs_sae.report.console import console_table
 from neuron_vs_sae.report.robust_tables import robust_tables
+from neuron_vs_sae.studies.families import controls_of
 from neuron_vs_sae.studies.per_curve import per_curve
 from neuron_vs_sae.studies.study import Study, with_defaults
 
@@ -308,3 +309,19 @@ def test_the_models_weights_are_in_half_precision_and_used_in_single() -> None:
         with safe_open(file, "pt") as opened:
             assert {opened.get_tensor(key).dtype for key in opened.keys()} == {torch.float16}, file  # noqa: SIM118
     assert next(model("default").parameters()).dtype == torch.float32
+
+
+def test_a_frozen_decoder_is_the_control_of_the_trained_saes_of_its_shape() -> None:
+    """A study knows it by what its configuration says, not by its name."""
+    bases = [f"sae:default/architectures/{kind}" for kind in ("jumprelu", "random_decoder", "random_model")]
+    study = Study(model="default", task=("world:two_hop",), basis=("mlp_neurons", *bases))
+    loaded = {text: nvs.bases.sae(model("default"), source=text.partition(":")[2]) for text in bases}
+    made = {
+        text: {
+            "sites": [site.name for site in basis.sites],
+            "widths": [dictionary.width for dictionary in basis.dictionaries],
+            **basis.provenance,
+        }
+        for text, basis in loaded.items()
+    }
+    assert set(controls_of(study, {"bases": {"t": made}}, "t")) == {(bases[0], bases[1]), (bases[2], bases[1])}

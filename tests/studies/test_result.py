@@ -190,6 +190,10 @@ def test_prompts_are_stored_as_they_were_used(fresh: nvs.Result) -> None:
     first = prompts[prompts["split"] == "evaluation"].iloc[0]
     assert " met a " in first["clean"]
     assert json.loads(first["tags"])["animal"] in first["clean"]
+    for row in prompts.to_dict("records"):
+        beginning, *words = json.loads(row["clean_tokens"])
+        assert (len(words) + 1, "".join(words)) == (row["tokens"], row["clean"].replace(" ", ""))
+        assert beginning not in row["clean"]
 
 
 def test_the_record_says_what_made_it(fresh: nvs.Result, checkpoint: Path, task_files: Any, sae_folder: Path) -> None:

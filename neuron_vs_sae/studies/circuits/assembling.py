@@ -53,7 +53,7 @@ def assemble(loaded: Loaded[Study], finished: Mapping[Cell, CellFiles], folder: 
         tensors[label] = scores.stored
         index[label] = {**discovery.names, "nodes": asdict(scores.index)}
     files.write_tensors(folder / "scores.safetensors", tensors, {"index": json.dumps(index)})
-    files.write_table(folder / "prompts.parquet", _prompts(study, loaded.tasks))
+    files.write_table(folder / "prompts.parquet", _prompts(study, loaded.tasks, loaded.model.tokenizer))
 
 
 def _discoveries(loaded: Loaded[Study], finished: Mapping[Cell, CellFiles]) -> list[Discovery]:
@@ -117,8 +117,11 @@ def _between(loaded: Loaded[Study], discoveries: list[Discovery]) -> Iterator[di
             yield from ({**row, **facts, **a.names, "errors": errors} for row in rows)
 
 
-def _prompts(study: Study, tasks: tuple[Task, ...]) -> pd.DataFrame:
-    """A row per prompt: the discovery prompts of every seed, and the evaluation prompts once, under the seed that drew them."""
+def _prompts(study: Study, tasks: tuple[Task, ...], tokenizer: Any) -> pd.DataFrame:
+    """A row per prompt: the discovery prompts of every seed, and the evaluation prompts once, under the seed that drew them.
+
+    `clean_tokens` is a JSON list of the clean prompt's tokens as text, BOS included: what a position of a node is called.
+    """
     rows = [
         {
             "task": task.name,
@@ -130,6 +133,9 @@ def _prompts(study: Study, tasks: tuple[Task, ...]) -> pd.DataFrame:
             "answer": pairs.answer_text[i],
             "foil": pairs.foil_text[i],
             "tokens": int(pairs.length[i]),
+            "clean_tokens": json.dumps(
+                [tokenizer.decode([token]) for token in pairs.clean[i, : pairs.length[i]].tolist()], ensure_ascii=False
+            ),
             "tags": json.dumps(pairs.tags[i], ensure_ascii=False),
         }
         for task in tasks

@@ -25,7 +25,10 @@ from neuron_vs_sae.models.presets import presets
 from neuron_vs_sae.report.console import console_table
 from neuron_vs_sae.report.robust_tables import robust_tables
 from neuron_vs_sae.studies.families import controls_of
+from neuron_vs_sae.studies.findings import findings
+from neuron_vs_sae.studies.multiverse import of_finding
 from neuron_vs_sae.studies.per_curve import per_curve
+from neuron_vs_sae.studies.robustness import judged, verdict_of
 from neuron_vs_sae.studies.study import Study, with_defaults
 
 HOME = Path(default.__file__).parent
@@ -325,3 +328,23 @@ def test_a_frozen_decoder_is_the_control_of_the_trained_saes_of_its_shape() -> N
         for text, basis in loaded.items()
     }
     assert set(controls_of(study, {"bases": {"t": made}}, "t")) == {(bases[0], bases[1]), (bases[2], bases[1])}
+
+
+def test_rotations_drawn_independently_are_never_called_better_than_one_another(tmp_path: Path) -> None:
+    """Through the whole pipeline, on the default model: of 15 pairs at most 5 % may be, which is none."""
+    study = Study(
+        model="default", task=("world:successor,template=1",), basis=tuple(f"rotation,seed={i}" for i in range(6)),
+        ablation=("mean", "counterfactual"), examples=40, eval_examples=40, resamples=500,
+    )  # fmt: skip
+    result = nvs.compare(study, tmp_path, model=model("default"))
+    rows = []
+    for [finding] in findings(result):
+        a, b = finding.comparison.basis_a, finding.comparison.basis_b
+        multiverse = of_finding(finding, "faithfulness")
+        assert multiverse is not None
+        # Each pair is a family of its own, so that no adjustment for the others hides a false verdict.
+        row = {"basis_a": a, "basis_b": b, "score": "faithfulness", "family": f"{a} {b}"}
+        rows.append({**row, **verdict_of(multiverse, "faithfulness", a, study)})
+    verdicts = judged(rows, study)["verdict"].tolist()
+    assert len(verdicts) == 15
+    assert not {"a better", "b better"} & set(verdicts)

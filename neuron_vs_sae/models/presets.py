@@ -76,6 +76,9 @@ def same_model(a: str, b: str) -> bool:
 
 def preset_of(model: str) -> Preset | None:
     """The preset of a model under any of the names that it has on the hub or here."""
+    by_name = {preset.model.lower(): preset for preset in presets().values()} | presets()
+    if model.lower() in by_name:  # without transformer-lens, which takes seconds to import
+        return by_name[model.lower()]
     return next((preset for preset in presets().values() if same_model(preset.model, model)), None)
 
 

@@ -36,7 +36,7 @@ def of_circuits(loaded: Loaded[Study], cell: Cell, files: CellFiles) -> str:
             alone = list(finding(comparison, study).alone)
             counts = {names[a]: alone.count("a better"), names[b]: alone.count("b better")}
             better = listed(f"{name} better in {count}" for name, count in counts.items())
-            parts.append(f"{better} of {len(alone)} ways to count")
+            parts.append(f"{better} of {len(alone)} specifications")
     seed = f", seed {cell['seed']}" if len(study.seed) > 1 else ""
     task_name = next(iter(task_names([task.task]).values()))
     return f"{task_name}, {level_name('method', method)}{seed}: {'; '.join(parts)}" if parts else ""

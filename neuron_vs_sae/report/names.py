@@ -42,11 +42,16 @@ _FACTORS = {
 }
 _HEADINGS = {
     "errors": "error nodes",
-    "size_measure": "size counted in",
+    "size_measure": "size measure",
     "ablation": "ablation",
     "method": "attribution",
     "metric": "metric",
     "summary": "summary",
+}
+_SETTINGS = {
+    "errors": "the treatment of error nodes",
+    "size_measure": "the size measure",
+    "method": "the attribution method",
 }
 _LEVELS = {
     "errors": {
@@ -101,6 +106,11 @@ def task_names(tasks: Iterable[str]) -> dict[str, str]:
 def factor_name(factor: str) -> str:
     """A convention in a sentence: `how error nodes are treated`."""
     return _FACTORS.get(factor, factor.replace("_", " "))
+
+
+def setting_name(factor: str) -> str:
+    """A convention as a thing that is changed: `the treatment of error nodes`."""
+    return _SETTINGS.get(factor, f"the {heading(factor)}")
 
 
 def heading(factor: str) -> str:

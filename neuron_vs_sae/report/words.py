@@ -6,7 +6,15 @@ from typing import Any
 
 import pandas as pd
 
-from neuron_vs_sae.report.names import basis_name, basis_names, factor_name, heading, level_name, listed, task_names
+from neuron_vs_sae.report.names import (
+    basis_name,
+    basis_names,
+    factor_name,
+    level_name,
+    listed,
+    setting_name,
+    task_names,
+)
 from neuron_vs_sae.report.robust_tables import (
     ALL_TASKS,
     SCORE,
@@ -100,7 +108,7 @@ def _turn(row: Mapping[Any, Any]) -> str:
     if not isinstance(factor, str) or not factor or not row["turn_share"]:
         return ""
     start, end = (level_name(factor, str(row[name])) for name in ("turn_from", "turn_to"))
-    return f" Changing {heading(factor)} from “{start}” to “{end}” turns the sign in {_percent(row['turn_share'])} of them."
+    return f" Changing {setting_name(factor)} from “{start}” to “{end}” turns the sign in {_percent(row['turn_share'])} of them."
 
 
 def why_no_answer(result: Result) -> str:

@@ -335,7 +335,7 @@ def test_how_far_a_study_is_goes_to_a_file_as_lines_and_what_a_cell_shows_at_onc
     monkeypatch.setattr("neuron_vs_sae.cli.console._SECONDS_BETWEEN_LINES", 0)
     said = run("compare", *arguments, "--out", tmp_path / "out").err.splitlines()
     assert [line for line in said if line.startswith("1 of 3 steps: ")]
-    glimpses = [line for line in said if "ways to count" in line]
+    glimpses = [line for line in said if "specifications" in line]
     assert len(glimpses) == 1
     assert "MLP neurons better in" in glimpses[0]
 

@@ -80,7 +80,7 @@ def test_what_decides_is_said_with_its_share_and_the_change_that_turns_the_sign(
     row = robust_row("v", "depends", turn_factor="errors", turn_from="nodes", turn_to="ablate", turn_share=0.8)
     assert share_decided(row, PAIR, "ioi") == (
         "On ioi, 50 % of 60 specifications find MLP neurons better and 25 % find SAE features better; how error nodes are treated explains "
-        "72 % of the variance between them. Changing error nodes from “ranked as nodes” to “always ablated” turns the sign in 80 % of them."
+        "72 % of the variance between them. Changing the treatment of error nodes from “ranked as nodes” to “always ablated” turns the sign in 80 % of them."
     )
     assert share_decided(robust_row("v", "undecided"), PAIR, "ioi").endswith("25 % find SAE features better.")
 

@@ -18,18 +18,21 @@ _VALUES = 2**25
 """The most unit values, of all sites, held at once; bounds the prompts per pass (128 MiB in float32, times what ablations hold)."""
 
 
+Ranked = tuple[Int[Tensor, " nodes"], Sequence[int]]
+"""An order of nodes, and the sizes of the circuits that are its first so many."""
+
+
 def changes(
     model: Any,
     basis: Basis,
     index: NodeIndex,
     pairs: PromptPairs,
-    order: Int[Tensor, " nodes"],
-    sizes: Sequence[int],
+    rankings: Sequence[Ranked],
     ablate: Callable[[Basis, int], Ablation],
     batch_size: int,
-) -> Float[Tensor, "sizes batch"]:
-    """How much removing each circuit (the first `sizes[i]` nodes of `order`) changes on each prompt, as a share of what removing
-    all of `order` changes.
+) -> list[Float[Tensor, "sizes batch"]]:
+    """Per ranking, how much removing each of its circuits (the first `sizes[i]` nodes of `order`) changes on each prompt, as a share
+    of what removing all of `order` changes.
 
     At the model's own activations on the clean prompt, removing a unit takes `(unit - reference) x direction` out of what its site
     writes, and removing an error node takes out `error - reference`. The change is the L2 norm of the sum of these vectors over all
@@ -38,27 +41,29 @@ def changes(
     different kinds of site are not comparable. Constants that an ablation removes (`splice.ReferenceValues`) are not nodes and
     enter neither norm.
 
-    `sizes` increase; `ablate(basis, prompts per pass)` gives the reference values. Cost: a clean pass, encoding and the ablation's
-    values for every prompt, and each node decoded once, whatever the number of sizes.
+    Sizes increase; `ablate(basis, prompts per pass)` gives the reference values. Cost: a clean pass, encoding and the ablation's
+    values for every prompt, once for all rankings, and each node decoded once per ranking, whatever the number of sizes.
     """
     per_prompt = sum(columns for _, columns in index.shapes) * pairs.positions
     rows_per_pass = max(1, min(batch_size, _VALUES // per_prompt))
     reference = ablate(basis, rows_per_pass)
-    steps = _steps(index, order, sizes)
-    columns = []
+    steps = [_steps(index, order, sizes) for order, sizes in rankings]
+    columns: list[list[Tensor]] = [[] for _ in rankings]
     for rows in torch.arange(len(pairs)).split(rows_per_pass):
         batch = pairs.batch(rows)
         activations = read(model, batch.clean, batch.length, basis.hooks)
         values = reference(rows)
-        squares = torch.zeros(len(sizes) + 1, len(rows), dtype=torch.float64)
+        squares = [torch.zeros(len(sizes) + 1, len(rows), dtype=torch.float64) for _, sizes in rankings]
         for s, (site, dictionary) in enumerate(zip(basis.sites, basis.dictionaries, strict=True)):
             units, error = split(dictionary, site.view(activations[site.reads]), site.view(activations[site.writes]))
             units, error = units - values.features.units[s], error - values.features.errors[s]
             real = batch.real.to(units.device)
-            squares += _squares(dictionary, units, error, real, steps[s], index.positions is None).cpu()
-        norms = squares.sqrt()
-        columns.append(torch.where(norms[-1] > 0, norms[:-1] / norms[-1], 0.0))
-    return torch.cat(columns, 1)
+            for total, own in zip(squares, steps, strict=True):
+                total += _squares(dictionary, units, error, real, own[s], index.positions is None).cpu()
+        for shares, total in zip(columns, squares, strict=True):
+            norms = total.sqrt()
+            shares.append(torch.where(norms[-1] > 0, norms[:-1] / norms[-1], 0.0))
+    return [torch.cat(shares, 1) for shares in columns]
 
 
 Step = list[tuple[int, Int[Tensor, " _"], bool]]

@@ -1,7 +1,8 @@
 """How faithful and complete circuits are: F(M), F(empty), F(C) and F(complement) on held-out pairs."""
 
 import logging
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
 import torch
@@ -13,7 +14,7 @@ from neuron_vs_sae.analyses.circuits.change import changes
 from neuron_vs_sae.analyses.circuits.options import EvaluationChoices, EvaluationOptions
 from neuron_vs_sae.analyses.circuits.roles import always_kept, candidates, error_nodes, values_carried
 from neuron_vs_sae.core.basis import Basis
-from neuron_vs_sae.core.conventions import Engine
+from neuron_vs_sae.core.conventions import Engine, ErrorPolicy
 from neuron_vs_sae.core.curve import Curve
 from neuron_vs_sae.core.errors import InputError, check_choice
 from neuron_vs_sae.core.lookup import find
@@ -69,9 +70,73 @@ def evaluate_metrics(
     engine: Engine = "fast",
 ) -> tuple[Curve, ...]:
     """A curve per metric of `options`, in their order, all read from the same passes; otherwise as `evaluate`."""
+    policies = (options.errors,)
+    return evaluate_policies(model, basis, scores, pairs, options, policies, batch_size=batch_size, engine=engine)[0]
+
+
+def evaluate_policies(
+    model: Any,
+    basis: Basis,
+    scores: NodeScores,
+    pairs: PromptPairs,
+    options: EvaluationOptions,
+    policies: Sequence[ErrorPolicy],
+    *,
+    batch_size: int = 64,
+    engine: Engine = "fast",
+) -> list[tuple[Curve, ...]]:
+    """Per error policy (instead of that of `options`) what `evaluate_metrics` gives, what is common to them computed once."""
     check_choice("engine", engine, Engine)
     _check_index(basis, scores.index, pairs)
-    among = candidates(basis, scores.index, options.errors)
+    fast = engine_for(model, basis, engine) == "fast"
+    rankings = [_ranking(basis, scores, options, errors) for errors in policies]
+
+    def ablate(of: Basis, rows: int = batch_size) -> Ablation:
+        return find("ablation", options.ablation)(model, of, pairs, options.source or pairs, options.seed, rows)
+
+    metrics = [resolve(metric) for metric in options.metrics]
+    tables = []
+    for errors, ranking in zip(policies, rankings, strict=True):
+        runs = _runs(ranking.order, ranking.grid)
+        if fast:
+            nodes = error_nodes(basis, errors)
+            values = evaluate_runs(model, basis, scores.index, pairs, runs, nodes, ablate, metrics, batch_size)
+        else:
+            fixed = always_kept(basis, scores.index, errors)
+            kept = [_kept(scores.index, run, ranking.among, fixed) for run in runs]
+            values = _run_exactly(model, basis, pairs, kept, ablate(basis), metrics, batch_size)
+        if not bool(values.isfinite().all()):
+            raise InputError(
+                f"the metric is NaN or infinite on {int((~values.isfinite()).any(0).any(0).sum())} of {len(pairs)} prompts: look "
+                "for NaN in the model's or the SAE's weights (`nvs check`), or use a wider dtype"
+            )
+        tables.append(values)
+    shares: list[Float[Tensor, "sizes batch"] | None] = [None] * len(rankings)
+    if options.measure_change:
+        circuits = [(ranking.order, ranking.sizes) for ranking in rankings]
+        shares[:] = changes(model, basis, scores.index, pairs, circuits, ablate, batch_size)
+    tokens = float(pairs.length.double().mean())
+    return [
+        tuple(_curve(basis, scores.index, ranking, tokens, of_metric, change) for of_metric in values)
+        for ranking, values, change in zip(rankings, tables, shares, strict=True)
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class _Ranking:
+    """The nodes that circuits may choose from under an error policy, best first and those without a score last, and their sizes."""
+
+    among: Bool[Tensor, " nodes"]
+    order: Int[Tensor, " some"]
+    grid: SizeGrid
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return (*self.grid.ranked, *self.grid.tied)
+
+
+def _ranking(basis: Basis, scores: NodeScores, options: EvaluationOptions, errors: ErrorPolicy) -> _Ranking:
+    among = candidates(basis, scores.index, errors)
     ranked = scores.order(rank_by=options.rank_by, among=among)
     order = torch.cat([ranked, scores.unscored(among)])
     grid = size_grid(options.sizes, len(order), len(ranked), basis.name)
@@ -80,31 +145,7 @@ def evaluate_metrics(
             "basis '%s': no circuit of %s nodes is run, because only %d of its %d nodes have a score",
             basis.name, ", ".join(map(str, grid.dropped)), len(ranked), len(order),
         )  # fmt: skip
-
-    def ablate(of: Basis, rows: int = batch_size) -> Ablation:
-        return find("ablation", options.ablation)(model, of, pairs, options.source or pairs, options.seed, rows)
-
-    runs, metrics = _runs(order, grid), [resolve(metric) for metric in options.metrics]
-    if engine_for(model, basis, engine) == "fast":
-        errors = error_nodes(basis, options.errors)
-        values = evaluate_runs(model, basis, scores.index, pairs, runs, errors, ablate, metrics, batch_size)
-    else:
-        fixed = always_kept(basis, scores.index, options.errors)
-        kept = [_kept(scores.index, run, among, fixed) for run in runs]
-        values = _run_exactly(model, basis, pairs, kept, ablate(basis), metrics, batch_size)
-    if not bool(values.isfinite().all()):
-        raise InputError(
-            f"the metric is NaN or infinite on {int((~values.isfinite()).any(0).any(0).sum())} of {len(pairs)} prompts: look "
-            "for NaN in the model's or the SAE's weights (`nvs check`), or use a wider dtype"
-        )
-    sizes = (*grid.ranked, *grid.tied)
-    change = None
-    if options.measure_change:
-        change = changes(model, basis, scores.index, pairs, order, sizes, ablate, batch_size)
-    carried = values_carried(basis, scores.index, order, sizes, float(pairs.length.double().mean()))
-    n_errors = scores.index.is_error[order].cumsum(0)
-    count = tuple(int(n_errors[k - 1]) if k else 0 for k in sizes)
-    return tuple(_curve(grid, len(order), count, carried, of_metric, change) for of_metric in values)
+    return _Ranking(among, order, grid)
 
 
 def engine_for(model: Any, basis: Basis, engine: Engine) -> str:
@@ -141,22 +182,26 @@ def _run(full: bool, order: Int[Tensor, " nodes"], k: int) -> Run:
 
 
 def _curve(
-    grid: SizeGrid,
-    n_total: int,
-    n_error_nodes: tuple[int, ...],
-    carried: tuple[float, ...],
+    basis: Basis,
+    index: NodeIndex,
+    ranking: _Ranking,
+    tokens: float,
     values: Float[Tensor, "runs batch"],
     change: Float[Tensor, "sizes batch"] | None,
 ) -> Curve:
-    """The curve of one metric from its values on the model and on `_runs`."""
+    """The curve of one metric's values: of the model, of `_runs`."""
     whole, empty, all_nodes = values[:3]
     circuit, complement = values[3:].chunk(2)
+    order, sizes = ranking.order, ranking.sizes
+    carried = values_carried(basis, index, order, sizes, tokens)
+    counted = index.is_error[order].cumsum(0)
+    n_error_nodes = tuple(int(counted[k - 1]) if k else 0 for k in sizes)
 
     def part(sizes: tuple[int, ...], where: slice) -> Curve:
         return Curve(
             sizes=sizes,
             n_error_nodes=n_error_nodes[where],
-            n_total=n_total,
+            n_total=len(order),
             whole=whole,
             empty=empty,
             circuit=circuit[where],
@@ -165,7 +210,7 @@ def _curve(
             values=carried[where],
         )
 
-    n = len(grid.ranked)
+    grid, n = ranking.grid, len(ranking.grid.ranked)
     tied = part(grid.tied, slice(n, None)) if grid.tied else None
     return replace(part(grid.ranked, slice(n)), all_nodes=all_nodes, tied=tied)
 

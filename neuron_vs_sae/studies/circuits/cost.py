@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from neuron_vs_sae.analyses.circuits.options import EvaluationOptions
 from neuron_vs_sae.analyses.circuits.roles import candidates
 from neuron_vs_sae.core.basis import apart, together
 from neuron_vs_sae.core.conventions import ErrorPolicy
@@ -118,26 +117,26 @@ class _Timed:
             scores = find("attribution", "random")(self.loaded.model, basis, task.evaluation, positions=study.positions)
         among = candidates(basis, scores.index, errors)
         sizes = size_grid(sizes_of(study, method), int(among.sum()), len(scores.order(among=among)), text).ranked
-        options = options_of(study, task, method, study.ablation[0], errors)
+        options = options_of(study, task, method, study.ablation[0])
 
         def judged(at: Sequence[int]) -> tuple[Curve, ...]:
-            return judge(self.loaded, task, text, scores, replace(options, sizes=lambda _: at))
+            return judge(self.loaded, task, text, scores, replace(options, sizes=lambda _: at), [errors])[0]
 
         some = sorted({0, *sizes[1::3]})
         none = _seconds(lambda: judged([0]))
         curves: list[Curve] = []
         run_some = _seconds(lambda: curves.extend(judged(some)))
         written = sum(
-            _seconds(lambda curve=curve, metric=metric: self._write(task, text, method, options, metric, curve))
+            _seconds(lambda curve=curve, metric=metric: self._write(task, text, method, errors, metric, curve))
             for curve, metric in zip(curves, study.metric, strict=True)
         )
         return curve_seconds(len(sizes), none, (len(some), run_some)) + written * len(sizes) / len(some)
 
-    def _write(self, task: Task, text: str, method: str, options: EvaluationOptions, metric: str, curve: Curve) -> None:
+    def _write(self, task: Task, text: str, method: str, errors: ErrorPolicy, metric: str, curve: Curve) -> None:
         """What a curve costs once it has been run: its rows and their summary."""
-        ablation, errors = options.ablation, options.errors
-        labels = curve_labels(self.loaded, task, text, method, ablation=ablation, errors=errors, metric=metric)
-        summarise(to_rows(curve, labels, evaluation_clusters(self.loaded.spec, task)), self.loaded.spec)
+        study = self.loaded.spec
+        labels = curve_labels(self.loaded, task, text, method, ablation=study.ablation[0], errors=errors, metric=metric)
+        summarise(to_rows(curve, labels, evaluation_clusters(study, task)), study)
 
 
 def _ranking(method: str) -> str:

@@ -1,11 +1,11 @@
 """The later steps of a cell: the curves of one basis, under every ablation, error policy and metric."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
 
-from neuron_vs_sae.analyses.circuits.evaluation import evaluate_metrics
+from neuron_vs_sae.analyses.circuits.evaluation import evaluate_policies
 from neuron_vs_sae.analyses.circuits.options import EvaluationOptions
 from neuron_vs_sae.core.conventions import ErrorPolicy
 from neuron_vs_sae.core.curve import Curve
@@ -42,10 +42,12 @@ def curves_of(loaded: Loaded[Study], task: Task, text: str, method: str, scores:
     Raises `NothingToExplainError` where ablating everything leaves a metric where it was.
     """
     study, basis = loaded.spec, loaded.basis(task, text)
+    of_policies = alike(study, basis, index_of(study, basis, task.evaluation))
     for ablation in study.ablation:
+        options = options_of(study, task, method, ablation)
+        judged = judge(loaded, task, text, scores, options, [policies[0] for policies in of_policies])
         curves: dict[ErrorPolicy, tuple[Curve, ...]] = {}
-        for policies in alike(study, basis, index_of(study, basis, task.evaluation)):
-            of_metrics = judge(loaded, task, text, scores, options_of(study, task, method, ablation, policies[0]))
+        for policies, of_metrics in zip(of_policies, judged, strict=True):
             for metric, curve in zip(study.metric, of_metrics, strict=True):
                 try:
                     _ = curve.denominator  # raises now, not after all other curves have run
@@ -62,22 +64,26 @@ def curves_of(loaded: Loaded[Study], task: Task, text: str, method: str, scores:
 
 
 def judge(
-    loaded: Loaded[Study], task: Task, text: str, scores: NodeScores, options: EvaluationOptions
-) -> tuple[Curve, ...]:
-    """The curves of a basis's circuits, one per metric."""
+    loaded: Loaded[Study],
+    task: Task,
+    text: str,
+    scores: NodeScores,
+    options: EvaluationOptions,
+    policies: Sequence[ErrorPolicy],
+) -> list[tuple[Curve, ...]]:
+    """Per error policy the curves of a basis's circuits, one per metric."""
     basis, batch_size, engine = loaded.basis(task, text), loaded.batch_size, loaded.engine
-    return evaluate_metrics(
-        loaded.model, basis, scores, task.evaluation, options, batch_size=batch_size, engine=engine
+    return evaluate_policies(
+        loaded.model, basis, scores, task.evaluation, options, policies, batch_size=batch_size, engine=engine
     )  # fmt: skip
 
 
-def options_of(study: Study, task: Task, method: str, ablation: str, errors: ErrorPolicy) -> EvaluationOptions:
-    """How the circuits of a task and method are judged under one ablation and error policy, by all of the study's metrics."""
+def options_of(study: Study, task: Task, method: str, ablation: str) -> EvaluationOptions:
+    """How the circuits of a task and method are judged under one ablation, by all of the study's metrics."""
     return EvaluationOptions(
         sizes=sizes_of(study, method),
         metrics=study.metric,
         ablation=ablation,
-        errors=errors,
         rank_by=study.rank_by,
         source=task.discovery if study.mean_source == "discovery" else None,
         seed=task.seed,

@@ -43,13 +43,14 @@ def curves_of(study: Study, model: Any, place: Path) -> list[pd.DataFrame]:
 def test_policies_that_choose_and_keep_the_same_nodes_are_run_once_and_every_row_bears_its_own(
     a_study: Callable[..., Study], tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evaluate, ran = judging.evaluate_metrics, []
+    evaluate, ran = judging.evaluate_policies, []
 
-    def counting(model: Any, basis: nvs.Basis, *rest: Any, **options: Any) -> tuple[nvs.Curve, ...]:
-        ran.append(basis.name)
-        return evaluate(model, basis, *rest, **options)
+    def counting(model: Any, basis: nvs.Basis, *rest: Any, **options: Any) -> list[tuple[nvs.Curve, ...]]:
+        curves = evaluate(model, basis, *rest, **options)
+        ran.extend([basis.name] * len(curves))
+        return curves
 
-    monkeypatch.setattr(judging, "evaluate_metrics", counting)
+    monkeypatch.setattr(judging, "evaluate_policies", counting)
     neurons, saes = curves_of(a_study(errors=POLICIES), tiny, tmp_path / "all")
     assert [sum(name.startswith(kind) for name in ran) for kind in ("mlp_neurons", "sae")] == [1, 3]
     for together in (neurons, saes):

@@ -128,7 +128,7 @@ def _who(rows: Sequence[Mapping[Any, Any]], pair: Pair, tasks: Mapping[str, str]
     """Who is better on which tasks, and on which that depends, or is not known."""
     by_verdict = {
         verdict: [tasks[row["task"]] for row in rows if row["verdict"] == verdict]
-        for verdict in ("a better", "b better", "equivalent", "undecided")
+        for verdict in ("a better", "b better", "equivalent")
     }
     if len(rows) == 1:
         return _of_one_task(rows[0], pair, tasks[rows[0]["task"]])
@@ -149,9 +149,22 @@ def _who(rows: Sequence[Mapping[Any, Any]], pair: Pair, tasks: Mapping[str, str]
     others = [f"{_on(names, n)} the answer depends on {factor}" for factor, names in depending.items()]
     if by_verdict["equivalent"]:
         others.append(f"{_on(by_verdict['equivalent'], n)} they are equivalent")
-    if by_verdict["undecided"]:
-        others.append(f"{_on(by_verdict['undecided'], n)} it is undecided")
+    undecided: dict[str, list[str]] = {}
+    for row in rows:
+        if row["verdict"] == "undecided":
+            undecided.setdefault(_unbeaten(row), []).append(tasks[row["task"]])
+    others += [f"{_on(names, n)} it is undecided{unbeaten}" for unbeaten, names in undecided.items()]
     return f"{head}; {listed(others)}." if others else f"{head}."
+
+
+def _unbeaten(row: Mapping[Any, Any]) -> str:
+    """`, and a control (random rotation) is not always beaten`; empty where every control is."""
+    controls = row.get("disqualified_by")
+    if not isinstance(controls, str) or not controls:
+        return ""
+    names = list(dict.fromkeys(basis_name(control).units for control in controls.split("; ")))
+    several = len(names) > 1
+    return f", and {'controls' if several else 'a control'} ({listed(names)}) {'are' if several else 'is'} not always beaten"
 
 
 def _on(names: Sequence[str], n_tasks: int) -> str:
@@ -165,7 +178,7 @@ def _of_one_task(row: Mapping[Any, Any], pair: Pair, task: str) -> str:
         "b better": f"On {task}, {pair.b} are robustly better than {pair.a}.",
         "equivalent": f"On {task}, {pair.a} and {pair.b} are equivalent.",
         "depends": f"On {task}, whether {pair.a} or {pair.b} are better depends on {deciding(row)}.",
-        "undecided": f"On {task}, it is undecided whether {pair.a} or {pair.b} are better.",
+        "undecided": f"On {task}, it is undecided whether {pair.a} or {pair.b} are better{_unbeaten(row)}.",
     }[row["verdict"]]
 
 

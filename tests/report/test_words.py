@@ -46,6 +46,17 @@ def test_the_row_of_all_tasks_is_no_task_and_gives_the_difference() -> None:
     assert how_much.endswith("is \u22120.020 [\u22120.050, +0.010], which favours neither.")
 
 
+def test_an_undecided_task_says_which_control_is_not_beaten() -> None:
+    who, _ = said(
+        robust_row("u", "undecided", disqualified_by="rotation,seed=1; random_sae"), robust_row("v", "undecided"),
+        robust_row("w", "undecided", disqualified_by="rotation"),
+    )  # fmt: skip
+    assert who.endswith(
+        "; on two hop it is undecided, and controls (random rotation and untrained SAE) are not always beaten, on ioi it is undecided "
+        "and on sums it is undecided, and a control (random rotation) is not always beaten."
+    )
+
+
 def test_where_all_tasks_say_the_same_they_are_not_listed() -> None:
     assert (
         said(robust_row("u", "a better"), robust_row("v", "a better"))[0]

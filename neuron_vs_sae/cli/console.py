@@ -155,7 +155,7 @@ def show_check(report: dict[str, Any]) -> None:
         if task["accuracy"] < 0.5:
             OUT.print(f"warning: the model fails at {task['task']}, so a circuit for it has little to explain")
     for limit in report["limits"]:
-        OUT.print(f"warning: {limit}", soft_wrap=True)
+        OUT.print(f"note: {limit}", soft_wrap=True)
     if report["folder"]:
         OUT.print(report["folder"], soft_wrap=True)
     OUT.print(

@@ -32,7 +32,12 @@ class Column:
         """The value in words or digits; for a missing value, the reason."""
         if pd.isna(value):
             return self.absent
-        return str(value) if self.digits is None else f"{value:.{self.digits}f}"
+        if self.digits is None:
+            return str(value)
+        least = 10**-self.digits
+        if self.name.startswith("p") and self.name.partition("_")[0] == "p" and 0 <= value < least:
+            return f"< {least:.{self.digits}f}"
+        return f"{value:.{self.digits}f}"
 
 
 def _score(name: str, header: str, **options: Any) -> Column:

@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 
 from neuron_vs_sae.report.names import basis_names, level_name, listed, task_names
+from neuron_vs_sae.report.robust_tables import SCORE
 from neuron_vs_sae.studies.cells import Cell, CellFiles
 from neuron_vs_sae.studies.circuits.judging import judging_name
 from neuron_vs_sae.studies.comparing import compare, curves_by_task
@@ -33,7 +34,8 @@ def of_circuits(loaded: Loaded[Study], cell: Cell, files: CellFiles) -> str:
     for a, b in pairs:
         comparison = compare(task, a, b)
         if comparison is not None:
-            alone = list(finding(comparison, study).alone)
+            own = finding(comparison, study)
+            alone = own.alone[(own.rows["score"] == SCORE).to_numpy()].tolist()
             counts = {names[a]: alone.count("a better"), names[b]: alone.count("b better")}
             better = listed(f"{name} better in {count}" for name, count in counts.items())
             parts.append(f"{better} of {len(alone)} specifications")

@@ -19,6 +19,13 @@ class BasisName:
     dictionary: str
     role: Role
 
+    @property
+    def control(self) -> str:
+        """As a control in a sentence: `a random rotation`, `an untrained SAE`."""
+        if self.role != "control":
+            return f"the control ({self.units})"
+        return f"{'an' if self.dictionary[0] in 'aeiou' else 'a'} {self.dictionary}"
+
 
 _BASES = {
     "mlp_neurons": BasisName("MLP neurons", "neuron basis", "neurons"),

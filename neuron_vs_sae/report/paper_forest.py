@@ -14,7 +14,7 @@ from neuron_vs_sae.studies.rows import rows_with
 
 def forest(result: Result, *, score: str = SCORE) -> Figure:
     """The difference in area with its interval, a row per task, a panel per trained dictionary, a colour and marker per error policy;
-    open: undecided. Raises `InputError` where nothing was compared."""
+    open: no win (undecided or equivalent). Raises `InputError` where nothing was compared."""
     tables, pairs = robust_tables(result.folder), confirmatory(result)
     if tables is None or not pairs:
         raise InputError(f"{result.folder} holds no comparison of neurons with a trained dictionary")
@@ -32,7 +32,7 @@ def forest(result: Result, *, score: str = SCORE) -> Figure:
             for row in rows_with(rows, errors=policy).to_dict("records"):
                 y = order.index(row["task"]) + offset
                 style = drawn_marker(look.marker)
-                face = {"markerfacecolor": "white"} if row["verdict"] == "undecided" else {}
+                face = {"markerfacecolor": "white"} if not row["verdict"].endswith("better") else {}
                 axes.plot([row["low"], row["high"]], [y, y], color=look.colour, linewidth=1.2)
                 axes.plot([row["estimate"]], [y], color=look.colour, markersize=3.4, **{**style, **face})
         axes.axvline(0, color="black", linewidth=0.7)

@@ -68,8 +68,14 @@ def answer(
     `tasks` are the tasks' names by task; `error_first` those on which the first-ranked node of `b` is an error node.
     """
     by_task = rows.loc[rows["task"] != ALL_TASKS].to_dict("records")
-    overall = rows_with(rows, task=ALL_TASKS).to_dict("records") or by_task[:1]
-    return _who(by_task, pair, tasks), _how_much(overall[0], len(by_task), pair, [tasks[task] for task in error_first])
+    overall = rows_with(rows, task=ALL_TASKS).to_dict("records") or (by_task if len(by_task) == 1 else [])
+    where = [tasks[task] for task in error_first]
+    amount = (
+        _how_much(overall[0], len(by_task), pair, where)
+        if overall
+        else "The tasks share no specification to take a mean over."
+    )
+    return _who(by_task, pair, tasks), amount
 
 
 def signed(value: float, digits: int = 3) -> str:
@@ -84,9 +90,13 @@ def interval(low: float, high: float) -> str:
 
 
 def deciding(row: Mapping[Any, Any]) -> str:
-    """The convention that decides a comparison, in words: `how error nodes are treated`, or `the convention` where none stands out."""
-    factor = row.get("decided_by")
-    return factor_name(str(factor)) if isinstance(factor, str) and factor else "the convention"
+    """What decides a comparison, in words: `how error nodes are treated`, or `the convention` where none stands out.
+
+    Two where the convention that explains most of the variance is another than the one whose change turns the sign most often.
+    """
+    factors = [row.get("decided_by"), row.get("turn_factor") if row.get("turn_share", 0) > 0 else None]
+    names = dict.fromkeys(factor_name(factor) for factor in factors if isinstance(factor, str) and factor)
+    return listed(names) or "the convention"
 
 
 def share_decided(row: Mapping[Any, Any], pair: Pair, task: str) -> str:
@@ -108,7 +118,7 @@ def _turn(row: Mapping[Any, Any]) -> str:
     if not isinstance(factor, str) or not factor or not row["turn_share"]:
         return ""
     start, end = (level_name(factor, str(row[name])) for name in ("turn_from", "turn_to"))
-    return f" Changing {setting_name(factor)} from “{start}” to “{end}” turns the sign in {_percent(row['turn_share'])} of them."
+    return f" Changing {setting_name(factor)} from “{start}” to “{end}” turns the sign in {_percent(row['turn_share'])} of otherwise equal cases."
 
 
 def why_no_answer(result: Result) -> str:
@@ -118,7 +128,7 @@ def why_no_answer(result: Result) -> str:
         return "Nothing was compared: the study has one evaluation prompt, and one prompt bears no test."
     if not confirmatory(result):
         return (
-            "Nothing was compared: an answer needs MLP neurons and a trained dictionary, and the study's bases are "
+            "No trained dictionary was compared with neurons: an answer needs MLP neurons and one, and the study's bases are "
             f"{listed(basis_names(result.study.basis).values())}."
         )
     return "Nothing was compared: the folder holds no robustness.csv. Run `nvs report` on it."
@@ -152,19 +162,21 @@ def _who(rows: Sequence[Mapping[Any, Any]], pair: Pair, tasks: Mapping[str, str]
     undecided: dict[str, list[str]] = {}
     for row in rows:
         if row["verdict"] == "undecided":
-            undecided.setdefault(_unbeaten(row), []).append(tasks[row["task"]])
-    others += [f"{_on(names, n)} it is undecided{unbeaten}" for unbeaten, names in undecided.items()]
+            undecided.setdefault(_undecided(row, pair), []).append(tasks[row["task"]])
+    others += [f"{_on(names, n)} {state}" for state, names in undecided.items()]
+    if absent := [name for task, name in tasks.items() if task not in {row["task"] for row in rows}]:
+        others.append(f"on {listed(absent)} nothing could be compared")
     return f"{head}; {listed(others)}." if others else f"{head}."
 
 
-def _unbeaten(row: Mapping[Any, Any]) -> str:
-    """`, and a control (random rotation) is not always beaten`; empty where every control is."""
+def _undecided(row: Mapping[Any, Any], pair: Pair) -> str:
+    """`it is undecided`; where a control disqualifies, who is ahead, and of what control: that is then why."""
     controls = row.get("disqualified_by")
     if not isinstance(controls, str) or not controls:
-        return ""
-    names = list(dict.fromkeys(basis_name(control).units for control in controls.split("; ")))
-    several = len(names) > 1
-    return f", and {'controls' if several else 'a control'} ({listed(names)}) {'are' if several else 'is'} not always beaten"
+        return "it is undecided"
+    names = dict.fromkeys(basis_name(control).control for control in controls.split("; "))
+    ahead = pair.a if row["median_t"] > 0 else pair.b
+    return f"{ahead} are ahead, but not always beyond {listed(names)}"
 
 
 def _on(names: Sequence[str], n_tasks: int) -> str:
@@ -178,8 +190,14 @@ def _of_one_task(row: Mapping[Any, Any], pair: Pair, task: str) -> str:
         "b better": f"On {task}, {pair.b} are robustly better than {pair.a}.",
         "equivalent": f"On {task}, {pair.a} and {pair.b} are equivalent.",
         "depends": f"On {task}, whether {pair.a} or {pair.b} are better depends on {deciding(row)}.",
-        "undecided": f"On {task}, it is undecided whether {pair.a} or {pair.b} are better{_unbeaten(row)}.",
+        "undecided": f"On {task}, it is undecided whether {pair.a} or {pair.b} are better{_but(row, pair)}.",
     }[row["verdict"]]
+
+
+def _but(row: Mapping[Any, Any], pair: Pair) -> str:
+    """`: SAE features are ahead, but ...` where a control disqualifies."""
+    state = _undecided(row, pair)
+    return "" if state == "it is undecided" else f": {state}"
 
 
 def _how_much(row: Mapping[Any, Any], n_tasks: int, pair: Pair, error_first: Sequence[str]) -> str:

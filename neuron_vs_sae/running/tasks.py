@@ -19,6 +19,8 @@ def load_tasks(spec: CommonSpec, model: Any, texts: Sequence[str] | None = None)
     wanted = spec.task if texts is None else texts
     by_task = [_of_seeds(spec, model, i, text) for i, text in enumerate(spec.task) if text in wanted]
     names = [first.name for first, *_ in by_task]
+    if "all" in names:
+        raise InputError("a task is called 'all', which is what the tables call the mean over tasks: rename its file")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(f"two tasks are called {twice[0]!r} (a file's name without its ending): rename one file")

@@ -56,6 +56,6 @@ class Analysis(Generic[S]):
     check: Callable[[Loaded[S]], None] = nothing_to_check
     """Raises `InputError` for anything else that the analysis cannot take, before anything long runs."""
     limits: Callable[[Loaded[S]], Sequence[str]] = no_limits
-    """What the study cannot decide, a sentence each, known from its pairs and settings before it runs."""
+    """What the study can and cannot decide, a sentence each, known from its pairs and settings before it runs."""
     facts: Callable[[Loaded[S], Basis], dict[str, Any]] = no_facts
     """What the analysis adds to the record of a basis."""

@@ -40,7 +40,7 @@ def robustness(result: Result) -> pd.DataFrame:
 
     `verdict`, the first that holds: `equivalent` where at least 95 % of specifications are; `a better` (`b better` likewise) where
     `p_joint_holm` < alpha with the median t in its favour, at least one specification is significant for it, none for the other, at
-    least 95 % of those that are not equivalent favour it, and no control disqualifies; `depends` where significant
+    least 95 % of those that are not equivalent favour it, and no control disqualifies (`undecided` where one does); `depends` where significant
     specifications (max-|t|) disagree, or all levels but one of a convention with three or more agree; else `undecided`.
 
     `disqualified_by`: the controls that the basis favoured by the median does not beat in more than 5 % of the specifications that
@@ -92,6 +92,10 @@ def verdict_of(each: Multiverse, score: str, basis_a: str, study: Study) -> dict
     shares = first_order(each.difference.value, each.factors)
     decided_by = max(shares, key=lambda name: shares[name])
     turned = turn(each.difference.value, each.factors)
+    candidate = _candidate(verdicts, favour, joint)
+    otherwise = _otherwise(verdicts, favour, stays, each.factors)
+    if candidate and beaten_by and otherwise != "equivalent":
+        otherwise = "undecided"  # what decides is the control, and no convention
     median = each.difference.median()
     ends = interval(median, study.confidence)
     return {
@@ -116,8 +120,8 @@ def verdict_of(each: Multiverse, score: str, basis_a: str, study: Study) -> dict
         "turn_share": turned.share if turned else 0.0,
         "disqualified_by": "; ".join(beaten_by),
         "share_control_wins": share_flagged,
-        "verdict": _otherwise(verdicts, favour, stays, each.factors),
-        "candidate": "" if beaten_by else _candidate(verdicts, favour, joint),
+        "verdict": otherwise,
+        "candidate": "" if beaten_by else candidate,
         "n": len(each.clusters.cluster),
         "n_clusters": each.clusters.n_clusters,
     }

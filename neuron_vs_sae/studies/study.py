@@ -69,7 +69,8 @@ class Study(CommonSpec):
         ("log",), min_length=1, description="node counts, 'all', 'log' (0,1,2,5,10,...), 'mib'; comma-separated"
     )
     baseline_sizes: Sizes = Field(
-        (), description="node counts of baseline methods (random, delta), whose circuits cost most [those of --sizes]"
+        (),
+        description="node counts of baseline methods (random, delta), whose circuits cost most; what a basis has not is left out [those of --sizes]",
     )
     folds: int = Field(
         20, ge=1, description="folds of the discovery prompts whose bootstrap shows how stable a circuit is; 1: none"

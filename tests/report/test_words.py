@@ -14,8 +14,12 @@ PAIR = Pair("MLP neurons", "SAE features", "SAE")
 TASKS = {"t.0": "agreement", "u": "two hop", "v": "ioi", "w": "sums"}
 
 
-def said(*rows: dict[str, Any], error_first: tuple[str, ...] = ()) -> tuple[str, str]:
-    return answer(pd.DataFrame(rows), PAIR, TASKS, error_first)
+def said(
+    *rows: dict[str, Any], error_first: tuple[str, ...] = (), tasks: dict[str, str] | None = None
+) -> tuple[str, str]:
+    """The answer from these rows, of a study of their tasks alone unless others are given."""
+    own = {row["task"]: TASKS[row["task"]] for row in rows if row["task"] != "all"}
+    return answer(pd.DataFrame(rows), PAIR, tasks or own, error_first)
 
 
 def test_every_verdict_has_its_place_in_the_answer() -> None:
@@ -48,13 +52,26 @@ def test_the_row_of_all_tasks_is_no_task_and_gives_the_difference() -> None:
 
 def test_an_undecided_task_says_which_control_is_not_beaten() -> None:
     who, _ = said(
-        robust_row("u", "undecided", disqualified_by="rotation,seed=1; random_sae"), robust_row("v", "undecided"),
-        robust_row("w", "undecided", disqualified_by="rotation"),
+        robust_row("u", "undecided", disqualified_by="random_sae", median_t=-2.0), robust_row("v", "undecided"),
+        robust_row("w", "undecided", disqualified_by="rotation,seed=1", median_t=2.0),
     )  # fmt: skip
     assert who.endswith(
-        "; on two hop it is undecided, and controls (random rotation and untrained SAE) are not always beaten, on ioi it is undecided "
-        "and on sums it is undecided, and a control (random rotation) is not always beaten."
+        "; on two hop SAE features are ahead, but not always beyond an untrained SAE, on ioi it is undecided and on sums MLP neurons are "
+        "ahead, but not always beyond a random rotation."
     )
+
+
+def test_what_explains_the_variance_and_what_turns_the_sign_are_both_named() -> None:
+    turned = {"decided_by": "size_measure", "turn_factor": "errors", "turn_share": 0.8}
+    who, _ = said(robust_row("u", "depends", **turned), robust_row("v", "depends", **{**turned, "turn_share": 0.0}))
+    assert "on two hop the answer depends on how size is counted and how error nodes are treated" in who
+    assert "on ioi the answer depends on how size is counted." in who
+
+
+def test_a_task_that_was_not_compared_is_named_and_there_is_no_mean_without_a_row_of_it() -> None:
+    who, how_much = said(robust_row("u", "a better"), robust_row("v", "a better"), tasks=TASKS)
+    assert who.endswith("; on agreement and sums nothing could be compared.")
+    assert how_much == "The tasks share no specification to take a mean over."
 
 
 def test_where_all_tasks_say_the_same_they_are_not_listed() -> None:
@@ -91,7 +108,7 @@ def test_what_decides_is_said_with_its_share_and_the_change_that_turns_the_sign(
     row = robust_row("v", "depends", turn_factor="errors", turn_from="nodes", turn_to="ablate", turn_share=0.8)
     assert share_decided(row, PAIR, "ioi") == (
         "On ioi, 50 % of 60 specifications find MLP neurons better and 25 % find SAE features better; how error nodes are treated explains "
-        "72 % of the variance between them. Changing the treatment of error nodes from “ranked as nodes” to “always ablated” turns the sign in 80 % of them."
+        "72 % of the variance between them. Changing the treatment of error nodes from “ranked as nodes” to “always ablated” turns the sign in 80 % of otherwise equal cases."
     )
     assert share_decided(robust_row("v", "undecided"), PAIR, "ioi").endswith("25 % find SAE features better.")
 

@@ -45,6 +45,7 @@ def page(result: Result, evidence: Evidence, curves: pd.DataFrame, compared: Rob
         answer=all_answers[0].sentences if all_answers else (why_no_answer(result),),
         other_answers=[answer.sentences for answer in all_answers[1:]],
         warning=first_screen.warning(result, compared),
+        varied=first_screen.conventions_varied(result),
         chips=first_screen.chips(result, compared),
         figures={name: _drawn(figure) for name, figure in figures(result, compared).items()},
         task_names=json.dumps(first_screen.tasks(result), ensure_ascii=False),

@@ -67,7 +67,7 @@ def forest(result: Result, compared: RobustTables) -> Figure:
             points[row["task"]].append(
                 {
                     "level": policies.index(row["errors"]), "value": row["estimate"], "low": row["low"], "high": row["high"],
-                    "decided": row["verdict"] != "undecided", "verdict": _said(row["verdict"], names[pair[0]], names[pair[1]]),
+                    "decided": row["verdict"].endswith("better"), "verdict": _said(row["verdict"], names[pair[0]], names[pair[1]]),
                 }
             )  # fmt: skip
         panels.append(
@@ -78,10 +78,12 @@ def forest(result: Result, compared: RobustTables) -> Figure:
         )  # fmt: skip
     usual = usual_levels(result)
     fixed = ", ".join(
-        f"{heading(name)}: {level_name(name, usual[name])}" for name in ("method", "ablation", "size_measure")
+        f"{heading(name)}: {level_name(name, usual[name])}" for name in ("method", "ablation", "metric", "size_measure")
     )
+    seeds = result.study.seed
+    fixed += f", seed: {seeds[0]} of {len(seeds)}" if len(seeds) > 1 else ""
     caption = (
-        f"Difference in area under {SCORE}, with {result.study.confidence:.0%} intervals. A hollow mark is undecided. "
+        f"Difference in area under {SCORE}, with {result.study.confidence:.0%} intervals. A hollow mark is no win: undecided, or equivalent. "
         f"Fixed here: {fixed}; every other convention is under “Does the answer survive?”."
     )
     levels = [
@@ -136,7 +138,7 @@ def specifications(result: Result, compared: RobustTables) -> Figure:
     }  # fmt: skip
     caption = (
         "Each column is one specification: the difference in area with its interval, in the colour of the basis that its own test "
-        "finds better, grey where none or where they are equivalent, hollow where a control wins too. The marks below say which choices made it."
+        "finds better, grey where none or where they are equivalent, hollow where the winner does not beat its control. The marks below say which choices made it."
     )
     return Figure("specifications", "Every specification", caption, data)
 

@@ -1,7 +1,18 @@
 """What a reader sees first: title, question, what it was measured on, and a warning about the answer, if any."""
 
+from collections.abc import Iterable
+
 from neuron_vs_sae.report.cases import ranked
-from neuron_vs_sae.report.names import basis_names, level_name, listed, task_names, with_role
+from neuron_vs_sae.report.names import (
+    basis_name,
+    basis_names,
+    factor_name,
+    level_name,
+    listed,
+    setting_name,
+    task_names,
+    with_role,
+)
 from neuron_vs_sae.report.robust_tables import FACTORS, RobustTables, confirmatory, flagged, of_pair
 from neuron_vs_sae.studies.result import Result
 from neuron_vs_sae.studies.rows import rows_with
@@ -40,6 +51,8 @@ def chips(result: Result, compared: RobustTables | None) -> dict[str, str]:
         "method": listed(level_name("method", method) for method in methods),
         "ablation": listed(level_name("ablation", ablation) for ablation in study.ablation),
         "error nodes": listed(level_name("errors", policy) for policy in study.errors),
+        "metric": listed(level_name("metric", metric) for metric in study.metric),
+        **({"seeds": f"{listed(map(str, study.seed))} (figures show {study.seed[0]})"} if len(study.seed) > 1 else {}),
     }
     pairs = confirmatory(result)
     if compared is not None and pairs:
@@ -49,13 +62,46 @@ def chips(result: Result, compared: RobustTables | None) -> dict[str, str]:
 
 
 def warning(result: Result, compared: RobustTables | None) -> str:
-    """One sentence on the wins of dictionaries that do not beat their control; empty where there are none."""
+    """What the controls take away from the wins of neurons and of dictionaries, and which dictionaries have none; empty where nothing
+    is to be said."""
     if compared is None:
         return ""
-    names = basis_names(result.study.basis)
-    counts = []
-    for pair in confirmatory(result):
-        wins = rows_with(of_pair(compared.specifications, pair), verdict="b better")
-        if equalled := sum(flagged(wins)):
-            counts.append(f"{equalled} of the {len(wins)} specifications that {names[pair[1]]} win")
-    return f"A control does as well in {listed(counts)}." if counts else ""
+    names, said = basis_names(result.study.basis), []
+    for a, b in confirmatory(result):
+        rows = of_pair(compared.specifications, (a, b))
+        for winner, loser, verdict in ((b, a, "b better"), (a, b, "a better")):
+            wins = rows_with(rows, verdict=verdict)
+            if unbeaten := sum(flagged(wins)):
+                control = listed(_controls(wins.loc[flagged(wins), "control"]))
+                said.append(
+                    f"In {unbeaten} of the {len(wins)} specifications, of all tasks, in which {names[winner]} win against {names[loser]}, "
+                    f"they do not beat {control}."
+                )
+        if not any(rows_with(rows, verdict="b better")["control"]) and len(rows_with(rows, verdict="b better")):
+            said.append(
+                f"No untrained dictionary was run beside {names[b]}: a win of theirs does not show what was learned."
+            )
+    return " ".join(said)
+
+
+def _controls(cells: Iterable[str]) -> list[str]:
+    """The controls that these cells of `control` name, as in a sentence."""
+    specs = dict.fromkeys(control for cell in cells for control in cell.split("; ") if control)
+    return list(dict.fromkeys(basis_name(control).control for control in specs))
+
+
+def conventions_varied(result: Result) -> str:
+    """What the comparison was made under every combination of, and what was held fixed, in a sentence."""
+    study = result.study
+    several = {
+        "errors": study.errors,
+        "ablation": study.ablation,
+        "method": ranked(list(study.method))[0],
+        "metric": study.metric,
+    }
+    varied = [factor_name(name) for name, values in several.items() if len(values) > 1]
+    fixed = [
+        f"{setting_name(name)} ({level_name(name, values[0])})" for name, values in several.items() if len(values) == 1
+    ]
+    held = f", with {listed(fixed)} held fixed" if fixed else ""
+    return f"So each was made under every combination of {listed([factor_name('size_measure'), *varied])}{held}."

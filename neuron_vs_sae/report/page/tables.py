@@ -13,8 +13,8 @@ from neuron_vs_sae.studies.result import Result
 from neuron_vs_sae.studies.rows import rows_with
 
 _ROBUSTNESS = (
-    "task", "basis_a", "basis_b", "n_specifications", "share_a_better", "share_b_better", "share_equivalent",
-    "median_difference", "median_difference_interval", "p_joint_holm", "decided_by", "decided_share", "verdict",
+    "task", "basis_a", "basis_b", "verdict", "decided_by", "decided_share", "median_difference_interval", "p_joint_holm",
+    "share_a_better", "share_b_better", "share_equivalent", "disqualified_by", "median_difference", "n_specifications",
 )  # fmt: skip
 _OVERLAP = ("task", "basis", "errors", "mean", "low", "high", "chance", "core", "contingent")
 _BETWEEN_METHODS = ("task", "basis", "errors", "other", "mean", "chance", "jaccard", "jaccard_chance")

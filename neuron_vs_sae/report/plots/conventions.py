@@ -24,7 +24,7 @@ from neuron_vs_sae.studies.rows import rows_with
 
 
 def forest(result: Result, *, score: str = SCORE) -> go.Figure:
-    """Neurons' area less each trained dictionary's, a row per task, a colour and marker per error policy, with intervals; open: undecided.
+    """Neurons' area less each trained dictionary's, a row per task, a colour and marker per error policy, with intervals; open: no win.
 
     Of the study's first method, ablation and metric, with size counted in nodes. Raises `InputError` where nothing was compared.
     """
@@ -40,7 +40,7 @@ def forest(result: Result, *, score: str = SCORE) -> go.Figure:
             mine = rows_with(rows, errors=policy)
             look, offset = POLICIES[policy], 0.25 * ((len(policies) - 1) / 2 - i)
             name = f"error nodes {level_name('errors', policy)}"
-            symbols = [f"{look.marker}{'-open' if verdict == 'undecided' else ''}" for verdict in mine["verdict"]]
+            symbols = [f"{look.marker}{'' if verdict.endswith('better') else '-open'}" for verdict in mine["verdict"]]
             ends = [mine["high"] - mine["estimate"], mine["estimate"] - mine["low"]]
             figure.add_trace(
                 go.Scatter(
@@ -61,7 +61,9 @@ def forest(result: Result, *, score: str = SCORE) -> go.Figure:
     usual = usual_levels(result)
     how = " · ".join(f"{heading(name)}: {level_name(name, usual[name])}" for name in FACTORS if name != "errors")
     return finished(
-        figure, f"Neurons against trained dictionaries: {result.summary['model'].iloc[0]}", f"{how} · open: undecided"
+        figure,
+        f"Neurons against trained dictionaries: {result.summary['model'].iloc[0]}",
+        f"{how} · open: no win (undecided or equivalent)",
     )
 
 

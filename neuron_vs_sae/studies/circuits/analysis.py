@@ -5,6 +5,7 @@ from typing import Any
 from neuron_vs_sae.analyses.circuits.evaluation import engine_for
 from neuron_vs_sae.core import files
 from neuron_vs_sae.core.basis import Basis
+from neuron_vs_sae.core.lookup import parse
 from neuron_vs_sae.studies.analysis import Analysis
 from neuron_vs_sae.studies.cells import Cell, Step
 from neuron_vs_sae.studies.circuits.assembling import assemble
@@ -41,13 +42,23 @@ def facts(loaded: Loaded[Study], basis: Basis) -> dict[str, Any]:
     return {"engine": engine_for(loaded.model, basis, loaded.engine)}
 
 
-def undecidable(loaded: Loaded[Study]) -> list[str]:
-    """What is too many comparisons for its prompts (`limits`), a sentence per task."""
+def what_can_be_decided(loaded: Loaded[Study]) -> list[str]:
+    """What its prompts can and cannot decide in a family of so many comparisons (`limits`), and which control is missing."""
     study = loaded.spec
     clusters = {
         task.name: evaluation_clusters(study, task).n_clusters for task in loaded.tasks if task.seed == study.seed[0]
     }
-    return [limit.message for limit in limits(study, clusters) if limit.message]
+    known = limits(study, clusters)
+    sentences = [limit.message for limit in known if limit.message]
+    if decidable := [limit for limit in known if limit.decidable]:
+        largest = max(limit.detectable for limit in decidable)
+        sentences.append(
+            f"a family of {decidable[0].family} comparisons: a difference is found with a power of 80 % where it is at least {largest:.2f} "
+            "standard deviations of the prompts' own differences"
+        )
+    if known and not any(parse("bases", basis).name == "random_sae" for basis in study.basis):
+        sentences.append("no untrained dictionary (--basis random_sae) is the control of the trained ones")
+    return sentences
 
 
 def summarise(result: Result) -> None:
@@ -67,6 +78,6 @@ CIRCUITS = Analysis(
     seconds=seconds,
     check_tasks=check_tasks,
     check=check,
-    limits=undecidable,
+    limits=what_can_be_decided,
     facts=facts,
 )

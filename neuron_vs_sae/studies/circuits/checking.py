@@ -7,7 +7,6 @@ from typing import Any
 from neuron_vs_sae.core.building import check_positions, layouts
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.core.lookup import bound
-from neuron_vs_sae.core.sizes import size_grid
 from neuron_vs_sae.studies.circuits.sizes import choice_of, index_of
 from neuron_vs_sae.studies.loaded import Loaded, Task
 from neuron_vs_sae.studies.study import Study
@@ -46,10 +45,7 @@ def check(loaded: Loaded[Study]) -> None:
                 continue  # no cell at hand needs it
             basis = loaded.basis(task, text)
             for errors in study.errors:
-                choice = choice_of(study, text, basis, index_of(study, basis, task.evaluation), errors)
-                if study.baseline_sizes:
-                    total = int(choice.among.sum())
-                    size_grid(study.baseline_sizes, total, total, text)
+                choice_of(study, text, basis, index_of(study, basis, task.evaluation), errors)
         for method in study.method:
             bound("attribution", method, seed=task.seed)
 

@@ -116,8 +116,10 @@ class _Timed:
         if scores is None:
             scores = find("attribution", "random")(self.loaded.model, basis, task.evaluation, positions=study.positions)
         among = candidates(basis, scores.index, errors)
-        sizes = size_grid(sizes_of(study, method), int(among.sum()), len(scores.order(among=among)), text).ranked
-        options = options_of(study, task, method, study.ablation[0])
+        sizes = size_grid(
+            sizes_of(study, method, scores.index), int(among.sum()), len(scores.order(among=among)), text
+        ).ranked
+        options = options_of(study, task, study.sizes, study.ablation[0])
 
         def judged(at: Sequence[int]) -> tuple[Curve, ...]:
             return judge(self.loaded, task, text, scores, replace(options, sizes=lambda _: at), [errors])[0]

@@ -11,6 +11,7 @@ from neuron_vs_sae.core.conventions import ErrorPolicy
 from neuron_vs_sae.core.curve import Curve
 from neuron_vs_sae.core.errors import NothingToExplainError
 from neuron_vs_sae.core.nodes import NodeScores
+from neuron_vs_sae.core.sizes import Sizes
 from neuron_vs_sae.statistics.resampling import Clusters, clusters_of
 from neuron_vs_sae.studies.cells import Cell, CellFiles, Outcome, Step
 from neuron_vs_sae.studies.circuits.discovering import discovery_names, label_of, stored_scores
@@ -44,7 +45,7 @@ def curves_of(loaded: Loaded[Study], task: Task, text: str, method: str, scores:
     study, basis = loaded.spec, loaded.basis(task, text)
     of_policies = alike(study, basis, index_of(study, basis, task.evaluation))
     for ablation in study.ablation:
-        options = options_of(study, task, method, ablation)
+        options = options_of(study, task, sizes_of(study, method, scores.index), ablation)
         judged = judge(loaded, task, text, scores, options, [policies[0] for policies in of_policies])
         curves: dict[ErrorPolicy, tuple[Curve, ...]] = {}
         for policies, of_metrics in zip(of_policies, judged, strict=True):
@@ -78,10 +79,10 @@ def judge(
     )  # fmt: skip
 
 
-def options_of(study: Study, task: Task, method: str, ablation: str) -> EvaluationOptions:
-    """How the circuits of a task and method are judged under one ablation, by all of the study's metrics."""
+def options_of(study: Study, task: Task, sizes: Sizes, ablation: str) -> EvaluationOptions:
+    """How the task's circuits of these sizes are judged under one ablation, by all of the study's metrics."""
     return EvaluationOptions(
-        sizes=sizes_of(study, method),
+        sizes=sizes,
         metrics=study.metric,
         ablation=ablation,
         rank_by=study.rank_by,

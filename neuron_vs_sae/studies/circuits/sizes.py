@@ -22,9 +22,13 @@ def index_of(study: Study, basis: Basis, pairs: PromptPairs) -> NodeIndex:
     return basis.index(None if study.positions == "pooled" else pairs.positions)
 
 
-def sizes_of(study: Study, method: str) -> tuple[int | str, ...]:
-    """The sizes that the study asks for of that method: of a baseline's circuits those of its own, where it has some."""
-    return study.baseline_sizes or study.sizes if is_baseline(method) else study.sizes
+def sizes_of(study: Study, method: str, index: NodeIndex) -> tuple[int | str, ...]:
+    """The sizes that the study asks for of that method: of a baseline's circuits those of its own, where it has some, as far as the
+    basis has units."""
+    if not study.baseline_sizes or not is_baseline(method):
+        return study.sizes
+    most = int((~index.is_error).sum())
+    return tuple(size for size in study.baseline_sizes if isinstance(size, str) or size <= most)
 
 
 def choice_of(study: Study, text: str, basis: Basis, index: NodeIndex, errors: ErrorPolicy) -> Choice:

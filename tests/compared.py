@@ -28,7 +28,7 @@ def compared(result: Any, *, verdict: str = "depends", wins: str = "b better", c
             "task": task, "seed": study.seed[0], "basis_a": neurons, "basis_b": other, "score": score, "errors": errors,
             "ablation": study.ablation[0], "method": study.method[0], "metric": first["metric"], "size_measure": measure, "summary": "area",
             "estimate": -0.1, "low": -0.15, "high": 0.15, "p": 0.01,
-            "verdict": wins, "control_wins": control,
+            "verdict": wins, "control_wins": control, "control": "random_sae" if control else "",
             "range_low": 1.0, "range_high": 50.0,
         }
         for task, other, score, errors, measure in product(

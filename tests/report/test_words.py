@@ -79,7 +79,8 @@ def test_where_all_tasks_say_the_same_they_are_not_listed() -> None:
         said(robust_row("u", "a better"), robust_row("v", "a better"))[0]
         == "MLP neurons are robustly better on all 2 tasks."
     )
-    who, how_much = said(robust_row("u", "depends"), robust_row("v", "depends"), error_first=("u", "v"))
+    rows = (robust_row("u", "depends"), robust_row("v", "depends"), robust_row("all", "depends"))
+    who, how_much = said(*rows, error_first=("u", "v"))
     assert who == (
         "Neither MLP neurons nor SAE features are robustly better on any of the 2 tasks; on all of them the answer depends on how "
         "error nodes are treated."

@@ -163,6 +163,15 @@ def test_neurons_that_do_not_beat_a_rotation_do_not_win_and_without_one_no_contr
     assert (found["verdict"], found["disqualified_by"]) == ("undecided", "rotation")
 
 
+def test_where_a_control_disqualifies_no_convention_is_said_to_decide() -> None:
+    """Features win under two policies, and one finds them equivalent; the untrained dictionary does as well as they do."""
+    levels = {"mlp_neurons": (0.4, 0.4, 0.8), "sae": (0.8, 0.9, 0.8)}
+    alone = row(robustness(finished(by_policy(levels))), basis_b="sae")
+    control = row(robustness(finished(by_policy({**levels, "random_sae": (0.8, 0.9, 0.8)}))), basis_b="sae")
+    assert alone["verdict"] == "b better"
+    assert (control["verdict"], control["disqualified_by"]) == ("undecided", "random_sae")
+
+
 def test_a_control_changes_no_estimate_however_short_its_curve() -> None:
     two = by_policy(FEATURES_WIN)
     short = {("t", "random_sae", errors): curve(0.2, sizes=(0, 1, 3), seed=5) for errors in POLICIES}

@@ -55,6 +55,16 @@ def test_tasks_of_one_name_are_refused(a_study: Any, tiny: Any, task_files: Any,
     assert "two tasks are called 'saw'" in wrong(study, tiny, tmp_path)
 
 
+def test_a_task_called_as_the_mean_over_tasks_is_refused(
+    a_small_study: Any, tiny: Any, task_files: Any, tmp_path: Path
+) -> None:
+    named = tmp_path / "all.jsonl"
+    named.write_bytes(task_files[0].read_bytes())
+    assert "a task is called 'all', which is what the tables call the mean over tasks" in wrong(
+        a_small_study(task=str(named)), tiny, tmp_path
+    )
+
+
 def test_separate_positions_need_one_length(a_small_study: Any, tiny: Any, tmp_path: Path) -> None:
     short = [(f"{a} saw", f"{b} saw") for a, b in zip(("ann", "eve", "sue"), ("bob", "dan", "max"), strict=True)]
     shorter = {"eval_task": rows(tmp_path / "short.jsonl", *short), "eval_examples": 3}

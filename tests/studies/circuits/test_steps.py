@@ -16,7 +16,7 @@ from neuron_vs_sae.running.planning import load_study
 from neuron_vs_sae.studies.cells import CellFiles
 from neuron_vs_sae.studies.circuits import judging
 from neuron_vs_sae.studies.circuits.analysis import CIRCUITS
-from neuron_vs_sae.studies.circuits.sizes import alike
+from neuron_vs_sae.studies.circuits.sizes import alike, sizes_of
 from neuron_vs_sae.studies.study import Study, make_study
 
 POLICIES = ["nodes", "keep", "ablate", "resid_only"]
@@ -99,3 +99,11 @@ def test_each_metric_has_the_curves_that_it_has_alone(a_study: Callable[..., Stu
     for metric, (alone, _) in zip(study.metric, (first, second), strict=True):
         rows = both[both["metric"] == metric].reset_index(drop=True)
         pd.testing.assert_frame_equal(rows.drop(columns="key"), alone.drop(columns="key"), check_exact=True)
+
+
+def test_a_baselines_own_sizes_are_for_it_alone_and_end_where_the_basis_does(a_study: Callable[..., Study]) -> None:
+    study = a_study(sizes=(0, 3), baseline_sizes=(1, 5, 10**6))
+    index = nvs.bases.mlp_neurons(toys.model("llama")).index(toys.pairs().positions)
+    assert sizes_of(study, "relp", index) == (0, 3)
+    assert sizes_of(study, "random,seed=2", index) == (1, 5)
+    assert sizes_of(a_study(sizes=(0, 3)), "random", index) == (0, 3)

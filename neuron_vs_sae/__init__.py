@@ -21,6 +21,11 @@ from neuron_vs_sae.core.lazy import lazily
 if TYPE_CHECKING:
     from neuron_vs_sae.analyses.circuits.evaluation import evaluate as evaluate, evaluate_metrics as evaluate_metrics
     from neuron_vs_sae.analyses.circuits.options import EvaluationOptions as EvaluationOptions
+    from neuron_vs_sae.analyses.graphs.graph import Graph as Graph
+    from neuron_vs_sae.analyses.graphs.profiles import profiles as profiles
+    from neuron_vs_sae.analyses.graphs.supernodes import supernodes as supernodes
+    from neuron_vs_sae.analyses.graphs.targets import Direction as Direction
+    from neuron_vs_sae.analyses.graphs.trace import trace as trace
     from neuron_vs_sae.catalog import (
         ablation as ablation,
         attribution as attribution,
@@ -62,9 +67,11 @@ _HOMES = {
     "Columns": "catalog.rows.columns",
     "Curve": "core.curve",
     "Dictionary": "core.dictionary",
+    "Direction": "analyses.graphs.targets",
     "EvaluationOptions": "analyses.circuits.options",
     "Features": "core.basis",
     "FolderError": "core.errors",
+    "Graph": "analyses.graphs.graph",
     "InputError": "core.errors",
     "Machine": "running.machine",
     "NodeIndex": "core.nodes",
@@ -95,10 +102,13 @@ _HOMES = {
     "pairs": "core.building",
     "plots": "report.plots",
     "prepare": "models.loading",
+    "profiles": "analyses.graphs.profiles",
     "robustness": "studies.robustness",
     "specifications": "studies.specifications",
+    "supernodes": "analyses.graphs.supernodes",
     "tables": "report.tables",
     "tasks": "catalog.tasks",
+    "trace": "analyses.graphs.trace",
     "verdicts": "studies.verdict",
 }
 
@@ -108,9 +118,11 @@ __all__ = [
     "Columns",
     "Curve",
     "Dictionary",
+    "Direction",
     "EvaluationOptions",
     "Features",
     "FolderError",
+    "Graph",
     "InputError",
     "Machine",
     "NodeIndex",
@@ -141,10 +153,13 @@ __all__ = [
     "pairs",
     "plots",
     "prepare",
+    "profiles",
     "robustness",
     "specifications",
+    "supernodes",
     "tables",
     "tasks",
+    "trace",
     "verdicts",
 ]
 

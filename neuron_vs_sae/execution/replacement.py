@@ -46,6 +46,12 @@ def rules(model: Any, *, gate: Gate = "half", freeze_attention: bool = False) ->
     return Rules(tuple(edits), tuple(observers))
 
 
+def frozen(model: Any) -> Rules:
+    """Norms' scales and attention patterns constant, and nothing else: MLPs keep their own slopes."""
+    constant = (".hook_scale", "attn.hook_pattern")
+    return Rules(tuple((hook, _detach) for hook in model.hook_dict if hook.endswith(constant)), ())
+
+
 def with_slope_of(value: Float[Tensor, "*s"], path: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
     """`value`, exactly, with the gradient of `path`."""
     return value.detach() + (path - path.detach())

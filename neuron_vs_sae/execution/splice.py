@@ -80,7 +80,7 @@ def run(
 ) -> Float[Tensor, "batch vocab"]:
     """The logits after each prompt's last real token, with `edits` applied in order; no gradient."""
     with torch.no_grad():
-        return _logits(model, tokens, length, edits)
+        return answer_logits(model, tokens, length, edits)
 
 
 def read(
@@ -152,7 +152,7 @@ def gradients(
         return hook, add_zero
 
     with torch.enable_grad():
-        total = objective(_logits(model, tokens, length, [*edits, *map(probe, hooks), *observers], start)).sum()
+        total = objective(answer_logits(model, tokens, length, [*edits, *map(probe, hooks), *observers], start)).sum()
         inputs = [probes[hook] for hook in hooks]
         # A site from which no path leads to the answer (that may be all of them) has a gradient of 0.
         slopes = torch.autograd.grad(total, inputs, allow_unused=True) if total.requires_grad else [None] * len(hooks)
@@ -196,13 +196,14 @@ def edit(
     return run(model, tokens, length, edits)
 
 
-def _logits(
+def answer_logits(
     model: Any,
     tokens: Int[Tensor, "batch pos"],
     length: Int[Tensor, " batch"],
     edits: Sequence[Edit],
     start: Start | None = None,
 ) -> Float[Tensor, "batch vocab"]:
+    """The logits after each prompt's last real token, with `edits` applied in order; as differentiable as the edits leave them."""
     rows = torch.arange(tokens.shape[0], device=tokens.device)
     last: list[Tensor] = []
 

@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from neuron_vs_sae.cli import console, results as cli_results
+from neuron_vs_sae.cli import console, graphs as cli_graphs, results as cli_results
 from neuron_vs_sae.cli.options import Given, study_command
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.studies.study import Study
 from neuron_vs_sae.studies.text import FidelityStudy, LensStudy, ProbeStudy, UnitsStudy
+from neuron_vs_sae.studies.tracing import TraceStudy
 
 app = typer.Typer(
     add_completion=False,
@@ -101,6 +102,21 @@ def probe(given: Given[ProbeStudy]) -> None:
     )
 
 
+@app.command("trace")
+@study_command(TraceStudy)
+def trace(given: Given[TraceStudy]) -> None:
+    """Trace prompts: the graph of what each unit took from which other, in every basis, with how far it can be trusted."""
+    found = run_study(
+        given, f"graphs in {', '.join(given.study.basis)} of {', '.join((*given.study.task, *given.study.prompt))}"
+    )
+    console.show_table(
+        found.table,
+        ("basis", "prompt", "k", "replacement", "completeness", "faithfulness", "spearman"),
+        given.quiet,
+        given.json,
+    )
+
+
 @app.command("check")
 @study_command(Study)
 def check(given: Given[Study]) -> None:
@@ -160,6 +176,7 @@ def report(folder: Annotated[Path, typer.Argument(help="results of `nvs compare`
 
 
 cli_results.add_to(app)
+cli_graphs.add_to(app)
 
 
 if __name__ == "__main__":

@@ -127,8 +127,8 @@ def _flag(name: str) -> str:
 
 
 def _value_type(name: str, annotation: Any) -> Any:
-    """The type that the command line reads: a number, a switch or text, or a list of these; sizes are comma-separated text."""
-    if name in ("sizes", "baseline_sizes", "k"):
+    """The type that the command line reads: a number, a switch or text, or a list of these; sizes and places are comma-separated text."""
+    if name in ("sizes", "baseline_sizes", "k", "index"):
         return str | None
     kinds = [kind for kind in _leaves(annotation) if kind in (bool, int, float)]
     kind = kinds[0] if kinds else str

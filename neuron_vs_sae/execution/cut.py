@@ -51,11 +51,12 @@ class Cut:
         """For each row of `weights`, the gradient of `<row, quantity>` with respect to each of `wanted`; 0 where there is no path."""
         if not quantity.requires_grad or not wanted:
             return [weights.new_zeros(len(weights), *x.shape) for x in wanted]
-        found = torch.autograd.grad(
+        gradients = torch.autograd.grad(
             quantity, list(wanted), weights, retain_graph=True, allow_unused=True, is_grads_batched=True
         )
         return [
-            weights.new_zeros(len(weights), *x.shape) if g is None else g for g, x in zip(found, wanted, strict=True)
+            weights.new_zeros(len(weights), *x.shape) if g is None else g
+            for g, x in zip(gradients, wanted, strict=True)
         ]
 
 
@@ -248,15 +249,15 @@ def _by_units(dictionary: Dictionary, y: Float[Tensor, "1 pos d_in"]) -> Float[T
 @contextmanager
 def _biases(model: Any) -> Iterator[tuple[Tensor, ...]]:
     """The model's biases that are not all zero, differentiable inside the `with`."""
-    found = {
+    biases = {
         id(parameter): parameter
         for name, parameter in model.named_parameters()
         if name.split(".")[-1].lstrip("_").startswith("b") and bool(parameter.any())
     }
-    for parameter in found.values():
+    for parameter in biases.values():
         parameter.requires_grad_(True)
     try:
-        yield tuple(found.values())
+        yield tuple(biases.values())
     finally:
-        for parameter in found.values():
+        for parameter in biases.values():
             parameter.requires_grad_(False)

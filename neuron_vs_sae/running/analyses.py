@@ -29,6 +29,7 @@ ANALYSES = {
     "units": Entry("neuron_vs_sae.studies.units:UNITS", "neuron_vs_sae.report.units:write_report"),
     "lens": Entry("neuron_vs_sae.studies.lens:LENS", _VALUES),
     "fidelity": Entry("neuron_vs_sae.studies.fidelity:FIDELITY", _VALUES),
+    "graphs": Entry("neuron_vs_sae.studies.graphs:GRAPHS", "neuron_vs_sae.report.graphs:write_report"),
     "probing": Entry("neuron_vs_sae.studies.probing:PROBING", _VALUES),
 }
 

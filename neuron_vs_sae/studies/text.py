@@ -8,7 +8,7 @@ from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.studies.spec import Bases, CommonSpec, Several, Tasks
 
 
-def _numbers(value: Any) -> Any:
+def numbers(value: Any) -> Any:
     """Numbers, separated by commas in text."""
     parts = value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
     if wrong := [part for part in parts if not str(part).strip().isdecimal()]:
@@ -70,7 +70,7 @@ class FidelityStudy(CorpusSpec):
     analysis: ClassVar[str] = "fidelity"
     command: ClassVar[str] = "fidelity"
 
-    sizes: Annotated[tuple[int, ...], BeforeValidator(_numbers)] = Field(
+    sizes: Annotated[tuple[int, ...], BeforeValidator(numbers)] = Field(
         (), description="units kept per token, comma-separated [0, 1, 2, 5, 10, ... and all]"
     )
     contexts: int = Field(100, ge=2, description="how many contexts to read")
@@ -89,7 +89,7 @@ class ProbeStudy(CorpusSpec):
         min_length=1,
         description="hidden variable (NAME or NAME=VALUE), text feature, prefix:TEXT, suffix:TEXT; several allowed",
     )
-    k: Annotated[tuple[int, ...], BeforeValidator(_numbers)] = Field(
+    k: Annotated[tuple[int, ...], BeforeValidator(numbers)] = Field(
         (1, 2, 5), min_length=1, description="units of a probe, comma-separated"
     )
     ranker: Annotated[tuple[str, ...], Several] = Field(

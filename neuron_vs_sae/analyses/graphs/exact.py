@@ -66,7 +66,7 @@ def direct_effects(
     MLPs run as they are between two sites. Patterns and norms' scales are held too, unless `live`. Cost: a forward pass per
     distinct unit, in batches.
     """
-    found = torch.zeros(len(row), dtype=graph.values.dtype)
+    effects = torch.zeros(len(row), dtype=graph.values.dtype)
     sources = unit.unique()
     watch = (*basis.hooks, *(() if live else _held_hooks(model)))
     length = torch.tensor([prompt.tokens.shape[1]], device=prompt.tokens.device)
@@ -76,8 +76,8 @@ def direct_effects(
         values = _values_without(model, basis, prompt, graph, piece, tokens, clean, row.unique())
         for place, source in enumerate(piece.tolist()):
             mine = (unit == source).nonzero().flatten()
-            found[mine] = graph.values[row[mine]] - torch.stack([values[r][place] for r in row[mine].tolist()])
-    return found
+            effects[mine] = graph.values[row[mine]] - torch.stack([values[r][place] for r in row[mine].tolist()])
+    return effects
 
 
 def _values_without(

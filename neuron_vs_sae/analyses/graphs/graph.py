@@ -160,20 +160,32 @@ class Graph:
             raise InputError(
                 f"a graph of {k} units is asked for, and this one has {len(self)}: trace with more (--nodes)"
             )
-        rows = slice(len(self.targets) + k)
-        places = self.site * len(self.tokens) + self.position
+        return self.keeping(torch.arange(k))
+
+    def keeping(self, units: Int[Tensor, " k"]) -> "Graph":
+        """The graph of some of its units, in this order: all others, their edges included, become part of the rest."""
+        t = len(self.targets)
+        rows = torch.cat([torch.arange(t), t + units])
+        is_other = torch.ones(len(self), dtype=torch.bool)
+        is_other[units] = False
+        others = is_other.nonzero().flatten()
+        places = (self.site * len(self.tokens) + self.position)[others]
 
         def merged(edges: Edges) -> Edges:
-            rest = edges.rest[rows].flatten(1).index_add(1, places[k:], edges.units[rows, k:])
-            return Edges(edges.units[rows, :k], rest.view_as(edges.rest[rows]), edges.tokens[rows], edges.bias[rows])
+            rest = edges.rest[rows].flatten(1).index_add(1, places, edges.units[rows][:, others])
+            return Edges(
+                edges.units[rows][:, units], rest.view_as(edges.rest[rows]), edges.tokens[rows], edges.bias[rows]
+            )
 
         heads = None
         if self.heads is not None:
-            others = self.heads[rows, len(self) :].index_add(1, places[k:], self.heads[rows, k : len(self)])
-            heads = torch.cat([self.heads[rows, :k], others], 1)
+            of_rows = self.heads[rows]
+            leaves = of_rows[:, len(self) :].index_add(1, places, of_rows[:, others])
+            heads = torch.cat([of_rows[:, units], leaves], 1)
         return replace(
-            self, site=self.site[:k], unit=self.unit[:k], position=self.position[:k], total=self.total[:k], values=self.values[rows],
-            edges=merged(self.edges), heads=heads, reference=None if self.reference is None else merged(self.reference),
+            self, site=self.site[units], unit=self.unit[units], position=self.position[units], total=self.total[units],
+            values=self.values[rows], edges=merged(self.edges), heads=heads,
+            reference=None if self.reference is None else merged(self.reference),
         )  # fmt: skip
 
     def scores(self) -> Scores:

@@ -12,7 +12,7 @@ from neuron_vs_sae.core.basis import Basis
 
 
 @dataclass(frozen=True)
-class Told:
+class Telling:
     """A value of a hidden variable and the group that tells it: AUROC where it was chosen, and on other prompts."""
 
     value: str
@@ -43,11 +43,11 @@ def activity(
     return table, unknown
 
 
-def told(
+def telling_groups(
     table: Float[np.ndarray, "prompts groups"], values: Sequence[str], chosen_on: Bool[np.ndarray, " prompts"]
-) -> list[Told]:
+) -> list[Telling]:
     """For each value with a prompt in both halves, the group whose activity tells it from all others best where it is chosen."""
-    labels, found = np.array(values), []
+    labels, tellings = np.array(values), []
     for value in sorted(set(values)):
         mine = labels == value
         if not all(0 < (mine & half).sum() < half.sum() for half in (chosen_on, ~chosen_on)):
@@ -55,8 +55,8 @@ def told(
         scores = np.array([auroc(table[chosen_on, g], mine[chosen_on]) for g in range(table.shape[1])])
         best = int(scores.argmax())
         on_others = auroc(table[~chosen_on, best], mine[~chosen_on])
-        found.append(Told(value, best, float(scores[best]), on_others, int(mine.sum())))
-    return found
+        tellings.append(Telling(value, best, float(scores[best]), on_others, int(mine.sum())))
+    return tellings
 
 
 def auroc(scores: Float[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]) -> float:

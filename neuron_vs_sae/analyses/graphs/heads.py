@@ -69,10 +69,10 @@ def _from_sources(
             return out
         pieces = vectors.split(max(1, _HELD // max(out[0].numel(), vectors[0].numel())))
         for low, piece in zip(range(0, len(vectors), len(pieces[0])), pieces, strict=True):
-            found = torch.autograd.grad(
+            gradients = torch.autograd.grad(
                 through, weights, piece, retain_graph=True, allow_unused=True, is_grads_batched=True
             )
-            for layer, gradient in enumerate(found):
+            for layer, gradient in enumerate(gradients):
                 if gradient is not None:
                     out[low : low + len(piece), layer] = gradient[:, 0]
         return out

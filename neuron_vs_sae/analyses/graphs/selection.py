@@ -50,9 +50,9 @@ def selected(basis: Basis, run: Cut, targets: Sequence[Target], nodes: int | Non
         values = dictionary.encode(run.read[s].detach())[0]
         totals, sizes = torch.zeros_like(values), torch.zeros_like(values)
         for target, gradient in zip(targets, gradients, strict=True):
-            one = values * dictionary.pull_back(gradient[s][0])[0]
-            totals += target.weight * one
-            sizes += target.weight * one.abs()
+            contributions = values * dictionary.pull_back(gradient[s][0])[0]
+            totals += target.weight * contributions
+            sizes += target.weight * contributions.abs()
         n_scored += int((sizes > 0).sum())
         everything += float(sizes.sum())
         size, place = sizes.flatten().sort(descending=True, stable=True)

@@ -73,15 +73,15 @@ def supernodes(prompts: Sequence[Profiles], *, k: int | None = None, min_support
     alike = affinity(prompts, min_support)
     outside = alike.likeness - np.diag(np.diag(alike.likeness))
     known = np.flatnonzero((outside > 0).any(1))
-    groups = len_of_gap(outside[np.ix_(known, known)]) if k is None else k
+    groups = groups_of_gap(outside[np.ix_(known, known)]) if k is None else k
     if not 1 <= groups < len(known):
         raise InputError(
             f"{groups} groups of {len(known)} units that meet in at least {min_support} of {len(prompts)} prompts: trace more prompts, "
             "or ask for fewer groups or less support"
         )
-    found = np.full(len(alike.keys), UNASSIGNED)
-    found[known] = _spectral(alike.likeness[np.ix_(known, known)], groups, seed)
-    return described(prompts, alike, found, min_support)
+    group = np.full(len(alike.keys), UNASSIGNED)
+    group[known] = _spectral(alike.likeness[np.ix_(known, known)], groups, seed)
+    return described(prompts, alike, group, min_support)
 
 
 def described(
@@ -107,7 +107,7 @@ def described(
     )
 
 
-def len_of_gap(likeness: Float[np.ndarray, "n n"], most: int = 40) -> int:
+def groups_of_gap(likeness: Float[np.ndarray, "n n"], most: int = 40) -> int:
     """As many groups as there are small eigenvalues of the normalised Laplacian before its largest gap, at least 2."""
     if len(likeness) < 3:
         return len(likeness)

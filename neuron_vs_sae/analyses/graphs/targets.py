@@ -78,7 +78,7 @@ def _metric(prompt: Prompt, metric: str | Metric | None, run: Cut) -> Target:
     pair = prompt.pair
     score = resolve(name)(logits, MetricTarget(pair.answer, pair.foil, lambda: run.logits.detach()))
     (slope,) = torch.autograd.grad(score.sum(), logits)
-    return Target(str(name), 1.0, float(score[0].detach()), lambda found: found.logits, slope)
+    return Target(str(name), 1.0, float(score[0].detach()), lambda cut: cut.logits, slope)
 
 
 def _logits(model: Any, run: Cut) -> tuple[Target, ...]:
@@ -86,13 +86,13 @@ def _logits(model: Any, run: Cut) -> tuple[Target, ...]:
     logits = run.logits.detach()[0]
     probability, order = logits.softmax(0).sort(descending=True, stable=True)
     n = min(MOST_LOGITS, 1 + int((probability.cumsum(0) < LOGIT_MASS).sum()), len(logits))
-    found = []
+    targets = []
     for p, token in zip(probability[:n].tolist(), order[:n].tolist(), strict=True):
         slope = torch.full_like(logits, -1 / len(logits))
         slope[token] += 1
         value = float(slope @ logits)
-        found.append(Target(token_text(model, token), p, value, lambda run: run.logits, slope[None], token=token))
-    return tuple(found)
+        targets.append(Target(token_text(model, token), p, value, lambda run: run.logits, slope[None], token=token))
+    return tuple(targets)
 
 
 def _unit(basis: Basis, prompt: Prompt, name: str, run: Cut) -> Target:
@@ -103,7 +103,7 @@ def _unit(basis: Basis, prompt: Prompt, name: str, run: Cut) -> Target:
     cotangent[0, position] = rows[0]
     value = float(rows[0] @ y[0, position] + offset[0])
     return Target(
-        f"{basis.sites[site].name}/{unit}@{position}", 1.0, value, lambda found: found.read[site], cotangent, float(offset[0])
+        f"{basis.sites[site].name}/{unit}@{position}", 1.0, value, lambda cut: cut.read[site], cotangent, float(offset[0])
     )  # fmt: skip
 
 
@@ -117,7 +117,7 @@ def _direction(asked: Direction, run: Cut) -> Target:
     cotangent = torch.zeros_like(at)
     cotangent[0, asked.position] = asked.vector.to(at)
     name = f"direction at {asked.hook}@{asked.position}"
-    return Target(name, 1.0, float((cotangent * at).sum()), lambda found: found.seen[asked.hook], cotangent)
+    return Target(name, 1.0, float((cotangent * at).sum()), lambda cut: cut.seen[asked.hook], cotangent)
 
 
 def parse_unit(basis: Basis, name: str, positions: int) -> tuple[int, int, int]:

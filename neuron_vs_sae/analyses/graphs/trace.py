@@ -23,6 +23,8 @@ Slope = Literal["chord", "gradient"]
 Attention = Literal["frozen", "split"]
 """Attention patterns are constant; `split` tells each edge's share by the first head that it enters."""
 
+_SHAPE = ("n_layers", "n_heads", "parallel_attn_mlp", "d_model")
+
 
 def trace(
     model: Any,
@@ -64,7 +66,10 @@ def trace(
     if attention == "split":
         heads = loadings(model, basis, given.tokens, replaced, explained, chosen, watch)
     return Graph(
-        made={"model": model.cfg.model_name, "basis": basis.name, "slope": slope, "attention": attention, "provenance": basis.provenance},
+        made={
+            "model": model.cfg.model_name, "shape": {name: getattr(model.cfg, name) for name in _SHAPE}, "basis": basis.name, "slope": slope,
+            "attention": attention, "provenance": basis.provenance,
+        },
         prompt=given.text,
         tokens=given.shown,
         token_ids=tuple(given.tokens[0].tolist()),

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from neuron_vs_sae.cli import console
+from neuron_vs_sae.core.errors import InputError
 
 
 def serve(
@@ -27,10 +28,26 @@ def serve(
             console.say("ended", quiet=False)
 
 
+def figures(
+    folder: Annotated[Path, typer.Argument(help="results of `nvs trace`")],
+    out: Annotated[Path, typer.Option(help="folder for the figures")] = Path("figures"),
+    form: Annotated[str, typer.Option("--format", help="pdf, png or svg")] = "pdf",
+) -> None:
+    """Write static figures: scores over size, the first graph of each task and basis, heads, supernodes."""
+    from neuron_vs_sae.report.graph_figures import figures as drawn
+    from neuron_vs_sae.report.paper_style import save
+    from neuron_vs_sae.studies.graphs import load
+
+    if form not in ("pdf", "png", "svg"):
+        raise InputError(f"no figure format {form!r}; there are: pdf, png, svg")
+    for name, figure in drawn(load(folder)):
+        save(figure, out / f"{name}.{form}")
+        typer.echo(out / f"{name}.{form}")
+
+
 def add_to(app: typer.Typer) -> None:
     """Make them commands of `nvs graph`."""
     graph = typer.Typer(no_args_is_help=True, help="Look at finished graphs.")
     graph.command("serve")(serve)
-    # With a callback it stays a group though it has one command.
-    graph.callback()(lambda: None)
+    graph.command("figures")(figures)
     app.add_typer(graph, name="graph")

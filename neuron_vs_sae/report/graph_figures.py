@@ -1,8 +1,6 @@
 """Static figures of graphs, for papers: scores over size, one graph, supernodes and what flows between them, heads."""
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,8 +13,9 @@ from neuron_vs_sae.analyses.graphs.graph import Graph
 from neuron_vs_sae.analyses.graphs.influence import Pruning, influence, normalised
 from neuron_vs_sae.report.circuit_nodes import row_labels
 from neuron_vs_sae.report.escaping import in_drawing
+from neuron_vs_sae.report.graph_viewer import plain as plain_name
 from neuron_vs_sae.report.names import basis_names
-from neuron_vs_sae.report.paper_style import COLUMN, LEGEND, SMALL, beside, legend_height, marker, plain, save, short
+from neuron_vs_sae.report.paper_style import COLUMN, LEGEND, SMALL, beside, legend_height, marker, plain, short
 from neuron_vs_sae.report.plots.style import colours_of
 from neuron_vs_sae.statistics.bootstrap import interval, ratio
 from neuron_vs_sae.statistics.resampling import draw, independent
@@ -27,25 +26,22 @@ _EDGES = 150
 _BLUE, _ORANGE = "#0072b2", "#d55e00"
 
 
-def write_figures(found: GraphsResult) -> None:
-    """Write `figures/`: the frontier where tasks have several prompts, the first graph of each task and basis as PDF and SVG, their heads
-    where they are known, and supernodes where there are some."""
-    folder = found.folder / "figures"
+def figures(found: GraphsResult) -> Iterator[tuple[str, Figure]]:
+    """Names and figures: the frontier where a task has several prompts, the first graph of each task and basis, its heads where they are known,
+    and supernodes where there are some."""
     for task in [str(t) for t in dict.fromkeys(found.table["task"]) if t]:
         if found.table.loc[found.table["task"] == task, "index"].nunique() > 1:
-            _both(frontier(found, task), folder / f"frontier-{_plain(task)}")
+            yield f"frontier-{plain_name(task)}", frontier(found, task)
     study = found.study
-    firsts = found.table.drop_duplicates(["task", "basis"])
-    for name in firsts["slug"]:
+    for name in found.table.drop_duplicates(["task", "basis"])["slug"]:
         graph = found.graph(name)
-        pruning = graph.prune(node_threshold=study.node_threshold, edge_threshold=study.edge_threshold)
-        _both(drawn(graph, pruning), folder / name)
+        yield name, drawn(graph, graph.prune(node_threshold=study.node_threshold, edge_threshold=study.edge_threshold))
         if graph.heads is not None:
-            _both(head_map(graph), folder / f"{name}-heads")
+            yield f"{name}-heads", head_map(graph)
     for (task, basis), members in found.members.groupby(["task", "basis"], sort=False) if len(found.members) else ():
         names = list(found.table.loc[(found.table["task"] == task) & (found.table["basis"] == basis), "slug"].unique())
         figure = supernode_diagram([found.graph(name) for name in names], members)
-        _both(figure, folder / f"supernodes-{_plain(str(task))}-{_plain(str(basis))}")
+        yield f"supernodes-{plain_name(str(task))}-{plain_name(str(basis))}", figure
 
 
 def frontier(found: GraphsResult, task: str) -> Figure:
@@ -211,13 +207,3 @@ def supernode_diagram(graphs: Sequence[Graph], members: pd.DataFrame, most: int 
     axes.set_ylabel("mean layer", fontsize=SMALL)
     plain(axes, grid="y")
     return figure
-
-
-def _both(figure: Any, file: Path) -> None:
-    for ending in (".pdf", ".svg"):
-        save(figure, file.with_name(file.name + ending))
-        figure.set_layout_engine("none")  # it is laid out by now, and that takes longer than drawing
-
-
-def _plain(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "_.-" else "-" for c in name)

@@ -42,7 +42,7 @@ class Served:
         if parts == [""]:
             start = None if self.page is None else _inside(self.page, ["index.html"])
             return _read(start or _inside(self.folder, ["graph.html"]))
-        if parts == ["graph.html"] or parts[0] in ("viewer", "features", "figures"):
+        if parts == ["graph.html"] or parts[0] in ("viewer", "features"):
             return _read(_inside(self.folder, parts))
         return None if self.page is None else _read(_inside(self.page, parts))
 

@@ -1,4 +1,4 @@
-"""What is shown of graphs, written into their study's folder: the page, the viewers' files, and features and circuits in others' formats."""
+"""What is shown of graphs, written into their study's folder: the page, the viewers' files, features and circuits in others' formats."""
 
 import json
 import shutil
@@ -8,7 +8,6 @@ from neuron_vs_sae.analyses.graphs.graph import Graph
 from neuron_vs_sae.core import files
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.report.graph_features import feature
-from neuron_vs_sae.report.graph_figures import write_figures
 from neuron_vs_sae.report.graph_mib import mib_circuit
 from neuron_vs_sae.report.graph_page.document import graph_page
 from neuron_vs_sae.report.graph_viewer import feature_numbers, plain, viewer_graph
@@ -18,7 +17,7 @@ _FOLDERS = ("viewer", "features", "mib")
 
 
 def write_report(found: GraphsResult) -> None:
-    """(Re)write `graph.html`, `viewer/`, `features/` (with a corpus), `mib/` (with `attention=split`), and the figures."""
+    """(Re)write `graph.html`, `viewer/`, `features/` (with a corpus), and `mib/` (with `attention=split`)."""
     for name in _FOLDERS:
         shutil.rmtree(found.folder / name, ignore_errors=True)
     files.write_text(found.folder / "graph.html", graph_page(found))
@@ -30,7 +29,6 @@ def write_report(found: GraphsResult) -> None:
             _write_features(found, graph, basis)
         if graph.heads is not None:
             _write_mib(found, graph, name)
-    write_figures(found)
 
 
 def _viewer(found: GraphsResult, graph: Graph, name: str, basis: str) -> dict[str, Any]:

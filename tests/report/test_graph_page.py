@@ -15,7 +15,9 @@ from conftest import HOSTILE
 from filelock import FileLock
 
 from neuron_vs_sae.core.errors import FolderError, InputError
+from neuron_vs_sae.report.graph_figures import figures
 from neuron_vs_sae.report.graph_server import HOST, server
+from neuron_vs_sae.report.paper_style import save
 from neuron_vs_sae.running import runner
 from neuron_vs_sae.studies.graphs import GraphsResult, load
 from neuron_vs_sae.studies.spec import make_spec
@@ -60,11 +62,26 @@ def test_every_graph_has_its_files(found: GraphsResult) -> None:
             for example in quantile["examples"]:
                 assert len(example["tokens"]) == len(example["tokens_acts_list"])
                 assert 0 <= example["train_token_ind"] < len(example["tokens"])
-    for name in ("frontier", "supernodes"):
-        figures = list((found.folder / "figures").glob(f"{name}*.pdf"))
-        assert figures
-        assert all(file.with_suffix(".svg").exists() for file in figures)
-    assert len(list((found.folder / "figures").glob("*-heads.pdf"))) == 2
+
+
+def test_figures_are_drawn_of_scores_graphs_heads_and_supernodes(found: GraphsResult, tmp_path: Path) -> None:
+    drawn = dict(figures(found))
+    begin = [name.split("-")[0] for name in drawn]
+    assert begin.count("frontier") == 1
+    assert begin.count("supernodes") == 2
+    assert sum(name.endswith("-heads") for name in drawn) == 2
+    assert {name for name in drawn if name in found.slugs} == set(found.table.drop_duplicates("basis")["slug"])
+    frontier = next(figure for name, figure in drawn.items() if name.startswith("frontier"))
+    for basis, line in zip(found.study.basis, frontier.axes[0].lines, strict=True):
+        rows = found.table.loc[(found.table["basis"] == basis) & ~found.table["pruned"]]
+        assert line.get_ydata() == pytest.approx(rows.groupby("k")["replacement"].mean().to_numpy())
+    graph = found.graph(found.slugs[0])
+    heads = drawn[f"{found.slugs[0]}-heads"].axes[0].images[0].get_array()
+    assert graph.heads is not None
+    entering = float(graph.heads.abs().sum() / graph.edges.leaves.abs().sum())
+    assert float(heads.sum()) == pytest.approx(entering, rel=1e-5)
+    save(frontier, tmp_path / "a.svg")
+    assert (tmp_path / "a.svg").stat().st_size > 1000
 
 
 def test_a_features_number_is_that_of_the_viewers_node(found: GraphsResult) -> None:

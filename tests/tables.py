@@ -116,6 +116,8 @@ class MethodCase:
 METHODS: list[MethodCase] = [
     MethodCase("attribution_patching", {}),
     MethodCase("attribution_patching", {"grad_at": "corrupt"}, unpaired=False),
+    MethodCase("attribution_patching", {"order": 2}),
+    MethodCase("attribution_patching", {"grad_at": "corrupt", "order": 2}, unpaired=False),
     MethodCase("integrated_gradients", {"steps": 3}),
     MethodCase("integrated_gradients", {"steps": 3, "schedule": "right"}),
     MethodCase("integrated_gradients", {"steps": 3, "schedule": "midpoint"}),

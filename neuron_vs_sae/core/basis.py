@@ -171,4 +171,7 @@ def apart(scores: NodeScores, basis: Basis) -> list[NodeScores]:
     indices = [part.index(scores.index.positions) for part in basis.parts]
     lengths = [len(index) for index in indices]
     groups = [None] * len(indices) if scores.by_group is None else scores.by_group.split(lengths, 1)
-    return [NodeScores(*parts) for parts in zip(indices, scores.values.split(lengths), groups, strict=True)]
+    reliability = [None] * len(indices) if scores.reliability is None else scores.reliability.split(lengths)
+    return [
+        NodeScores(*parts) for parts in zip(indices, scores.values.split(lengths), groups, reliability, strict=True)
+    ]

@@ -143,6 +143,8 @@ class NodeScores:
     index: NodeIndex
     values: Float[Tensor, " nodes"]
     by_group: Float[Tensor, "groups nodes"] | None = None
+    reliability: Float[Tensor, " nodes"] | None = None
+    """From 0 to 1, where the method tells it: how far a node's score is from bending (`attribution_patching`, `order=2`)."""
 
     def __post_init__(self) -> None:
         if self.values.shape[0] != len(self.index):
@@ -215,7 +217,7 @@ class NodeScores:
 
     def table(self) -> pd.DataFrame:
         """A row per node that exists, in node order: `layer`, `site`, `position` (missing where positions are pooled), `unit`
-        (missing for an error node), `is_error` and `score`."""
+        (missing for an error node), `is_error`, `score`, and `reliability` where it is told."""
         tables = []
         for site, (units, errors) in zip(self.index.sites, self.by_site(), strict=True):
             blocks, width = units.shape
@@ -233,6 +235,8 @@ class NodeScores:
         table[["layer", "position", "unit"]] = table[["layer", "position", "unit"]].astype("Int64")
         if self.index.positions is None:
             table["position"] = pd.NA
+        if self.reliability is not None:
+            table["reliability"] = self.reliability.numpy()
         return table.loc[self.index.exists.numpy()].reset_index(drop=True)
 
     def by_site(self) -> list[tuple[Tensor, Tensor]]:

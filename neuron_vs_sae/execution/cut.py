@@ -241,6 +241,9 @@ def _by_units(dictionary: Dictionary, y: Float[Tensor, "1 pos d_in"]) -> Float[T
     by_token = []
     for p in range(y.shape[1]):
         units = active[0, p].nonzero().flatten()
+        if not len(units):
+            by_token.append(y.new_zeros(dictionary.d))
+            continue
         rows, _ = dictionary.reading(y[0, p].detach(), units)
         by_token.append((change[0, p] @ rows.T) @ dictionary.directions(units))
     return torch.stack(by_token)[None]

@@ -346,3 +346,15 @@ def test_totals_are_slopes_of_the_uncut_replacement_model(llama: Any) -> None:
     units = basis.dictionaries[1].encode(values[hooks[1]])[0] * basis.dictionaries[1].pull_back(slopes[hooks[1]])[0]
     mine = graph.site == 1
     assert torch.allclose(graph.total[mine], units[graph.position[mine], graph.unit[mine]], atol=EXACT)
+
+
+def test_tokens_without_an_active_unit_pass_nothing_on(llama: Any) -> None:
+    """An untrained dictionary whose first layer is dead: what its site writes is rest, and no path runs through it."""
+    saes = toys.saes()
+    saes[0].b_enc.data -= 1000
+    for basis in (nvs.bases.sae(llama, source=saes), nvs.bases.random_sae(llama, source=saes, prompts=toys.pairs())):
+        graph = whole(llama, basis)
+        if basis.name == "sae":
+            assert not bool((graph.site == 0).any())
+            assert bool((graph.edges.rest[0, 0] != 0).any())
+        assert torch.allclose(paths(graph), graph.total, atol=EXACT)

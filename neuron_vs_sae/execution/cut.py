@@ -24,8 +24,6 @@ from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.execution.replacement import Rules
 from neuron_vs_sae.execution.splice import Edit, answer_logits
 
-_EMBEDDINGS = ("hook_embed", "hook_pos_embed")
-
 
 @dataclass(frozen=True, eq=False)
 class Cut:
@@ -47,17 +45,16 @@ class Cut:
 
     def backward(
         self, quantity: Float[Tensor, "1 ..."], weights: Float[Tensor, "rows 1 ..."], wanted: Sequence[Tensor]
-    ) -> list[Float[Tensor, "rows ..."]]:
-        """For each row of `weights`, the gradient of `<row, quantity>` with respect to each of `wanted`; 0 where there is no path."""
+    ) -> list[Tensor | None]:
+        """For each row of `weights`, the gradient of `<row, quantity>` with respect to each of `wanted`, `[rows, *its shape]`; None
+        where there is no path."""
         if not quantity.requires_grad or not wanted:
-            return [weights.new_zeros(len(weights), *x.shape) for x in wanted]
-        gradients = torch.autograd.grad(
-            quantity, list(wanted), weights, retain_graph=True, allow_unused=True, is_grads_batched=True
+            return [None] * len(wanted)
+        return list(
+            torch.autograd.grad(
+                quantity, list(wanted), weights, retain_graph=True, allow_unused=True, is_grads_batched=True
+            )
         )
-        return [
-            weights.new_zeros(len(weights), *x.shape) if g is None else g
-            for g, x in zip(gradients, wanted, strict=True)
-        ]
 
 
 @dataclass
@@ -185,12 +182,12 @@ def _of_embeddings(model: Any, record: _Recorder) -> list[Edit]:
 
         return hook, write
 
-    return [edit(hook) for hook in _EMBEDDINGS if hook in model.hook_dict and _is_reached(model, hook)]
+    return [edit(hook) for hook in embedding_hooks(model)]
 
 
-def _is_reached(model: Any, hook: str) -> bool:
-    """Rotary models have the hook of position embeddings in some versions of transformer-lens, and never call it."""
-    return hook == "hook_embed" or model.cfg.positional_embedding_type == "standard"
+def embedding_hooks(model: Any) -> list[str]:
+    """The hooks whose sum begins the residual stream. Where positions are not added, some models have the second all the same, and never call it."""
+    return ["hook_embed", *(["hook_pos_embed"] if model.cfg.positional_embedding_type == "standard" else [])]
 
 
 def _of_heads(model: Any, record: _Recorder, is_cut: bool) -> list[Edit]:

@@ -39,13 +39,24 @@ class Rows:
 
 def sources(basis: Basis, run: Cut, chosen: Selected, value: Float[Tensor, " units"]) -> Sources:
     """What each node holds in this run; `value` are the selected units' there."""
+    return held_by(basis, [x[0] for x in run.written], run.embedded, chosen, value)
+
+
+def held_by(
+    basis: Basis,
+    written: list[Float[Tensor, "pos _"]],
+    embedded: tuple[Float[Tensor, "1 pos d"], ...],
+    chosen: Selected,
+    value: Float[Tensor, " units"],
+) -> Sources:
+    """What each node holds where sites wrote `written`: the rest is what the selected units and the constant leave of it."""
     rest = []
     for s, dictionary in enumerate(basis.dictionaries):
-        left = run.written[s][0] - dictionary.at_zero(run.written[s])
+        left = written[s] - dictionary.at_zero(written[s])
         for position, mine in _by_position(chosen, s):
             left[position] -= dictionary.written(value[mine], chosen.unit[mine])
         rest.append(left)
-    return Sources(value, tuple(rest), run.embedded)
+    return Sources(value, tuple(rest), embedded)
 
 
 def rows_of(basis: Basis, run: Cut, targets: tuple[Target, ...], chosen: Selected) -> Iterator[Rows]:
@@ -64,35 +75,44 @@ def rows_of(basis: Basis, run: Cut, targets: tuple[Target, ...], chosen: Selecte
 
 def contributions(basis: Basis, run: Cut, part: Rows, chosen: Selected, held: tuple[Sources, ...]) -> tuple[Edges, ...]:
     """The edges into these rows from each of some sets of `sources`: one batched backward pass, and products with what they hold."""
-    wanted = (*run.probes, *run.embedding_probes, *run.biases)
-    gradients = run.backward(part.quantity, part.cotangents, wanted)
+    gradients = run.backward(part.quantity, part.cotangents, (*run.probes, *run.embedding_probes, *run.biases))
     n, m = len(run.probes), len(run.embedding_probes)
-    at_sites = [gradient[:, 0] for gradient in gradients[:n]]
-    slopes = _at_units(basis, at_sites, chosen)
-    bias = part.offset.clone()
+    rows, positions = len(part.place), run.written[0].shape[1]
+    blank = part.offset.new_zeros
+    slopes, bias = blank(rows, len(chosen.unit)), part.offset.clone()
+    rest = [blank(rows, n, positions) for _ in held]
+    tokens = [blank(rows, positions) for _ in held]
     for gradient, parameter in zip(gradients[n + m :], run.biases, strict=True):
-        bias += gradient.flatten(1) @ parameter.detach().flatten().to(gradient)
-    for gradient, dictionary in zip(at_sites, basis.dictionaries, strict=True):
-        bias += gradient.sum(1) @ dictionary.at_zero(gradient)
+        if gradient is not None:
+            bias += gradient.flatten(1) @ parameter.detach().flatten().to(gradient)
+    for s, (gradient, dictionary) in enumerate(zip(gradients[:n], basis.dictionaries, strict=True)):
+        if gradient is None:
+            continue
+        at_site = gradient[:, 0]
+        for position, mine in _by_position(chosen, s):
+            slopes[:, mine] = at_site[:, position] @ dictionary.directions(chosen.unit[mine]).T
+        vectors = [sources.rest[s] for sources in held] + [dictionary.at_zero(at_site).expand_as(held[0].rest[s])]
+        *parts, constant = _products(at_site, vectors)
+        bias += constant.sum(1)
+        for of_sources, products in zip(rest, parts, strict=True):
+            of_sources[:, s] = products
+    for i, gradient in enumerate(gradients[n : n + m]):
+        if gradient is not None:
+            parts = _products(gradient[:, 0], [sources.embedded[i][0] for sources in held])
+            for of_sources, products in zip(tokens, parts, strict=True):
+                of_sources += products
     return tuple(
-        Edges(
-            units=slopes * held_by.value,
-            rest=torch.stack([(g * rest).sum(2) for g, rest in zip(at_sites, held_by.rest, strict=True)], 1),
-            tokens=sum((g * e).sum((1, 3)) for g, e in zip(gradients[n : n + m], held_by.embedded, strict=True)),  # pyright: ignore[reportArgumentType]
-            bias=bias,
-        )
-        for held_by in held
+        Edges(slopes * sources.value, of_rest, of_tokens, bias)
+        for sources, of_rest, of_tokens in zip(held, rest, tokens, strict=True)
     )
 
 
-def _at_units(
-    basis: Basis, gradients: list[Float[Tensor, "rows pos _"]], chosen: Selected
-) -> Float[Tensor, "rows units"]:
-    slopes = gradients[0].new_zeros(len(gradients[0]), len(chosen.unit))
-    for s, dictionary in enumerate(basis.dictionaries):
-        for position, mine in _by_position(chosen, s):
-            slopes[:, mine] = gradients[s][:, position] @ dictionary.directions(chosen.unit[mine]).T
-    return slopes
+def _products(
+    gradient: Float[Tensor, "rows pos d"], vectors: list[Float[Tensor, "pos d"]]
+) -> list[Float[Tensor, "rows pos"]]:
+    """Each row's gradient times each of the vectors, position by position, without a copy of the gradient."""
+    products = gradient.transpose(0, 1) @ torch.stack(vectors, -1)
+    return [column.T for column in products.unbind(-1)]
 
 
 def _readings(

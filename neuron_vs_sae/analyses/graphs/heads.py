@@ -48,7 +48,9 @@ def _to_rows(
     taken = chosen.value.new_zeros(shape)
     for part in rows_of(basis, run, tuple(targets), chosen):
         gradients = run.backward(part.quantity, part.cotangents, run.head_probes)
-        taken[part.place] = torch.stack([gradient[:, 0] for gradient in gradients], 1)
+        for layer, gradient in enumerate(gradients):
+            if gradient is not None:
+                taken[part.place, layer] = gradient[:, 0]
     return taken
 
 

@@ -49,8 +49,10 @@ def selected(basis: Basis, run: Cut, targets: Sequence[Target], nodes: int | Non
     for s, dictionary in enumerate(basis.dictionaries):
         values = dictionary.encode(run.read[s].detach())[0]
         totals, sizes = torch.zeros_like(values), torch.zeros_like(values)
-        for target, gradient in zip(targets, gradients, strict=True):
-            contributions = values * dictionary.pull_back(gradient[s][0])[0]
+        for target, gradient in zip(targets, (of_sites[s] for of_sites in gradients), strict=True):
+            if gradient is None:
+                continue
+            contributions = values * dictionary.pull_back(gradient[0])[0]
             totals += target.weight * contributions
             sizes += target.weight * contributions.abs()
         n_scored += int((sizes > 0).sum())

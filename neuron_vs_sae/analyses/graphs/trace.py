@@ -5,18 +5,19 @@ from typing import Any, Literal
 
 import torch
 
-from neuron_vs_sae.analyses.graphs.contributions import contributions, rows_of, sources
+from neuron_vs_sae.analyses.graphs.contributions import Sources, contributions, held_by, rows_of, sources
 from neuron_vs_sae.analyses.graphs.graph import Edges, Graph, TargetNode
 from neuron_vs_sae.analyses.graphs.heads import loadings
 from neuron_vs_sae.analyses.graphs.prompt import Prompt, prompt_of
-from neuron_vs_sae.analyses.graphs.selection import selected
+from neuron_vs_sae.analyses.graphs.selection import Selected, selected
 from neuron_vs_sae.analyses.graphs.targets import Direction, Target, targets_of, watched
 from neuron_vs_sae.core.basis import Basis
 from neuron_vs_sae.core.errors import check_choice
 from neuron_vs_sae.core.metric import Metric
 from neuron_vs_sae.core.pairs import PromptPairs
-from neuron_vs_sae.execution.cut import cut, through
-from neuron_vs_sae.execution.replacement import Rules, frozen, rules
+from neuron_vs_sae.execution.cut import Cut, cut, embedding_hooks, through
+from neuron_vs_sae.execution.replacement import frozen, rules
+from neuron_vs_sae.execution.splice import read
 
 Slope = Literal["chord", "gradient"]
 """How an MLP counts between two sites: as its chord, each branch of a gate taking half (RelP), or by its own slope."""
@@ -59,7 +60,7 @@ def trace(
     with through(model, basis, given.tokens, replaced, watch) as run:
         explained = targets_of(model, basis, given, asked, metric, run)
         chosen = selected(basis, run, explained, nodes, mass)
-    corrupt = [] if given.pair is None else [_reference(model, basis, given, replaced, chosen)]
+    corrupt = [] if given.pair is None else [_reference(model, basis, given, chosen)]
     with cut(model, basis, given.tokens, replaced, watch=watch) as run:
         clean, *reference = _edges(basis, run, explained, chosen, [sources(basis, run, chosen, chosen.value), *corrupt])
     heads = None
@@ -90,21 +91,27 @@ def trace(
     )  # fmt: skip
 
 
-def _reference(model: Any, basis: Basis, given: Prompt, replaced: Rules, chosen: Any) -> Any:
-    """What the same nodes hold on the corrupt prompt."""
+def _reference(model: Any, basis: Basis, given: Prompt, chosen: Selected) -> Sources:
+    """What the same nodes hold on the corrupt prompt: one plain forward pass, up to the last site."""
     assert given.pair is not None
-    corrupt = given.pair.corrupt[:, : given.tokens.shape[1]]
-    with cut(model, basis, corrupt, replaced) as other:
-        value = torch.zeros_like(chosen.value)
-        for s, dictionary in enumerate(basis.dictionaries):
-            mine = (chosen.site == s).nonzero().flatten()
-            for p in chosen.position[mine].unique().tolist():
-                here = mine[chosen.position[mine] == p]
-                value[here] = dictionary.encode_some(other.read[s][:, p].detach(), chosen.unit[here])[0]
-        return sources(basis, other, chosen, value)
+    n = given.tokens.shape[1]
+    embeddings = embedding_hooks(model)
+    length = torch.tensor([n], device=given.tokens.device)
+    seen = read(model, given.pair.corrupt[:, :n], length, (*basis.hooks, *embeddings))
+    value = torch.zeros_like(chosen.value)
+    for s, (site, dictionary) in enumerate(zip(basis.sites, basis.dictionaries, strict=True)):
+        mine = (chosen.site == s).nonzero().flatten()
+        y = site.view(seen[site.reads])
+        for p in chosen.position[mine].unique().tolist():
+            here = mine[chosen.position[mine] == p]
+            value[here] = dictionary.encode_some(y[:, p], chosen.unit[here])[0]
+    written = [site.view(seen[site.writes])[0] for site in basis.sites]
+    return held_by(basis, written, tuple(seen[hook] for hook in embeddings), chosen, value)
 
 
-def _edges(basis: Basis, run: Any, explained: Sequence[Target], chosen: Any, held: Sequence[Any]) -> list[Edges]:
+def _edges(
+    basis: Basis, run: Cut, explained: Sequence[Target], chosen: Selected, held: Sequence[Sources]
+) -> list[Edges]:
     """The edges into every row, from each of the sets of sources."""
     n = len(explained) + len(chosen.unit)
     blank = chosen.value.new_zeros

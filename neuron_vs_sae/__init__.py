@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from neuron_vs_sae.analyses.circuits.options import EvaluationOptions as EvaluationOptions
     from neuron_vs_sae.analyses.graphs.graph import Graph as Graph
     from neuron_vs_sae.analyses.graphs.profiles import profiles as profiles
-    from neuron_vs_sae.analyses.graphs.supernodes import supernodes as supernodes
+    from neuron_vs_sae.analyses.graphs.storing import load_graph as load_graph, save_graph as save_graph
+    from neuron_vs_sae.analyses.graphs.supernodes import Supernodes as Supernodes, supernodes as supernodes
     from neuron_vs_sae.analyses.graphs.targets import Direction as Direction
     from neuron_vs_sae.analyses.graphs.trace import trace as trace
     from neuron_vs_sae.catalog import (
@@ -83,6 +84,7 @@ _HOMES = {
     "Shelf": "catalog.dictionaries.streaming",
     "Site": "core.basis",
     "Study": "studies.study",
+    "Supernodes": "analyses.graphs.supernodes",
     "ablation": "catalog.ablation",
     "across_tasks": "studies.verdict",
     "attribution": "catalog.attribution",
@@ -94,6 +96,7 @@ _HOMES = {
     "evaluate": "analyses.circuits.evaluation",
     "evaluate_metrics": "analyses.circuits.evaluation",
     "load": "studies.result",
+    "load_graph": "analyses.graphs.storing",
     "load_model": "models.loading",
     "log_sizes": "core.sizes",
     "metrics": "catalog.metrics",
@@ -104,6 +107,7 @@ _HOMES = {
     "prepare": "models.loading",
     "profiles": "analyses.graphs.profiles",
     "robustness": "studies.robustness",
+    "save_graph": "analyses.graphs.storing",
     "specifications": "studies.specifications",
     "supernodes": "analyses.graphs.supernodes",
     "tables": "report.tables",
@@ -134,6 +138,7 @@ __all__ = [
     "Shelf",
     "Site",
     "Study",
+    "Supernodes",
     "ablation",
     "across_tasks",
     "attribution",
@@ -145,6 +150,7 @@ __all__ = [
     "evaluate",
     "evaluate_metrics",
     "load",
+    "load_graph",
     "load_model",
     "log_sizes",
     "metrics",
@@ -155,6 +161,7 @@ __all__ = [
     "prepare",
     "profiles",
     "robustness",
+    "save_graph",
     "specifications",
     "supernodes",
     "tables",

@@ -16,8 +16,9 @@ def feature(number: int, basis: str, rows: pd.DataFrame, windows: pd.DataFrame) 
     quantiles, values = [], []
     for sign, of_sign in windows.groupby("sign", sort=False):
         prefix = "" if sign == "+" else "Negative values: "
-        for (kind, quantile), group in of_sign.groupby(["kind", "quantile"], sort=False, dropna=False):
-            name = f"{prefix}{_KINDS[str(kind)]}{'' if pd.isna(quantile) else f' {int(quantile) + 1} of 10'}"  # pyright: ignore[reportArgumentType]
+        for _, group in of_sign.groupby(["kind", "quantile"], sort=False, dropna=False):
+            kind, quantile = group["kind"].iloc[0], group["quantile"].iloc[0]
+            name = f"{prefix}{_KINDS[kind]}{'' if pd.isna(quantile) else f' {int(quantile) + 1} of 10'}"
             quantiles.append({"quantile_name": name, "examples": [_example(w) for w in group.to_dict("records")]})
         values += [float(v) for window in of_sign["values"] for v in window]
     first = rows.iloc[0]
@@ -27,7 +28,7 @@ def feature(number: int, basis: str, rows: pd.DataFrame, windows: pd.DataFrame) 
         "top_logits": [visible_token(t) for t in json.loads(first["top_tokens"])],
         "bottom_logits": [visible_token(t) for t in json.loads(first["bottom_tokens"])],
         "act_min": float(min(values, default=0.0)), "act_max": float(max(values, default=0.0)), "quantile_values": [float(e) for e in edges],
-        "histogram": [float(c) for c in counts], "activation_frequency": float(rows["density"].sum()),
+        "histogram": [float(c) for c in counts], "activation_frequency": sum(rows["density"].tolist()),
     }  # fmt: skip
 
 

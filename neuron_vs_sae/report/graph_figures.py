@@ -38,7 +38,8 @@ def figures(found: GraphsResult) -> Iterator[tuple[str, Figure]]:
         yield name, drawn(graph, graph.prune(node_threshold=study.node_threshold, edge_threshold=study.edge_threshold))
         if graph.heads is not None:
             yield f"{name}-heads", head_map(graph)
-    for (task, basis), members in found.members.groupby(["task", "basis"], sort=False) if len(found.members) else ():
+    for _, members in found.members.groupby(["task", "basis"], sort=False) if len(found.members) else ():
+        task, basis = members["task"].iloc[0], members["basis"].iloc[0]
         names = list(found.table.loc[(found.table["task"] == task) & (found.table["basis"] == basis), "slug"].unique())
         figure = supernode_diagram([found.graph(name) for name in names], members)
         yield f"supernodes-{plain_name(str(task))}-{plain_name(str(basis))}", figure

@@ -44,8 +44,8 @@ def compared(table: pd.DataFrame, study: TraceStudy) -> pd.DataFrame:
     """A row per task, pair of bases, score and measure of size, without adjusted p-values; for tasks of two prompts or more."""
     tables = [pd.DataFrame(columns=["p"], dtype=float)]
     for task, rows in table.groupby("task", sort=False):
-        n = rows["index"].nunique()
-        if not task or n < 2 or rows["basis"].nunique() < 2:
+        n, bases = len(set(rows["index"])), set(rows["basis"])
+        if task == "" or n < 2 or len(bases) < 2:
             continue
         draws = draw(independent(n), study.resamples, study.seed[0])
         for score in SCORES:

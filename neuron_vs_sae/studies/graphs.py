@@ -61,7 +61,7 @@ class GraphsResult:
 
     def graph(self, name: str) -> Graph:
         """The graph of that slug. Raises `FolderError` where its files are damaged."""
-        return storing.load(self.folder / "graphs" / name)
+        return storing.load_graph(self.folder / "graphs" / name)
 
 
 def cells(study: TraceStudy) -> tuple[Cell, ...]:
@@ -107,7 +107,7 @@ def steps(loaded: Loaded[TraceStudy], cell: Cell) -> tuple[Step, ...]:
 
 def graph_in(place: CellFiles, step: str) -> Graph:
     """The graph that a step has written."""
-    about = json.loads(place.table(step, "graph")["about"][0])
+    about = json.loads(str(place.table(step, "graph")["about"][0]))
     return storing.assembled(about, place.tensors(step))
 
 
@@ -159,7 +159,7 @@ def assemble(loaded: Loaded[TraceStudy], finished: Mapping[Cell, CellFiles], fol
         place = finished[cell]
         for index in _prompts(loaded, cell):
             step = f"graph-{index}"
-            about = json.loads(place.table(step, "graph")["about"][0])
+            about = json.loads(str(place.table(step, "graph")["about"][0]))
             storing.write(folder / "graphs" / slug(loaded.spec, cell, index), about, place.tensors(step))
             tables["graphs"].append(place.table(step, "scores"))
         tables["units"].append(place.table("units", "units"))

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from conftest import Run
 
-from neuron_vs_sae.analyses.graphs.storing import load
+from neuron_vs_sae.analyses.graphs.storing import load_graph
 from neuron_vs_sae.models.loading import load_model
 from neuron_vs_sae.running import runner
 from neuron_vs_sae.studies.spec import make_spec
@@ -58,7 +58,7 @@ def test_pairs_are_traced_and_bases_compared(run: Run, given: list[Any]) -> None
     folders = sorted(Path("out/graphs").iterdir())
     assert len(folders) == 8
     for folder in folders:
-        graph, mine = load(folder), table.loc[table["slug"] == folder.name]
+        graph, mine = load_graph(folder), table.loc[table["slug"] == folder.name]
         assert [target.name for target in graph.targets] == ["logit_difference"]
         for row in mine.loc[~mine["pruned"]].to_dict("records"):
             assert graph.at(row["units"]).scores().replacement == pytest.approx(row["replacement"])

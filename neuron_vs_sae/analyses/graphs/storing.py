@@ -18,7 +18,7 @@ _EDGES = ("units", "rest", "tokens", "bias")
 _FACTS = ("prompt", "tokens", "token_ids", "sites", "layers", "widths", "n_scored", "n_total")
 
 
-def save(graph: Graph, folder: Path) -> None:
+def save_graph(graph: Graph, folder: Path) -> None:
     """Write `graph.json` and `graph.safetensors` into the folder. The same graph gives the same bytes."""
     write(folder, described(graph), tensors_of(graph))
 
@@ -29,8 +29,8 @@ def write(folder: Path, about: dict[str, Any], tensors: dict[str, Tensor]) -> No
     files.write_json(folder / "graph.json", about)
 
 
-def load(folder: Path) -> Graph:
-    """The graph that `save` wrote. Raises `FolderError` where the folder holds none, a damaged one, or one of another format."""
+def load_graph(folder: Path) -> Graph:
+    """The graph that `save_graph` wrote. Raises `FolderError` where the folder holds none, a damaged one, or one of another format."""
     try:
         about: dict[str, Any] = json.loads((folder / "graph.json").read_text(encoding="utf-8"))
         return assembled(about, files.read_tensors(folder / "graph.safetensors"))

@@ -88,21 +88,20 @@ def _second_order(
     half = -0.5 if grad_at == "clean" else 0.5
 
     def terms(batch: PromptPairs) -> list[Term]:
-        tokens = batch.clean if grad_at == "clean" else batch.corrupt
-        after = ends(model, basis, batch, pairing)
-        other = read(model, batch.clean, batch.length, basis.hooks) if grad_at == "corrupt" else after
+        target, after = objective(model, metric, pairing, batch), ends(model, basis, batch, pairing)
+        if grad_at == "clean":
+            tokens, clean = batch.clean, None
+        else:
+            tokens, clean = batch.corrupt, read(model, batch.clean, batch.length, basis.hooks)
 
         def moves(here: Activations) -> Activations:
-            start, end = (here, other) if grad_at == "clean" else (other, here)
-            return _moves(basis, start, end)
+            return _moves(basis, here, after) if clean is None else _moves(basis, clean, here)
 
-        values, slope, bent = curvature(
-            model, tokens, batch.length, basis.hooks, objective(model, metric, pairing, batch), moves
-        )
-        clean = values if grad_at == "clean" or other is None else other
-        firsts[:] = added(firsts, contract(basis, Term(clean, after, at_sites(basis, slope)), members(batch)))
+        values, slope, bent = curvature(model, tokens, batch.length, basis.hooks, target, moves)
+        before = values if clean is None else clean
+        firsts[:] = added(firsts, contract(basis, Term(before, after, at_sites(basis, slope)), members(batch)))
         corrected = {hook: slope[hook] + half * bent[hook] for hook in slope}
-        return [Term(clean, after, at_sites(basis, corrected))]
+        return [Term(before, after, at_sites(basis, corrected))]
 
     scores = accumulate(basis, pairs, positions, batch_size, terms, "attribution_patching")
     first = as_scores(basis, firsts, pairs, positions).values.abs()

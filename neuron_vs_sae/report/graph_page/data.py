@@ -22,7 +22,8 @@ _KINDS = {"unit": "u", "rest": "r", "token": "t", "target": "o"}
 def page_data(found: GraphsResult) -> dict[str, Any]:
     """Prompts with a graph per basis, and a card per unit that some graph shows."""
     study, prompts, shown = found.study, [], set[str]()
-    for (task, prompt, index), rows in list(found.table.groupby(["task", "prompt", "index"], sort=False))[:PROMPTS]:  # pyright: ignore[reportGeneralTypeIssues]
+    for _, rows in list(found.table.groupby(["task", "prompt", "index"], sort=False))[:PROMPTS]:
+        task, prompt, index = (rows[column].iloc[0] for column in ("task", "prompt", "index"))
         graphs = {}
         for basis, mine in rows.groupby("basis", sort=False):
             graph = found.graph(mine["slug"].iloc[0])

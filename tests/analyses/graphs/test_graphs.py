@@ -16,7 +16,7 @@ from neuron_vs_sae.analyses.graphs.exact import sampled
 from neuron_vs_sae.analyses.graphs.graph import Graph
 from neuron_vs_sae.analyses.graphs.influence import Order
 from neuron_vs_sae.analyses.graphs.prompt import prompt_of
-from neuron_vs_sae.analyses.graphs.storing import load, save
+from neuron_vs_sae.analyses.graphs.storing import load_graph, save_graph
 from neuron_vs_sae.analyses.graphs.trace import trace
 from neuron_vs_sae.core.errors import FolderError, InputError
 
@@ -106,9 +106,9 @@ def test_all_units_of_a_lossless_basis_score_one_and_merging_costs(llama: Any) -
 
 def test_a_graph_is_given_back_by_its_files_byte_for_byte(tmp_path: Path, llama: Any) -> None:
     traced = trace(llama, nvs.bases.mlp_neurons(llama), PAIR, nodes=9, attention="split")
-    save(traced, tmp_path / "a")
-    again = load(tmp_path / "a")
-    save(again, tmp_path / "b")
+    save_graph(traced, tmp_path / "a")
+    again = load_graph(tmp_path / "a")
+    save_graph(again, tmp_path / "b")
     for name in ("graph.json", "graph.safetensors"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert again.names == traced.names
@@ -117,7 +117,7 @@ def test_a_graph_is_given_back_by_its_files_byte_for_byte(tmp_path: Path, llama:
     (tmp_path / "b" / "graph.json").write_text("{}")
     for folder in (tmp_path / "b", tmp_path / "nonesuch"):
         with pytest.raises(FolderError, match="holds no graph that can be read"):
-            load(folder)
+            load_graph(folder)
 
 
 def test_every_node_has_a_row_and_a_graph_says_what_it_is(graph: Graph) -> None:

@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[1]
 HERE = ROOT / "results" / "graphs"
 STUDY: dict[str, Any] = {
     "model": "default", "task": ["world:agreement_nounpp", "world:two_hop,template=0", "world:ioi,template=0"], "index": "0-39",
-    "basis": ["mlp_neurons", "mlp_outputs", "sae", "transcoder", "rotation", "random_sae"], "examples": 100,
+    "basis": ["mlp_neurons", "mlp_outputs", "sae", "transcoder", "rotation", "random_sae"], "examples": 100, "resamples": 2000,
 }  # fmt: skip
 SMALL = {
     "task": ["world:ioi,template=0"],

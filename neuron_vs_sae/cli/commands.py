@@ -106,11 +106,11 @@ def probe(given: Given[ProbeStudy]) -> None:
 @study_command(TraceStudy)
 def trace(given: Given[TraceStudy]) -> None:
     """Trace prompts: the graph of what each unit took from which other, in every basis, with how far it can be trusted."""
-    found = run_study(
+    result = run_study(
         given, f"graphs in {', '.join(given.study.basis)} of {', '.join((*given.study.task, *given.study.prompt))}"
     )
     console.show_table(
-        found.table,
+        result.table,
         ("basis", "prompt", "k", "replacement", "completeness", "faithfulness", "spearman"),
         given.quiet,
         given.json,

@@ -49,9 +49,10 @@ def curvature(
                 along = (slope * move.to(slope)).sum()
                 (bent[hook],) = torch.autograd.grad(along, probes[hook], retain_graph=True, allow_unused=True)
 
-    def filled(found: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+    def filled(tensors: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
         return {
-            hook: _wide(model, torch.zeros_like(probes[hook]) if x is None else x.detach()) for hook, x in found.items()
+            hook: _wide(model, torch.zeros_like(probes[hook]) if x is None else x.detach())
+            for hook, x in tensors.items()
         }
 
     return {hook: _wide(model, x) for hook, x in values.items()}, filled(gradient), filled(bent)

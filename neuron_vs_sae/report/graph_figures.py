@@ -26,30 +26,32 @@ _EDGES = 150
 _BLUE, _ORANGE = "#0072b2", "#d55e00"
 
 
-def figures(found: GraphsResult) -> Iterator[tuple[str, Figure]]:
+def figures(result: GraphsResult) -> Iterator[tuple[str, Figure]]:
     """Names and figures: the frontier where a task has several prompts, the first graph of each task and basis, its heads where they are known,
     and supernodes where there are some."""
-    for task in [str(t) for t in dict.fromkeys(found.table["task"]) if t]:
-        if found.table.loc[found.table["task"] == task, "index"].nunique() > 1:
-            yield f"frontier-{plain_name(task)}", frontier(found, task)
-    study = found.study
-    for name in found.table.drop_duplicates(["task", "basis"])["slug"]:
-        graph = found.graph(name)
+    for task in [str(t) for t in dict.fromkeys(result.table["task"]) if t]:
+        if result.table.loc[result.table["task"] == task, "index"].nunique() > 1:
+            yield f"frontier-{plain_name(task)}", frontier(result, task)
+    study = result.study
+    for name in result.table.drop_duplicates(["task", "basis"])["slug"]:
+        graph = result.graph(name)
         yield name, drawn(graph, graph.prune(node_threshold=study.node_threshold, edge_threshold=study.edge_threshold))
         if graph.heads is not None:
             yield f"{name}-heads", head_map(graph)
-    for _, members in found.members.groupby(["task", "basis"], sort=False) if len(found.members) else ():
+    for _, members in result.members.groupby(["task", "basis"], sort=False) if len(result.members) else ():
         task, basis = members["task"].iloc[0], members["basis"].iloc[0]
-        names = list(found.table.loc[(found.table["task"] == task) & (found.table["basis"] == basis), "slug"].unique())
-        figure = supernode_diagram([found.graph(name) for name in names], members)
+        names = list(
+            result.table.loc[(result.table["task"] == task) & (result.table["basis"] == basis), "slug"].unique()
+        )
+        figure = supernode_diagram([result.graph(name) for name in names], members)
         yield f"supernodes-{plain_name(str(task))}-{plain_name(str(basis))}", figure
 
 
-def frontier(found: GraphsResult, task: str) -> Figure:
+def frontier(result: GraphsResult, task: str) -> Figure:
     """Replacement, completeness and faithfulness of one task over the units of a graph (log), means over prompts with intervals."""
-    study, bases = found.study, list(found.study.basis)
+    study, bases = result.study, list(result.study.basis)
     names, colours = basis_names(bases), colours_of(bases)
-    rows = found.table.loc[found.table["task"] == task]
+    rows = result.table.loc[result.table["task"] == task]
     entries = [short(names[basis]) for basis in bases]
     figure = Figure(figsize=(COLUMN, 3.9 + legend_height(entries)), layout="constrained")
     for axes, score in zip(figure.subplots(3, 1, sharex=True), SCORES, strict=True):
@@ -128,7 +130,7 @@ def drawn(graph: Graph, pruning: Pruning) -> Figure:
     )
     axes.set_yticks(range(levels), ["tokens", *row_labels(graph.sites), "target"], fontsize=SMALL)
     axes.set_xlim(-0.6, positions - 0.4)
-    axes.set_title(short(f"{graph.made['basis']}: {graph.prompt}", 90), fontsize=SMALL + 1)
+    axes.set_title(short(f"{graph.settings['basis']}: {graph.prompt}", 90), fontsize=SMALL + 1)
     plain(axes, grid="y")
     return figure
 
@@ -136,7 +138,7 @@ def drawn(graph: Graph, pruning: Pruning) -> Figure:
 def head_map(graph: Graph) -> Figure:
     """Layers by heads: the sum of |edge| that enters each head first, as a share of all."""
     assert graph.heads is not None
-    layers, heads = graph.made["shape"]["n_layers"], graph.made["shape"]["n_heads"]
+    layers, heads = graph.settings["shape"]["n_layers"], graph.settings["shape"]["n_heads"]
     shares = graph.heads.abs().sum((0, 1)).view(layers, heads) / graph.edges.leaves.abs().sum()
     figure = Figure(figsize=(COLUMN, 0.4 * layers + 0.9), layout="constrained")
     axes = figure.subplots()

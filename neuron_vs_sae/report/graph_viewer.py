@@ -54,7 +54,7 @@ def viewer_graph(
     groups = [[visible(label), *(ids[i] for i in members if ids[i] in there)] for label, members in supernodes]
     return {
         "metadata": {
-            "slug": plain(name), "scan": plain(graph.made["model"]), "transcoder_list": [], "prompt_tokens": [visible_token(t) for t in graph.tokens],
+            "slug": plain(name), "scan": plain(graph.settings["model"]), "transcoder_list": [], "prompt_tokens": [visible_token(t) for t in graph.tokens],
             "prompt": visible(graph.prompt), "node_threshold": 1.0, "schema_version": 1,
             "info": {"generator": {"name": "neuron_vs_sae", "version": version("neuron_vs_sae")}, "description": _described(graph)},
             "generation_settings": {"max_n_logits": len(graph.targets), "max_feature_nodes": len(graph)},
@@ -168,8 +168,8 @@ def _biases(
 
 
 def _described(graph: Graph) -> str:
-    made = graph.made
+    settings = graph.settings
     return (
-        f"{len(graph)} units of {visible(made['basis'])} with the largest influence, of {graph.n_scored} that have any; slope {made['slope']}, "
+        f"{len(graph)} units of {visible(settings['basis'])} with the largest influence, of {graph.n_scored} that have any; slope {settings['slope']}, "
         "attention patterns and norms constant; error nodes hold the reconstruction error and all other units"
     )

@@ -16,32 +16,32 @@ from neuron_vs_sae.studies.graphs import GraphsResult
 _FOLDERS = ("viewer", "features", "mib")
 
 
-def write_report(found: GraphsResult) -> None:
+def write_report(result: GraphsResult) -> None:
     """(Re)write `graph.html`, `viewer/`, `features/` (with a corpus), and `mib/` (with `attention=split`)."""
     for name in _FOLDERS:
-        shutil.rmtree(found.folder / name, ignore_errors=True)
-    files.write_text(found.folder / "graph.html", graph_page(found))
-    for name in found.slugs:
-        graph = found.graph(name)
-        basis = str(found.table.loc[found.table["slug"] == name, "basis"].iloc[0])
-        files.write_json(found.folder / "viewer" / f"{name}.json", _viewer(found, graph, name, basis))
-        if len(found.windows):
-            _write_features(found, graph, basis)
+        shutil.rmtree(result.folder / name, ignore_errors=True)
+    files.write_text(result.folder / "graph.html", graph_page(result))
+    for name in result.slugs:
+        graph = result.graph(name)
+        basis = str(result.table.loc[result.table["slug"] == name, "basis"].iloc[0])
+        files.write_json(result.folder / "viewer" / f"{name}.json", _viewer(result, graph, name, basis))
+        if len(result.windows):
+            _write_features(result, graph, basis)
         if graph.heads is not None:
-            _write_mib(found, graph, name)
+            _write_mib(result, graph, name)
 
 
-def _viewer(found: GraphsResult, graph: Graph, name: str, basis: str) -> dict[str, Any]:
-    study = found.study
+def _viewer(result: GraphsResult, graph: Graph, name: str, basis: str) -> dict[str, Any]:
+    study = result.study
     pruning = graph.prune(node_threshold=study.node_threshold, edge_threshold=study.edge_threshold)
     labels = {
         row["unit"]: " · ".join(t.strip() for t in _tokens(row["top_tokens"])[:3])
-        for row in found.units.to_dict("records")
+        for row in result.units.to_dict("records")
         if row["basis"] == basis and row["sign"] == "+"
     }
     groups: dict[str, list[int]] = {}
-    if len(found.members):
-        mine = found.members.loc[found.members["basis"] == basis]
+    if len(result.members):
+        mine = result.members.loc[result.members["basis"] == basis]
         of = {(row["site"], row["unit"], row["sign"]): row["label"] for row in mine.to_dict("records")}
         signs = ["-" if value < 0 else "+" for value in graph.values[len(graph.targets) :].tolist()]
         for i, (site, unit, sign) in enumerate(zip(graph.site.tolist(), graph.unit.tolist(), signs, strict=True)):
@@ -52,24 +52,24 @@ def _viewer(found: GraphsResult, graph: Graph, name: str, basis: str) -> dict[st
     )
 
 
-def _write_features(found: GraphsResult, graph: Graph, basis: str) -> None:
+def _write_features(result: GraphsResult, graph: Graph, basis: str) -> None:
     """`features/BASIS/NUMBER.json` of every unit that the study has windows of."""
-    units, windows = (table.loc[table["basis"] == basis] for table in (found.units, found.windows))
+    units, windows = (table.loc[table["basis"] == basis] for table in (result.units, result.windows))
     known = set(units["unit"])
     for number, name in zip(feature_numbers(graph), graph.names, strict=True):
-        unit, file = name.rpartition("@")[0], found.folder / "features" / plain(basis) / f"{number}.json"
+        unit, file = name.rpartition("@")[0], result.folder / "features" / plain(basis) / f"{number}.json"
         if unit in known and not file.exists():
             rows = units.loc[units["unit"] == unit]
             files.write_json(file, feature(number, basis, rows, windows.loc[windows["unit"] == unit]))
 
 
-def _write_mib(found: GraphsResult, graph: Graph, name: str) -> None:
+def _write_mib(result: GraphsResult, graph: Graph, name: str) -> None:
     """`mib/NAME.json`, where the basis's sites are components of MIB's."""
     try:
-        circuit = mib_circuit(graph, graph.made["shape"])
+        circuit = mib_circuit(graph, graph.settings["shape"])
     except InputError:
         return
-    files.write_json(found.folder / "mib" / f"{name}.json", circuit)
+    files.write_json(result.folder / "mib" / f"{name}.json", circuit)
 
 
 def _tokens(given: Any) -> list[str]:

@@ -100,9 +100,9 @@ def steps(loaded: Loaded[TraceStudy], cell: Cell) -> tuple[Step, ...]:
         tables = grouped(loaded, basis, [graph_in(place, name) for name in names], _tags(loaded, cell))
         return Outcome({name: table.assign(**about) for name, table in tables.items()})
 
-    made = [traced(place, prompt) for place, prompt in given.items()]
+    traces = [traced(place, prompt) for place, prompt in given.items()]
     is_grouped = spec.supernodes > 0 and cell.get("task") is not None
-    return (*made, Step("units", units), *([Step("groups", groups)] if is_grouped else []))
+    return (*traces, Step("units", units), *([Step("groups", groups)] if is_grouped else []))
 
 
 def graph_in(place: CellFiles, step: str) -> Graph:
@@ -179,12 +179,12 @@ def load(folder: Path) -> GraphsResult:
     return GraphsResult(folder, record, study, *(read_table(folder / f"{name}.parquet") for name in _TABLES))
 
 
-def summarise(found: GraphsResult) -> None:
+def summarise(result: GraphsResult) -> None:
     """Write `graphs.csv`, `supernodes.csv` and `verdicts.csv`."""
-    verdicts = judged(compared(found.table, found.study), found.study.confidence)
-    files.write(found.folder / "graphs.csv", lambda file: found.table.to_csv(file, index=False))
-    files.write(found.folder / "supernodes.csv", lambda file: found.supernodes.to_csv(file, index=False))
-    files.write(found.folder / "verdicts.csv", lambda file: verdicts.to_csv(file, index=False))
+    verdicts = judged(compared(result.table, result.study), result.study.confidence)
+    files.write(result.folder / "graphs.csv", lambda file: result.table.to_csv(file, index=False))
+    files.write(result.folder / "supernodes.csv", lambda file: result.supernodes.to_csv(file, index=False))
+    files.write(result.folder / "verdicts.csv", lambda file: verdicts.to_csv(file, index=False))
 
 
 def seconds(loaded: Loaded[TraceStudy], some: Any) -> float:

@@ -53,10 +53,10 @@ class Graph:
     errors being constant. `values` are those of the targets, then of the units. `heads` is how much of each edge enters the
     first attention head on its way, per head of every layer, where it was asked for; the rest of the edge passes no head.
     `reference` holds the same edges with what the corrupt prompt would send along them.
-    `made` says what it was made with: model, basis, slope, and where these came from.
+    `settings` says what it was traced with: model, basis, slope, and where these came from.
     """
 
-    made: dict[str, Any]
+    settings: dict[str, Any]
     prompt: str
     tokens: tuple[str, ...]
     token_ids: tuple[int, ...]
@@ -85,7 +85,7 @@ class Graph:
         scores = self.scores()
         return "\n".join(
             [
-                f"Graph of {self.made['basis']} on {self.prompt!r}: {len(self)} of {self.n_scored:,} units with influence",
+                f"Graph of {self.settings['basis']} on {self.prompt!r}: {len(self)} of {self.n_scored:,} units with influence",
                 f"  explains: {', '.join(target.name for target in self.targets)}",
                 f"  replacement {scores.replacement:.3f}, completeness {scores.completeness:.3f}; first: "
                 f"{', '.join(self.names[:3]) or 'none'}",

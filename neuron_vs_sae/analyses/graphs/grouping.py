@@ -119,8 +119,16 @@ def split_half(prompts: Sequence[Profiles], groups: Supernodes, *, min_support: 
     order = np.random.default_rng(seed).permutation(len(prompts))
     halves = []
     for part in (order[::2], order[1::2]):
-        made = supernodes([prompts[i] for i in sorted(part)], k=len(groups.labels), min_support=min_support, seed=seed)
-        halves.append({key: g for key, g in zip(made.keys, made.group.tolist(), strict=True) if g != UNASSIGNED})
+        groups_of_half = supernodes(
+            [prompts[i] for i in sorted(part)], k=len(groups.labels), min_support=min_support, seed=seed
+        )
+        halves.append(
+            {
+                key: g
+                for key, g in zip(groups_of_half.keys, groups_of_half.group.tolist(), strict=True)
+                if g != UNASSIGNED
+            }
+        )
     shared = sorted(halves[0].keys() & halves[1].keys())
     return float(adjusted_rand_score([halves[0][key] for key in shared], [halves[1][key] for key in shared]))
 

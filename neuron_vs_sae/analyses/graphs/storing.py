@@ -54,7 +54,7 @@ def described(graph: Graph) -> dict[str, Any]:
     scores = graph.scores()
     return {
         "format": FORMAT,
-        "made": graph.made,
+        "settings": graph.settings,
         **{name: getattr(graph, name) for name in _FACTS},
         "targets": [asdict(target) for target in graph.targets],
         "nodes": [
@@ -80,6 +80,6 @@ def assembled(about: dict[str, Any], tensors: dict[str, Tensor]) -> Graph:
         if f"{kind}.units" in tensors
     }
     return Graph(
-        made=about["made"], targets=tuple(TargetNode(**target) for target in about["targets"]), edges=edges["edges"],
+        settings=about["settings"], targets=tuple(TargetNode(**target) for target in about["targets"]), edges=edges["edges"],
         reference=edges.get("reference"), heads=tensors.get("heads"), **facts,
     )  # fmt: skip

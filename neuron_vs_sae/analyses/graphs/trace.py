@@ -67,7 +67,7 @@ def trace(
     if attention == "split":
         heads = loadings(model, basis, given.tokens, replaced, explained, chosen, watch)
     return Graph(
-        made={
+        settings={
             "model": model.cfg.model_name, "shape": {name: getattr(model.cfg, name) for name in _SHAPE}, "basis": basis.name, "slope": slope,
             "attention": attention, "provenance": basis.provenance,
         },

@@ -19,20 +19,20 @@ _EDGES, _WINDOWS = 1500, 3
 _KINDS = {"unit": "u", "rest": "r", "token": "t", "target": "o"}
 
 
-def page_data(found: GraphsResult) -> dict[str, Any]:
+def page_data(result: GraphsResult) -> dict[str, Any]:
     """Prompts with a graph per basis, and a card per unit that some graph shows."""
-    study, prompts, shown = found.study, [], set[str]()
-    for _, rows in list(found.table.groupby(["task", "prompt", "index"], sort=False))[:PROMPTS]:
+    study, prompts, shown = result.study, [], set[str]()
+    for _, rows in list(result.table.groupby(["task", "prompt", "index"], sort=False))[:PROMPTS]:
         task, prompt, index = (rows[column].iloc[0] for column in ("task", "prompt", "index"))
         graphs = {}
         for basis, mine in rows.groupby("basis", sort=False):
-            graph = found.graph(mine["slug"].iloc[0])
+            graph = result.graph(mine["slug"].iloc[0])
             pruning = graph.prune(node_threshold=study.node_threshold, edge_threshold=study.edge_threshold)
-            graphs[str(basis)] = drawn_graph(graph, pruning, mine, _groups(found, str(task), str(basis)))
+            graphs[str(basis)] = drawn_graph(graph, pruning, mine, _groups(result, str(task), str(basis)))
             shown |= {node[3] for node in graphs[str(basis)]["nodes"] if node[0] == "u"}
         label = visible(prompt) if not task else f"{visible(task)} {index}: {visible(prompt)}"
         prompts.append({"label": label, "graphs": graphs})
-    return {"prompts": prompts, "cards": _cards(found, shown)}
+    return {"prompts": prompts, "cards": _cards(result, shown)}
 
 
 def drawn_graph(
@@ -78,10 +78,10 @@ def drawn_graph(
     }  # fmt: skip
 
 
-def _groups(found: GraphsResult, task: str, basis: str) -> "Groups":
+def _groups(result: GraphsResult, task: str, basis: str) -> "Groups":
     groups = Groups()
-    if len(found.members):
-        mine = found.members.loc[(found.members["task"] == task) & (found.members["basis"] == basis)]
+    if len(result.members):
+        mine = result.members.loc[(result.members["task"] == task) & (result.members["basis"] == basis)]
         for row in mine.to_dict("records"):
             groups[row["site"], int(row["unit"]), row["sign"]] = int(row["group"])
             groups.labels[int(row["group"])] = row["label"]
@@ -101,12 +101,12 @@ def _labels(groups: Mapping[tuple[str, int, str], int]) -> list[str]:
     return [labels.get(i, "") for i in range(max(labels, default=-1) + 1)]
 
 
-def _cards(found: GraphsResult, shown: set[str]) -> dict[str, dict[str, Any]]:
+def _cards(result: GraphsResult, shown: set[str]) -> dict[str, dict[str, Any]]:
     """Per basis and unit the tokens that it promotes and suppresses, and its strongest windows."""
     cards: dict[str, dict[str, Any]] = {}
-    windows = found.windows
+    windows = result.windows
     places = windows.groupby(["basis", "unit"], sort=False).indices if len(windows) else {}
-    for row in found.units.to_dict("records"):
+    for row in result.units.to_dict("records"):
         if row.get("unit") not in shown or row["sign"] != "+":
             continue
         mine = windows.iloc[places.get((row["basis"], row["unit"]), [])]

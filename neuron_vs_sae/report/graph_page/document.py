@@ -17,16 +17,16 @@ _HERE = Path(__file__).parent
 _PAGE = _HERE.parent / "page"
 
 
-def graph_page(found: GraphsResult) -> str:
+def graph_page(result: GraphsResult) -> str:
     """The page as HTML."""
-    study, data = found.study, page_data(found)
+    study, data = result.study, page_data(result)
     bases = list(study.basis)
     names, colours = basis_names(bases), colours_of(bases)
     data["bases"] = [{"key": basis, "label": visible(names[basis]), "colour": colours[basis]} for basis in bases]
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    left = found.table[["task", "prompt", "index"]].drop_duplicates().shape[0] - PROMPTS
+    left = result.table[["task", "prompt", "index"]].drop_duplicates().shape[0] - PROMPTS
     return environment.get_template("graph.html.jinja").render(
         title=f"Attribution graphs of {visible(study.model)}",
         nodes=study.nodes, node_threshold=study.node_threshold, edge_threshold=study.edge_threshold, slope=study.slope,

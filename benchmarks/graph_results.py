@@ -64,6 +64,10 @@ def main() -> None:
             raise SystemExit(f"{chosen.folder} holds another study than that of this script")
         out = Path(temporary) / "kept" if chosen.smoke else HERE
         keep(result, out)
+        if not chosen.smoke:
+            shutil.copy(
+                out / f"frontier-{result.table['task'].iloc[0]}.png", ROOT / "docs" / "_static" / "graph_frontier.png"
+            )
         groups = supernodes_table(12 if chosen.smoke else PROMPTS, (2,) if chosen.smoke else GROUPS)
         files.write(out / "supernodes.csv", lambda file: groups.to_csv(file, index=False))
         files.write_text(out / "graphs.md", page(result, groups))
@@ -188,7 +192,7 @@ def page(result: GraphsResult, groups: pd.DataFrame) -> str:
             ]
             lines.append(f"| {names[basis]} | {' | '.join(cells)} |")
     verdicts = pd.read_csv(result.folder / "verdicts.csv")
-    mine = verdicts.loc[(verdicts["basis_a"] == "mlp_neurons") & (verdicts["basis_b"].isin(["sae", "transcoder"]))]
+    mine = verdicts.loc[verdicts["family"] == "confirmatory"]
     if len(mine):
         lines += ["", "### Neurons against trained dictionaries: area over log size", ""]
         lines += [

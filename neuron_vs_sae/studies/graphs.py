@@ -20,16 +20,16 @@ from neuron_vs_sae.core.basis import Basis
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.core.pairs import PromptPairs
 from neuron_vs_sae.execution.cut import check_precision
+from neuron_vs_sae.statistics.resampling import clusters_of
 from neuron_vs_sae.studies.analysis import Analysis
 from neuron_vs_sae.studies.cells import Cell, CellFiles, Outcome, Step
 from neuron_vs_sae.studies.corpora import basis_of, check_corpus
 from neuron_vs_sae.studies.graph_names import slug
 from neuron_vs_sae.studies.graph_scores import scored
 from neuron_vs_sae.studies.graph_units import shown_units
-from neuron_vs_sae.studies.graph_verdicts import compared
+from neuron_vs_sae.studies.graph_verdicts import compared, judged_by_family
 from neuron_vs_sae.studies.grouped import grouped
 from neuron_vs_sae.studies.loaded import Loaded, Task
-from neuron_vs_sae.studies.paired import judged
 from neuron_vs_sae.studies.record import finished_record, read_table
 from neuron_vs_sae.studies.tracing import TraceStudy
 
@@ -79,6 +79,7 @@ def steps(loaded: Loaded[TraceStudy], cell: Cell) -> tuple[Step, ...]:
         def compute(_: CellFiles) -> Outcome:
             graph = _trace(spec, loaded.model, basis, prompt)
             about = {
+                **_drawn_with(loaded, cell, place),
                 "slug": slug(spec, cell, place),
                 "task": _task_name(loaded, cell),
                 "basis": cell["basis"],
@@ -127,6 +128,9 @@ def check(loaded: Loaded[TraceStudy]) -> None:
                 f"task '{task.name}' has evaluation pairs 0 to {len(task.evaluation) - 1}, and pair {max(spec.index)} is to be traced "
                 "(--index): ask for more (--eval-examples)"
             )
+        if len(spec.index) > 1:
+            tags = [task.evaluation.tags[i] for i in spec.index]
+            clusters_of(tags, spec.cluster_by, spec.stratify_by, task.name)
     for cell in cells(spec):
         if (cell.get("task") is None or any(t.text == cell.get("task") for t in loaded.tasks)) and _has_basis(
             loaded, cell
@@ -181,7 +185,7 @@ def load(folder: Path) -> GraphsResult:
 
 def summarise(result: GraphsResult) -> None:
     """Write `graphs.csv`, `supernodes.csv` and `verdicts.csv`."""
-    verdicts = judged(compared(result.table, result.study), result.study.confidence)
+    verdicts = judged_by_family(compared(result.table, result.study), result.study.confidence)
     files.write(result.folder / "graphs.csv", lambda file: result.table.to_csv(file, index=False))
     files.write(result.folder / "supernodes.csv", lambda file: result.supernodes.to_csv(file, index=False))
     files.write(result.folder / "verdicts.csv", lambda file: verdicts.to_csv(file, index=False))
@@ -205,6 +209,13 @@ def _prompts(loaded: Loaded[TraceStudy], cell: Cell) -> dict[int, str | PromptPa
         return {0: str(cell["prompt"])}
     pairs = loaded.task(str(cell["task"]), int(cell["seed"])).evaluation
     return {i: pairs.take([i]) for i in loaded.spec.index}
+
+
+def _drawn_with(loaded: Loaded[TraceStudy], cell: Cell, place: int) -> dict[str, str]:
+    """The tags by which a task's prompts are drawn again together; empty where there are none."""
+    task, spec = _task(loaded, cell), loaded.spec
+    tags = {} if task is None else task.evaluation.tags[place]
+    return {"cluster": tags.get(spec.cluster_by, ""), "stratum": tags.get(spec.stratify_by, "")}
 
 
 def _task(loaded: Loaded[TraceStudy], cell: Cell) -> Task | None:

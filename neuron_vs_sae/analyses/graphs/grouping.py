@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from neuron_vs_sae.analyses.graphs.profiles import Profiles
 from neuron_vs_sae.analyses.graphs.supernodes import UNASSIGNED, Affinity, Supernodes, described, supernodes
@@ -131,11 +131,3 @@ def split_half(prompts: Sequence[Profiles], groups: Supernodes, *, min_support: 
         )
     shared = sorted(halves[0].keys() & halves[1].keys())
     return float(adjusted_rand_score([halves[0][key] for key in shared], [halves[1][key] for key in shared]))
-
-
-def between(
-    groups: Supernodes, members: Int[np.ndarray, " nodes"], matrix: Float[np.ndarray, "nodes nodes"]
-) -> Float[np.ndarray, "groups groups"]:
-    """The edges between groups: sums of those between their members (`members` is each node's group)."""
-    chosen = (members[:, None] == np.arange(len(groups.labels))).astype(float)
-    return chosen.T @ matrix @ chosen

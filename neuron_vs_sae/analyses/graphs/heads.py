@@ -56,7 +56,7 @@ def _to_rows(
 
 def _from_sources(
     basis: Basis, run: Cut, chosen: Selected, held: Sources
-) -> list[Float[Tensor, "sources layers pos head d_head"]]:
+) -> list[Float[Tensor, "_ layers pos head d_head"]]:
     """What each source sends straight into each head's output: units, the rest, tokens, a piece at a time, in that order."""
     probes = [*run.probes, *run.embedding_probes]
     n, positions = len(run.probes), run.written[0].shape[1]
@@ -98,7 +98,7 @@ def _from_sources(
 
 
 def _through(
-    sent: list[Float[Tensor, "sources layers pos head d_head"]], taken: Float[Tensor, "rows layers pos head d_head"]
+    sent: list[Float[Tensor, "_ layers pos head d_head"]], taken: Float[Tensor, "rows layers pos head d_head"]
 ) -> Float[Tensor, "rows sources heads"]:
     parts = [torch.einsum("tlphe,slphe->tslh", taken, piece).flatten(2) for piece in sent]
     return torch.cat(parts, 1).cpu()

@@ -128,6 +128,7 @@ def test_every_node_has_a_row_and_a_graph_says_what_it_is(graph: Graph) -> None:
     assert graph.names[0] in repr(graph)
 
 
+@pytest.mark.checked
 def test_a_graphs_units_are_a_circuit_of_its_basis(graph: Graph) -> None:
     model = toys.model("llama")
     basis = nvs.bases.sae(model, source=toys.saes(width=40))
@@ -136,6 +137,7 @@ def test_a_graphs_units_are_a_circuit_of_its_basis(graph: Graph) -> None:
     assert scores.top(2).names == circuits.as_scores(basis, graph, torch.tensor([0, 1])).top(2).names
 
 
+@pytest.mark.checked
 def test_nodes_chosen_by_edges_have_one_in_and_one_out_among_them(graph: Graph) -> None:
     size = circuits.effects(graph).abs()
     chosen = circuits.edge_selected_nodes(graph, 30)
@@ -164,6 +166,7 @@ def test_all_edges_patched_are_the_values_and_none_the_corrupt_prompts(graph: Gr
         circuits.edge_patching(replace(graph, reference=None), every)
 
 
+@pytest.mark.checked
 def test_one_patched_edge_is_a_run_of_the_frozen_model(llama: Any) -> None:
     """The edge from a unit of layer 0 to one of layer 1 removed: what layer 1's unit then sends on, and nothing else, changes."""
     graph, clean = trace(llama, nvs.bases.mlp_neurons(llama), PAIR, nodes=100), clean_run(llama, PAIR.clean)
@@ -219,6 +222,7 @@ def test_exact_effects_are_the_models_own(name: str, llama: Any) -> None:
     assert 0.3 < sample.spearman <= 1
 
 
+@pytest.mark.checked
 def test_an_exact_effect_by_hand(llama: Any) -> None:
     """One source silenced, layer 1 held but for the target's own reading: by the toy's hooks."""
     basis = nvs.bases.mlp_neurons(llama)

@@ -118,14 +118,14 @@ def test_profiles_add_up_to_values_and_totals() -> None:
     model = toys.model("llama")
     basis = nvs.bases.mlp_neurons(model)
     graph = trace(model, basis, toys.pairs(1), nodes=144)
-    made_of = profiles(graph, node_threshold=1, edge_threshold=1)
+    made_of = profiles(graph, node_threshold=1.0, edge_threshold=1.0)
     values: dict[Key, float] = {}
     for i, value in enumerate(graph.values[1:].tolist()):
         key: Key = (graph.sites[int(graph.site[i])], int(graph.unit[i]), "-" if value < 0 else "+")
         values[key] = values.get(key, 0.0) + value
     by_key = dict(zip(made_of.keys, made_of.sources.sum(1).tolist(), strict=True))
     assert set(by_key) <= set(values)
-    pruned_away = 144 - int(graph.prune(node_threshold=1, edge_threshold=1).nodes[:144].sum())
+    pruned_away = 144 - int(graph.prune(node_threshold=1.0, edge_threshold=1.0).nodes[:144].sum())
     if not pruned_away:
         assert by_key == pytest.approx(values, abs=1e-9)
     assert made_of.uses.sum(1).tolist() == pytest.approx(made_of.total.tolist(), abs=1e-9)

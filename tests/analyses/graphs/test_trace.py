@@ -64,7 +64,6 @@ def paths(graph: Graph) -> torch.Tensor:
     return total
 
 
-@pytest.mark.checked
 @basis_cases
 def test_all_paths_together_are_the_total(basis_case: tables.BasisCase, llama: Any) -> None:
     """G2, of every basis: the errors are constant on both sides."""
@@ -197,6 +196,7 @@ def test_edges_run_from_earlier_to_later_and_never_back_in_position(basis_case: 
         assert bool((graph.position[last] == PAIR.positions - 1).all())
 
 
+@pytest.mark.checked
 def test_graphs_of_fewer_units_are_nested_and_what_they_leave_is_rest(llama: Any) -> None:
     basis = nvs.bases.mlp_neurons(llama)
     large, small = (trace(llama, basis, PAIR, nodes=k, attention="split") for k in (30, 7))

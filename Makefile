@@ -19,6 +19,8 @@ smoke:  ## every benchmark, in miniature
 	python benchmarks/speed.py --smoke
 	python benchmarks/default_results.py --smoke
 	python benchmarks/coverage.py --smoke
+	python benchmarks/graph_results.py --smoke
+	python benchmarks/graph_speed.py --smoke
 
 mutants:  ## plant bugs and show that the tests catch them
 	python tests/mutants.py
@@ -31,6 +33,8 @@ results:  ## what stands in results/ (its second half needs NVS_ASSETS)
 	python benchmarks/study_time.py --out results/study_time.md
 	python benchmarks/speed.py --out results/speed.md
 	python benchmarks/coverage.py --out results/coverage.md
+	python benchmarks/graph_results.py
+	python benchmarks/graph_speed.py
 
 notebooks:  ## execute the notebooks' sources and write them with their outputs (needs '.[notebooks]')
 	python docs/run_notebooks.py

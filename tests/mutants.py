@@ -20,6 +20,8 @@ HAND, LAWS, CHANGE = (f"tests/analyses/circuits/test_{name}.py" for name in ("by
 SCORES = "tests/catalog/test_method_laws.py"
 RELP, ENGINE = (f"tests/execution/test_{name}.py" for name in ("relp", "engine"))
 METHODS, STATISTICS = "tests/catalog/test_attribution.py", "tests/statistics/test_statistics.py"
+TRACE, GRAPHS = (f"tests/analyses/graphs/test_{name}.py" for name in ("trace", "graphs"))
+GRAPH_PAGE = "tests/report/test_graph_page.py"
 COMPARING, VERDICT = "tests/running/test_comparing.py", "tests/studies/test_verdict.py"
 
 
@@ -189,6 +191,28 @@ MUTANTS = [
            "tests/report/test_escaping.py"),
     Mutant("overlap of what one has", "report/plots/circuits.py", "counts[:, None] + counts[None, :] - both", "counts[:, None] + 0 * both",
            "tests/report/test_plots.py -k overlap_is"),
+    Mutant("a graph's sites are not cut", "execution/cut.py", "return site.put(activation, x.detach() + record.probes[s])",
+           "return site.put(activation, x + record.probes[s])", f"{TRACE} -k frozen_model_moves"),
+    Mutant("a graph's totals bend with the errors", "execution/cut.py", "live = x if dictionary.lossless else", "live = x if True else",
+           f"{TRACE} -k all_paths"),
+    Mutant("selected units are in the rest too", "analyses/graphs/contributions.py",
+           "left[position] -= dictionary.written(value[mine], chosen.unit[mine])", "dictionary.written(value[mine], chosen.unit[mine])",
+           f"{TRACE} -k its_value"),
+    Mutant("a dictionary's constant is in no edge", "analyses/graphs/contributions.py", "bias += constant.sum(1)", "constant.sum(1)",
+           f"{TRACE} -k its_value"),
+    Mutant("a smaller graph forgets the units it leaves out", "analyses/graphs/graph.py", "edges.units[rows][:, others])\n            return",
+           "0 * edges.units[rows][:, others])\n            return", f"{TRACE} -k nested"),
+    Mutant("what a graph leaves over counts as token", "analyses/graphs/influence.py",
+           "tokens, errors = reached[order.token].sum(), reached[order.error].sum()",
+           "tokens, errors = reached[order.token].sum() + reached[order.error].sum(), 0 * reached.sum()", f"{GRAPHS} -k scores_by_hand"),
+    Mutant("pruning keeps nodes without an edge in", "analyses/graphs/influence.py", "kept[: order.units] &= has_in[: order.units]",
+           "kept[: order.units] &= True", f"{GRAPHS} -k fall_away"),
+    Mutant("a kept edge carries the clean value", "analyses/graphs/circuits.py", "live[:t] @ values, values])",
+           "live[:t] @ graph.values[t:], values])", f"{GRAPHS} -k one_patched_edge"),
+    Mutant("the graphs' server follows links out of its folder", "report/graph_server.py",
+           "file if file.is_relative_to(folder.resolve()) and file.is_file()", "file if file.is_file()", f"{GRAPH_PAGE} -k served"),
+    Mutant("the second-order term has the wrong sign", "catalog/attribution/attribution_patching.py", 'half = -0.5 if grad_at == "clean" else 0.5',
+           'half = 0.5 if grad_at == "clean" else -0.5', "tests/catalog/test_second_order.py -k quadratic"),
 ]  # fmt: skip
 
 

@@ -250,3 +250,14 @@ def test_a_generated_task_runs_with_a_published_tokenizer(
     )  # fmt: skip
     summary = nvs.compare(study, tmp_path / "results", model=model).summary
     assert summary["f_all"].iloc[-1] == pytest.approx(summary["f_model"].iloc[-1], abs=1e-3)
+
+
+@both
+@every_kind
+def test_graphs_conserve_in_every_architecture_on_both_backends(kind: str, backend: str, models: Any) -> None:
+    """What flows into each of the largest MLP outputs, with biases, is its value: float32, relative to the largest. Values that are
+    clipped (this OLMo's) are constants there, so what is cut off them is in the remainder, which every graph states."""
+    model, pair = models(kind, backend), toys.pairs(1)
+    graph = nvs.trace(model, nvs.bases.mlp_outputs(model), pair, nodes=10, attention="split")
+    conserves = float(graph.remainder.abs().max()) < 1e-4 * float(graph.values.abs().max())
+    assert conserves == (kind != "olmo")

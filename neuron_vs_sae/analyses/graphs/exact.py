@@ -67,6 +67,8 @@ def direct_effects(
     distinct unit, in batches.
     """
     effects = torch.zeros(len(row), dtype=graph.values.dtype)
+    if not len(row):
+        return effects
     sources = unit.unique()
     watch = (*basis.hooks, *(() if live else _held_hooks(model)))
     length = torch.tensor([prompt.tokens.shape[1]], device=prompt.tokens.device)

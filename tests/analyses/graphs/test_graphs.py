@@ -216,6 +216,8 @@ def test_exact_effects_are_the_models_own(name: str, llama: Any) -> None:
     assert not torch.allclose(live.effect, sample.effect, atol=1e-3)
     some = sampled(llama, basis, prompt, graph, n=20)
     assert len(some.row) == 20
+    nothing = sampled(llama, basis, prompt, graph, n=0)
+    assert (len(nothing.effect), str(nothing.spearman)) == (0, "nan")
     assert {*zip(some.row.tolist(), some.unit.tolist(), strict=True)} <= {
         *zip(sample.row.tolist(), sample.unit.tolist(), strict=True)
     }

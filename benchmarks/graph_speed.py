@@ -22,6 +22,8 @@ from neuron_vs_sae.execution.cut import cut, through
 from neuron_vs_sae.execution.replacement import rules
 
 GPT2 = Shape(12, 768, 12, 50257, 8192, 1, 16, 5, (), 3)
+_ACTIVE = 32
+"""Units active per token where the width grows."""
 HERE = Path(__file__).parents[1] / "results" / "graphs" / "speed.md"
 
 
@@ -88,7 +90,8 @@ def over_widths(shape: Shape, widths: tuple[int, ...], nodes: int, repeats: int)
     model, pair = made_model(shape), made_pairs(shape)
     rows = []
     for width in widths:
-        basis = nvs.bases.transcoder(model, source=made_saes(shape, model, width, shape.layers, transcoder=True))
+        saes = made_saes(shape, model, width, shape.layers, transcoder=True, active=_ACTIVE / width)
+        basis = nvs.bases.transcoder(model, source=saes)
         y = torch.randn(1, shape.positions, shape.d)
 
         def graph(basis: nvs.Basis = basis) -> nvs.Graph:
@@ -157,7 +160,7 @@ def main() -> None:
         "Random weights but for the default. Made by `benchmarks/graph_speed.py`.", "",
         "| model, basis | tokens | units | graph, s | backward, s | ratio | peak, GiB |", "|---|---:|---:|---:|---:|---:|---:|",
         *of_default(nodes, repeats), *of_shape(shape, nodes, repeats), long_prompt(32 if small else 512, nodes), "",
-        "A transcoder of each width at every layer, 1 % of units active:", "",
+        f"A transcoder of each width in both layers of 2 x {shape.d}, {_ACTIVE} units active per token (above, 1 % of {shape.width:,}):", "",
         "| width | graph, s | encoding once, s | peak, GiB |", "|---:|---:|---:|---:|",
         *over_widths(replace(shape, layers=2), (64, 256) if small else (8192, 32768, 131072), nodes, 1), "",
     ]  # fmt: skip

@@ -61,8 +61,10 @@ def made_pairs(shape: Shape) -> PromptPairs:
 
 
 @torch.no_grad()
-def made_saes(shape: Shape, model: Any, width: int, layers: int, transcoder: bool = False) -> list[SAE]:
-    """JumpReLU SAEs (or transcoders) with random weights, one per cent of whose units are active on random tokens."""
+def made_saes(
+    shape: Shape, model: Any, width: int, layers: int, transcoder: bool = False, active: float = 0.01
+) -> list[SAE]:
+    """JumpReLU SAEs (or transcoders) with random weights, a share `active` of whose units are active on random tokens."""
     writes = [f"blocks.{layer}.hook_mlp_out" for layer in range(layers)]
     reads = [hook.replace("hook_mlp_out", "ln2.hook_normalized") if transcoder else hook for hook in writes]
     tokens = torch.randint(shape.vocab, (4, shape.positions), generator=torch.Generator().manual_seed(1))
@@ -79,7 +81,7 @@ def made_saes(shape: Shape, model: Any, width: int, layers: int, transcoder: boo
         one.W_enc.normal_(std=shape.d**-0.5)
         one.W_dec.normal_(std=shape.d**-0.5)
         before = (seen[read][:, 1:].flatten(0, 1) @ one.W_enc).flatten()
-        dict(one.named_parameters())["threshold"].fill_(before.kthvalue(int(0.99 * len(before))).values)
+        dict(one.named_parameters())["threshold"].fill_(before.kthvalue(int((1 - active) * len(before))).values)
         found.append(one)
     return found
 

@@ -57,12 +57,8 @@ def selected(basis: Basis, run: Cut, targets: Sequence[Target], nodes: int | Non
             sizes += target.weight * contributions.abs()
         n_scored += int((sizes > 0).sum())
         everything += float(sizes.sum())
-        size, place = sizes.flatten().sort(descending=True, stable=True)
-        size, place = size[:most], place[:most]
-        place = place[size > 0]
-        parts.append(
-            [torch.full_like(place, s), place, size[: len(place)], values.flatten()[place], totals.flatten()[place]]
-        )
+        size, place = _largest(sizes.flatten(), most)
+        parts.append([torch.full_like(place, s), place, size, values.flatten()[place], totals.flatten()[place]])
     site, place, size, value, total = (torch.cat(columns) for columns in zip(*parts, strict=True))
     order = size.sort(descending=True, stable=True).indices[:most]
     if mass is not None:
@@ -72,3 +68,11 @@ def selected(basis: Basis, run: Cut, targets: Sequence[Target], nodes: int | Non
     site, place = site[order], place[order]
     widths = torch.tensor([dictionary.width for dictionary in basis.dictionaries], device=site.device)[site]
     return Selected(site, place % widths, place // widths, value[order], total[order], n_scored, n_total)
+
+
+def _largest(sizes: Float[Tensor, " n"], most: int) -> tuple[Float[Tensor, " k"], Int[Tensor, " k"]]:
+    """(the largest that are not 0, their places), largest first, ties in order of place; without sorting all."""
+    limit = sizes.topk(min(most, len(sizes))).values[-1]
+    place = ((sizes >= limit) & (sizes > 0)).nonzero().flatten()
+    size, order = sizes[place].sort(descending=True, stable=True)
+    return size[:most], place[order[:most]]

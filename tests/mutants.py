@@ -91,7 +91,7 @@ MUTANTS = [
     Mutant("a cut forgets the site's own slots", "execution/slots.py", "start = earliest[s]", "start = positions", "tests/execution/test_slots.py"),
     Mutant("a flipped error node is written as if it were not", "execution/slots.py", "if error.exact or live == full:", "if True:",
            f"{ENGINE} -k splice"),
-    Mutant("an ablated MLP is run for nothing", "execution/passes.py", "dense = wanted & (self.bundle.slots[neurons[0]].form != REFERENCE) if neurons else wanted",
+    Mutant("an ablated MLP is run for nothing", "execution/passes.py", "dense = wanted & (own.form != REFERENCE) if isinstance(own, Slots) else wanted",
            "dense = torch.ones_like(wanted)", f"{ENGINE} -k neurons"),
     Mutant("a slice of a dictionary's slots is lost", "execution/overwrite.py", "list(torch.arange(n).split(max(1, HELD // max(1, elements))))",
            "[torch.arange(n).split(max(1, HELD // max(1, elements)))[0]]", f"{ENGINE} -k slices"),
@@ -213,6 +213,15 @@ MUTANTS = [
            "file if file.is_relative_to(folder.resolve()) and file.is_file()", "file if file.is_file()", f"{GRAPH_PAGE} -k served"),
     Mutant("the second-order term has the wrong sign", "catalog/attribution/attribution_patching.py", 'half = -0.5 if grad_at == "clean" else 0.5',
            'half = 0.5 if grad_at == "clean" else -0.5', "tests/catalog/test_second_order.py -k quadratic"),
+    Mutant("an intervention is read after it is written", "execution/changes.py", "offset + slope * values, units)", "offset + slope * (values + offset), units)",
+           "tests/analyses/interventions/test_changes.py -k random"),
+    Mutant("the slope of a clamp is forgotten", "analyses/interventions/doses.py", "(-like).expand_as(target).clone()", "(0 * like).expand_as(target).clone()",
+           "tests/analyses/interventions/test_steering.py -k say"),
+    Mutant("a frontier is scored on the half that chose", "analyses/interventions/frontier.py", "efficacy[halves != half, j] = np.sign(gains[best]) * effect[best, halves != half]",
+           "efficacy[halves == half, j] = np.sign(gains[best]) * effect[best, halves == half]", "tests/analyses/interventions/test_steering.py -k other_half"),
+    Mutant("delta x gradient away from the donor", "analyses/interventions/ranking.py", "scores = (units - theirs)", "scores = (theirs - units)",
+           "tests/analyses/interventions/test_patching.py -k attribution_patching"),
+    Mutant("a successor is its own", "analyses/interventions/heads.py", "return [(i, (i + 1) % n)", "return [(i, i % n)", "tests/analyses/interventions/test_heads.py -k planted_successor"),
 ]  # fmt: skip
 
 

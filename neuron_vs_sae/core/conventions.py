@@ -34,3 +34,20 @@ MeanSource = Literal["evaluation", "discovery"]
 
 Gate = Literal["half", "full", "up_only"]
 """RelP's rule for a gated MLP's product: half the gradient to each branch; all of it to each; all to the up branch, none to the gate."""
+
+SteerKind = Literal["add", "scale", "clamp", "patch"]
+"""What becomes of a unit's value v at a dose c: v + c, c v, c, or v + c (donor's v - v)."""
+
+DoseMeasure = Literal["norm", "kl", "value", "maximum"]
+"""What a dose counts: the norm written over the activation's norm; the KL divergence it costs at the answer, in nats; the unit's
+own value; or multiples of the largest value on a corpus."""
+
+SteerAt = Literal["answer", "all"]
+"""Steer the prompt's last token, or every token but BOS."""
+
+PatchSelect = Literal["global", "per_layer", "mass", "iterative", "ig"]
+"""Which units are patched: the first k of all, the first k of every layer, the first that hold a share of the whole score, the
+first k with gradients taken again every few units, or the first k by integrated gradients."""
+
+PatchSign = Literal["positive", "negative", "absolute"]
+"""Rank units that are predicted to move the metric towards the donor, away from it, or either way."""

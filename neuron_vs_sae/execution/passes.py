@@ -11,6 +11,7 @@ from torch import Tensor
 
 from neuron_vs_sae.core.basis import Site
 from neuron_vs_sae.core.dictionary import Dictionary
+from neuron_vs_sae.execution.changes import Changed
 from neuron_vs_sae.execution.neurons import Neurons, is_known, post
 from neuron_vs_sae.execution.overwrite import AblatedSite, overwrite
 from neuron_vs_sae.execution.slots import REFERENCE, Slots
@@ -58,12 +59,15 @@ class _Entry:
 @dataclass(frozen=True, eq=False)
 class Bundle:
     """Runs that leave their anchors at the same slots: from where on (`starts`, per layer), how each site is written in them
-    (`slots`), and which of them lack the constants that the ablation removes (`bare`)."""
+    (`slots`), and which of them lack the constants that the ablation removes (`bare`).
+
+    A site has `Slots` where nodes are kept and ablated, `Changed` where units take other values, None where it is left alone.
+    """
 
     full: tuple[bool, ...]
     bare: tuple[bool, ...]
     starts: tuple[int, ...]
-    slots: tuple[Slots, ...]
+    slots: tuple[Slots | Changed | None, ...]
 
 
 class Pass:
@@ -84,7 +88,7 @@ class Pass:
         self.bare = torch.tensor(bundle.bare, dtype=torch.bool).nonzero().flatten()
         self.norms_last = norms_last(model)
         self.by_layer: dict[int, list[int]] = {}
-        for s in range(len(bundle.slots)):
+        for s in (s for s, at in enumerate(bundle.slots) if at is not None):
             self.by_layer.setdefault(self.sites[s].layer, []).append(s)
 
     def through(self, tokens: Tensor, anchors: list[Trace] | None, trace: Trace | None = None) -> Tensor:
@@ -178,7 +182,8 @@ class Pass:
         out = y.new_zeros(y.shape)
         inner = [s for s in self.by_layer.get(layer, []) if self.sites[s].kind == "mlp.hook_post"]
         neurons = [s for s in inner if isinstance(self.dictionaries[s], Neurons)]
-        dense = wanted & (self.bundle.slots[neurons[0]].form != REFERENCE) if neurons else wanted
+        own = self.bundle.slots[neurons[0]] if neurons else None
+        dense = wanted & (own.form != REFERENCE) if isinstance(own, Slots) else wanted
         rows = dense.nonzero(as_tuple=True)
         if len(rows[0]):
             into = y[rows[0], :, rows[1]]
@@ -199,7 +204,7 @@ class Pass:
         """Where the activation at that hook is needed: not where it is replaced unread."""
         for s in self.by_layer.get(layer, []):
             site, at = self.sites[s], self.bundle.slots[s]
-            if site.kind == kind:
+            if site.kind == kind and isinstance(at, Slots):
                 return (at.form != REFERENCE) | (
                     at.listed if site.reads == site.writes else torch.zeros_like(at.listed)
                 )
@@ -254,7 +259,11 @@ class Pass:
         y = x
         if site.reads != site.writes or isinstance(dictionary, Neurons):
             y = seen[site.reads][:, :, -x.shape[2] :]
-        overwrite(x, y, dictionary, self.bundle.slots[s], self.ablated[s], precision(self.model))
+        at = self.bundle.slots[s]
+        if isinstance(at, Changed):
+            at.write(x, y, dictionary, precision(self.model))
+        elif at is not None:
+            overwrite(x, y, dictionary, at, self.ablated[s], precision(self.model))
         offset = self.ablated[s].offset
         if offset is not None:
             x[self.bare] -= offset.to(x.dtype)

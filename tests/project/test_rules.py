@@ -19,7 +19,7 @@ STAIR = (
 )  # fmt: skip
 """The rooms: each may import those before it, but for those of `NARROW`."""
 NARROW = {"statistics": {"core"}, "models": {"core", "default"}, "execution": {"core"}}
-BETWEEN_ANALYSES: set[tuple[str, str]] = set()
+BETWEEN_ANALYSES: set[tuple[str, str]] = {("interventions", "units")}
 """(folder, folder it imports) within `analyses/`; a pair stands here and in the importing folder's README."""
 LONGEST_SIGNATURE = 9
 LONG_SIGNATURES = {

@@ -14,7 +14,7 @@ _MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
 )  # fmt: skip
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_LISTS: dict[str, tuple[str, ...]] = {
+LISTS: dict[str, tuple[str, ...]] = {
     "numbers": tuple(str(i) for i in range(1, 201)),
     "number_words": (
         "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
@@ -34,7 +34,7 @@ _LISTS: dict[str, tuple[str, ...]] = {
         "XIX", "XX",
     ),
 }  # fmt: skip
-_CYCLES = {"days", "short_days", "months", "short_months"}
+CYCLES = {"days", "short_days", "months", "short_months"}
 
 
 def successor(
@@ -55,15 +55,15 @@ def successor(
     """
     if not 1 <= length <= 6:
         raise InputError(f"length={length}: a run has 1 to 6 items (the days of the week leave no more)")
-    kinds = [k for k in get_args(Kind) if k in _LISTS and kind in ("all", k)]
+    kinds = [k for k in get_args(Kind) if k in LISTS and kind in ("all", k)]
     rows = [row for part in PARTS for k in kinds for row in _rows(k, length, part, seed)]
     name = "successor" if kind == "all" else f"successor_{kind}"
     return pick(name, model, rows, Wanted(part, n, seed, prepend_bos), balance="kind")
 
 
 def _rows(kind: str, length: int, part: Part, seed: int) -> list[Row]:
-    items = _LISTS[kind]
-    starts = range(len(items) if kind in _CYCLES else len(items) - length)
+    items = LISTS[kind]
+    starts = range(len(items) if kind in CYCLES else len(items) - length)
     mine = [i for i in starts if (i % 3 == 2) == (part == "evaluation")]
 
     def text(start: int) -> str:

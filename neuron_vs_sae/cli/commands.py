@@ -11,6 +11,7 @@ import typer
 from neuron_vs_sae.cli import console, graphs as cli_graphs, results as cli_results
 from neuron_vs_sae.cli.options import Given, study_command
 from neuron_vs_sae.core.errors import InputError
+from neuron_vs_sae.studies.intervening import HeadsStudy, PatchStudy, SelectivityStudy, SteerStudy
 from neuron_vs_sae.studies.study import Study
 from neuron_vs_sae.studies.text import FidelityStudy, LensStudy, ProbeStudy, UnitsStudy
 from neuron_vs_sae.studies.tracing import TraceStudy
@@ -115,6 +116,71 @@ def trace(given: Given[TraceStudy]) -> None:
         given.quiet,
         given.json,
     )
+
+
+@app.command("patch")
+@study_command(PatchStudy)
+def patch(given: Given[PatchStudy]) -> None:
+    """Set units to their values in the corrupt prompt: how many flip the answer, against what the gradient foretells and against controls."""
+    result = run_study(given, f"patches in {', '.join(given.study.basis)}")
+    if given.json or not given.study.swap:
+        columns = (
+            "task",
+            "basis",
+            "select",
+            "k",
+            "alpha",
+            "control",
+            "predicted",
+            "actual",
+            "flip_rate",
+            "low",
+            "high",
+        )
+        console.show_table(result.table, columns, given.quiet, given.json)
+    else:
+        console.show_table(
+            result.swapped, ("basis", "way", "k", "swap", "hit", "low", "high", "kept"), given.quiet, False
+        )
+
+
+@app.command("steer")
+@study_command(SteerStudy)
+def steer(given: Given[SteerStudy]) -> None:
+    """Add to, scale, clamp or patch units by doses: the effect on a task against the side effects on neutral text."""
+    result = run_study(given, f"doses in {', '.join(given.study.basis)}")
+    columns = ("task", "basis", "kind", "dose", "norm", "effect", "low", "high", "kl", "cross_entropy")
+    console.show_table(result.table, columns, given.quiet, given.json)
+
+
+@app.command("heads")
+@study_command(HeadsStudy)
+def heads(given: Given[HeadsStudy]) -> None:
+    """Score every head as a successor head, and look for the last digit in the units of the first MLP."""
+    result = run_study(given, f"successor heads of {given.study.model}")
+    pooled = result.heads.loc[result.heads["order"] == "all"].sort_values("score", ascending=False, kind="stable")
+    console.show_table(pooled, ("layer", "head", "score", "low", "high", "n"), given.quiet, given.json)
+
+
+@app.command("selectivity")
+@study_command(SelectivityStudy)
+def selectivity(given: Given[SelectivityStudy]) -> None:
+    """Ablate the units of one task in another: recall against reasoning, at as many units and at as large a norm."""
+    result = run_study(given, f"selectivity of {given.study.task_a} against {given.study.task_b}")
+    columns = (
+        "basis",
+        "own",
+        "matched",
+        "size",
+        "control",
+        "k",
+        "selectivity",
+        "low",
+        "high",
+        "loss_own",
+        "loss_other",
+    )
+    console.show_table(result.table, columns, given.quiet, given.json)
 
 
 @app.command("check")

@@ -80,3 +80,30 @@ def _activation(window: dict[str, Any], turned: float, maximum: float) -> dict[s
 
 def _lower(text: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
+
+
+def steering(doses: pd.DataFrame, n_tokens: int, at: str) -> list[dict[str, Any]]:
+    """What was steered in the names of Neuronpedia's graph steering: a request per task, basis and dose of `nvs steer`.
+
+    `delta` is the dose as it was counted (`dose_in` beside it says in what; Neuronpedia's own is in activations), `ablate` a scale of 0. Units without a
+    layer in their name are left out.
+    """
+    requests = []
+    keys: Any = doses.groupby(["task", "basis", "dose"], sort=False)
+    for (task, basis, dose), part in keys:
+        first = part.iloc[0]
+        units = [re.fullmatch(r"blocks\.(\d+)\..*/(\d+)", name) for name in str(first["units"]).split()]
+        features = [
+            {
+                "layer": int(unit[1]), "index": int(unit[2]), "token_active_position": -1,
+                "steer_position": -1 if at == "answer" else None, "steer_generated_tokens": True, "delta": float(dose),
+                "ablate": first["kind"] == "scale" and dose == 0,
+            }
+            for unit in units
+            if unit
+        ]  # fmt: skip
+        requests.append({
+            "task": task, "basis": basis, "dose_in": first["dose_in"], "features": features, "n_tokens": n_tokens, "top_k": 10,
+            "freeze_attention": False,
+        })  # fmt: skip
+    return requests

@@ -19,6 +19,7 @@ class Entry:
     glimpse: str = "neuron_vs_sae.report.glimpse:nothing"
 
 
+_INTERVENTIONS = "neuron_vs_sae.report.interventions"
 _VALUES = "neuron_vs_sae.report.values:write_report"
 ANALYSES = {
     "circuits": Entry(
@@ -31,6 +32,10 @@ ANALYSES = {
     "fidelity": Entry("neuron_vs_sae.studies.fidelity:FIDELITY", _VALUES),
     "graphs": Entry("neuron_vs_sae.studies.graphs:GRAPHS", "neuron_vs_sae.report.graphs:write_report"),
     "probing": Entry("neuron_vs_sae.studies.probing:PROBING", _VALUES),
+    "patching": Entry("neuron_vs_sae.studies.patching:PATCHING", f"{_INTERVENTIONS}:write_patching"),
+    "steering": Entry("neuron_vs_sae.studies.steering:STEERING", f"{_INTERVENTIONS}:write_steering"),
+    "heads": Entry("neuron_vs_sae.studies.heads:HEADS", f"{_INTERVENTIONS}:write_heads"),
+    "selectivity": Entry("neuron_vs_sae.studies.selectivity:SELECTIVITY", f"{_INTERVENTIONS}:write_selectivity"),
 }
 
 

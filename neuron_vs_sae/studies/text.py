@@ -9,7 +9,7 @@ from neuron_vs_sae.studies.spec import Bases, CommonSpec, Several, Tasks
 
 
 def numbers(value: Any) -> Any:
-    """Numbers, separated by commas in text."""
+    """Whole numbers, separated by commas in text. Raises `InputError` for anything else."""
     parts = value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
     if wrong := [part for part in parts if not str(part).strip().isdecimal()]:
         raise InputError(f"{wrong[0]!r} is not a number of units: give whole numbers, separated by commas")

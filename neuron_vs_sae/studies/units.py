@@ -95,7 +95,7 @@ def seconds(loaded: Loaded[UnitsStudy], some: Any) -> float:
 
 def _chosen(spec: UnitsStudy, basis: Basis, text: str) -> Units | None:
     """The units of this basis that are asked for; None where it has none of them."""
-    names = [*spec.unit, *(_of_circuits(Path(spec.circuit), text, spec.top) if spec.circuit else ())]
+    names = [*spec.unit, *(units_of_circuits(Path(spec.circuit), text, spec.top) if spec.circuit else ())]
     if not names:
         return None if spec.unit or spec.circuit else drawn(basis, spec.top, spec.seed[0])
     sites = tuple(f"{site.name}/" for site in basis.sites)
@@ -105,7 +105,7 @@ def _chosen(spec: UnitsStudy, basis: Basis, text: str) -> Units | None:
     return named(basis, mine) if mine else None
 
 
-def _of_circuits(folder: Path, text: str, top: int) -> list[str]:
+def units_of_circuits(folder: Path, text: str, top: int) -> list[str]:
     """The first nodes of each circuit of this basis in a finished study, the first seed's. Raises `FolderError` where there are none."""
     from neuron_vs_sae.studies.result import load as load_circuits
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from interventions_speed import GRIDS
 from scaling import SCALING
 from shapes import TOY, Shape, cpu, made_model, made_pairs, made_saes, medians, products, ranking
 from studies import STUDIES
@@ -317,7 +318,7 @@ def startup(shape: Shape) -> str:
 
 
 SECTIONS: dict[str, Any] = {
-    "start": startup, "neurons": neurons, "saes": saes, "scores": attribution, **SCALING, **STUDIES,
+    "start": startup, "neurons": neurons, "saes": saes, "scores": attribution, **SCALING, **STUDIES, **GRIDS,
 }  # fmt: skip
 
 

@@ -213,6 +213,16 @@ MUTANTS = [
            "file if file.is_relative_to(folder.resolve()) and file.is_file()", "file if file.is_file()", f"{GRAPH_PAGE} -k served"),
     Mutant("the second-order term has the wrong sign", "catalog/attribution/attribution_patching.py", 'half = -0.5 if grad_at == "clean" else 0.5',
            'half = 0.5 if grad_at == "clean" else -0.5', "tests/catalog/test_second_order.py -k quadratic"),
+    Mutant("a damaged value is not looked for", "studies/record.py", "    if lost:\n        raise FolderError(", "    if False:\n        raise FolderError(",
+           "tests/studies/test_sound_folders.py -k damaged_value"),
+    Mutant("a damaged cell is believed", "studies/cells.py", "return all(digest(self.folder / name) == expected for name, expected in digests.items())",
+           "return bool(digests)", "tests/studies/test_sound_folders.py -k unfinished_cell"),
+    Mutant("compare accepts poor SAEs", "running/describing.py", "strict=not loaded.spec.accept_poor_sae", "strict=False",
+           "tests/robustness/test_silent_input.py -k spoilt"),
+    Mutant("a pair may be the same prompt twice", "core/tokenizing.py", "            and clean != corrupt\n", "",
+           "tests/robustness/test_silent_input.py -k same"),
+    Mutant("a file of the hub is not compared with its hash", "models/hub.py", "return digest.hexdigest() == contents.name", "return True",
+           "tests/models/test_hub_over_http.py -k hash"),
 ]  # fmt: skip
 
 

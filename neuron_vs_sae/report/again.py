@@ -29,7 +29,7 @@ def commands(result: Result) -> str:
     made_by = f"# neuron_vs_sae {version}"
     made_by += f", commit {code}" if clean else f", commit {code[:-1]} with changes" if code else ""
     lines = [visible(made_by)]  # on one line, or what follows a line break would be a command
-    if clean:
+    if code and clean:
         lines.append(f"git checkout {shlex.quote(code)}")
     lines += [
         "pip install -c constraints.txt -e .",

@@ -132,15 +132,12 @@ def _runs(table: pd.DataFrame, study: Study) -> str:
         if {str(value) for value in table[name].unique()} != values:
             return f"its {name} is not the study's"
         expected *= len(values)
-    runs = (
-        table.groupby([*CURVE, "run", "tied", "size"], sort=False, dropna=False)["prompt"]
-        .agg(["size", "max"])
-        .reset_index(names=[*CURVE, "run", "tied", "k"])
-    )
+    by_size: Any = table.rename(columns={"size": "k"}).groupby([*CURVE, "run", "tied", "k"], sort=False, dropna=False)
+    runs: Any = by_size["prompt"].agg(n="size", last="max").reset_index()
     curves = runs.groupby(CURVE, sort=False)
     if len(curves) != expected:
         return f"it holds {len(curves)} curves, and the study has {expected}"
-    if bool((curves["size"].transform("first") != runs["size"]).any() or (runs["max"] + 1 != runs["size"]).any()):
+    if bool((curves["n"].transform("first") != runs["n"]).any() or (runs["last"] + 1 != runs["n"]).any()):
         return "a run lacks a prompt"
     for _, of_curve in curves:
         by_run = {run: set(zip(rows["tied"], rows["k"], strict=True)) for run, rows in of_curve.groupby("run")}

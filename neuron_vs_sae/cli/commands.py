@@ -32,8 +32,8 @@ def main() -> None:
 
     A request to end (SIGTERM, a scheduler's) is what Ctrl-C is: what is finished is kept.
     """
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         for number, argument in enumerate(sys.argv[1:], 1):
             check_text(f"argument {number} of the command line", argument)
         app()
@@ -43,6 +43,8 @@ def main() -> None:
         if os.environ.get("NVS_TRACEBACK"):
             raise
         console.fail(f"{type(error).__name__}: {error}\n(set NVS_TRACEBACK=1 for the traceback)", 1)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def run_study(given: Given[Any], what: str) -> Any:

@@ -5,6 +5,7 @@ python tests/robustness/fuzz.py --cases 100 --kills 5 --others 2
 """
 
 import argparse
+import contextlib
 import itertools
 import os
 import random
@@ -66,6 +67,10 @@ def without_figures(result: Result) -> None:
     files.write_text(result.folder / "curves.pdf", "")
 
 
+class _TimeIsUp(KeyboardInterrupt):
+    """Not an error of a case, so that hypothesis does not look into it."""
+
+
 def fuzzed(ground: Path, folder: Path, cases: int, chosen_seed: int, until: float) -> Figures:
     """The cases, in this process; what is wrong is printed, and the next one follows."""
     figures, number = Figures(), itertools.count()
@@ -75,13 +80,14 @@ def fuzzed(ground: Path, folder: Path, cases: int, chosen_seed: int, until: floa
     @given(st.data())
     def draw_one(data: st.DataObject) -> None:
         if time.monotonic() > until:
-            return
+            raise _TimeIsUp
         try:
             case(data.draw, ground, folder / f"case{next(number)}", figures)
         except AssertionError as fault:
             print(fault, file=sys.stderr, flush=True)
 
-    draw_one()
+    with contextlib.suppress(_TimeIsUp):
+        draw_one()
     return figures
 
 

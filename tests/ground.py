@@ -18,7 +18,7 @@ import torch
 import toys
 from checkpoints import D_MODEL, checkpoint
 
-from neuron_vs_sae.cli import commands, console
+from neuron_vs_sae.cli import commands
 
 LIMIT = 60
 """Seconds after which a command is taken to hang."""
@@ -112,7 +112,6 @@ def run(arguments: list[str]) -> Ended:
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            console.OUT.file, console.ERR.file = out, err
             try:
                 commands.main()
             except SystemExit as ended:
@@ -124,7 +123,6 @@ def run(arguments: list[str]) -> Ended:
         sys.argv = before[0]
         signal.signal(signal.SIGALRM, before[1])
         signal.signal(signal.SIGTERM, before[2])
-        console.OUT.file, console.ERR.file = sys.stdout, sys.stderr
     return Ended(status, out.getvalue(), err.getvalue(), time.monotonic() - started)
 
 

@@ -96,6 +96,16 @@ def digest(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def remove(file: Path) -> None:
+    """Remove the file, where it is there. Raises `FolderError` where it is a folder, or cannot be removed."""
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise FolderError(
+            f"{file} cannot be replaced: {error.strerror or error}. Remove it, or choose another folder (--out)"
+        ) from error
+
+
 def write_text(file: Path, text: str) -> None:
     write(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 

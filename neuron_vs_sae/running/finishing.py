@@ -20,7 +20,7 @@ def assembled(
     Those are the study's values, which nothing else in the folder could give back.
     """
     for name in analysis.files:  # so that what is there afterwards was written now
-        (folder / name).unlink(missing_ok=True)
+        files.remove(folder / name)
     analysis.assemble(loaded, places, folder)
     return digests_of(folder, analysis.files)
 

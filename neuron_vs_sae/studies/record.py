@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from neuron_vs_sae.core.errors import FolderError, InputError
-from neuron_vs_sae.core.files import digest
+from neuron_vs_sae.core.files import digest, remove
 from neuron_vs_sae.core.reading import check_regular, read_bytes
 from neuron_vs_sae.studies.schema import check_record
 from neuron_vs_sae.studies.spec import CommonSpec, S, make_spec
@@ -90,7 +90,7 @@ def read_table(file: Path) -> pd.DataFrame:
 def clear(folder: Path, files: Sequence[str]) -> None:
     """Remove what a study with these files has left in the folder, finished or not, and nothing else."""
     for name in (RECORD, *files):
-        (folder / name).unlink(missing_ok=True)
+        remove(folder / name)
     discard_unfinished(folder)
 
 

@@ -187,6 +187,13 @@ def test_a_record_that_holds_what_it_should_not_ends_with_two(
         assert (ended.status, ended.err.count("nvs:")) == (2, 1), ended.err
 
 
+def test_a_folder_in_place_of_a_file_is_refused(copied: Path, a_small_study: Any, tiny: Any) -> None:
+    (copied / "curves.parquet").unlink()
+    (copied / "curves.parquet").mkdir()
+    with pytest.raises(FolderError, match=r"curves.parquet cannot be replaced: Is a directory. Remove it"):
+        compare(a_small_study(), copied, model=tiny)
+
+
 def test_a_pipe_in_place_of_a_record_is_not_waited_for(copied: Path, run: Run) -> None:
     (copied / RECORD).unlink()
     os.mkfifo(copied / RECORD)

@@ -1,4 +1,4 @@
-.PHONY: check test test-all smoke mutants cards results notebooks docs
+.PHONY: check test test-all smoke mutants fuzz cards results notebooks docs
 
 check:  ## format, lint, types and the tests by hand: under a minute
 	ruff format --check .
@@ -24,6 +24,9 @@ smoke:  ## every benchmark, in miniature
 
 mutants:  ## plant bugs and show that the tests catch them
 	python tests/mutants.py
+
+fuzz:  ## two thousand spoilt inputs in one process, then kills, full disks, two writers and memory limits
+	python tests/robustness/fuzz.py --out results/robustness.md
 
 cards:  ## measure the embedded default's models and dictionaries again
 	python benchmarks/default_cards.py

@@ -222,6 +222,16 @@ MUTANTS = [
     Mutant("delta x gradient away from the donor", "analyses/interventions/ranking.py", "scores = (units - theirs)", "scores = (theirs - units)",
            "tests/analyses/interventions/test_patching.py -k attribution_patching"),
     Mutant("a successor is its own", "analyses/interventions/heads.py", "return [(i, (i + 1) % n)", "return [(i, i % n)", "tests/analyses/interventions/test_heads.py -k planted_successor"),
+    Mutant("a damaged value is not looked for", "studies/record.py", "    if lost:\n        raise FolderError(", "    if False:\n        raise FolderError(",
+           "tests/studies/test_sound_folders.py -k damaged_value"),
+    Mutant("a damaged cell is believed", "studies/cells.py", "return all(digest(self.folder / name) == expected for name, expected in digests.items())",
+           "return bool(digests)", "tests/studies/test_sound_folders.py -k unfinished_cell"),
+    Mutant("compare accepts poor SAEs", "running/describing.py", "strict=not loaded.spec.accept_poor_sae", "strict=False",
+           "tests/robustness/test_silent_input.py -k spoilt"),
+    Mutant("a pair may be the same prompt twice", "core/tokenizing.py", "            and clean != corrupt\n", "",
+           "tests/robustness/test_silent_input.py -k same"),
+    Mutant("a file of the hub is not compared with its hash", "models/hub.py", "return digest.hexdigest() == contents.name", "return True",
+           "tests/models/test_hub_over_http.py -k hash"),
 ]  # fmt: skip
 
 

@@ -32,6 +32,7 @@ OTHER: dict[str, Any] = {
     "baseline_sizes": [1, 10],
     "seed": [7, 8],
     "folds": 10,
+    "accept_poor_sae": True,
     "confidence": 0.9,
     "resamples": 200,
     "cluster_by": "lemma",

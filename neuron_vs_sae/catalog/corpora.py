@@ -19,6 +19,7 @@ from torch import Tensor
 
 from neuron_vs_sae import default
 from neuron_vs_sae.core.errors import InputError
+from neuron_vs_sae.core.reading import check_regular, exists
 from neuron_vs_sae.default import language
 from neuron_vs_sae.default.writing import Sentence
 
@@ -120,7 +121,8 @@ def corpus(model: Any, source: str, *, length: int = 128, contexts: int | None =
         if contexts is None:
             raise InputError("the small world's text has no end: say how many contexts of it (--contexts)")
         whole = world(model, length=length, seed=seed)
-    elif Path(source).is_file():
+    elif exists(Path(source)) and not Path(source).is_dir():
+        check_regular(Path(source), "corpus")
         documents = _json_lines if source.endswith((".jsonl", ".json")) else _text
         whole = _from_documents(model, Path(source).name, lambda: documents(Path(source)), length)
     elif Path(source).suffix in {".txt", ".jsonl", ".json"}:
@@ -191,7 +193,9 @@ def _from_documents(model: Any, name: str, documents: Callable[[], Iterator[tupl
     def read() -> Iterator[Context]:
         left: list[int] = []
         for text, ends in documents():
-            left += tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+            left += _known(
+                tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], name, model.cfg.d_vocab
+            )
             full = len(left) // room * room
             for i in range(0, full, room):
                 yield Context((*bos, *left[i : i + room]))
@@ -202,6 +206,15 @@ def _from_documents(model: Any, name: str, documents: Callable[[], Iterator[tupl
 
     pad = next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
     return Corpus(name, length, frozenset(tokenizer.all_special_ids), pad, read)
+
+
+def _known(ids: list[int], name: str, vocabulary: int) -> list[int]:
+    """The ids. Raises `InputError` for one that the model has no embedding of."""
+    if ids and max(ids) >= vocabulary:
+        raise InputError(
+            f"corpus {name} holds a token of number {max(ids)}, and the model's vocabulary ends at {vocabulary - 1}"
+        )
+    return ids
 
 
 def _text(file: Path) -> Iterator[tuple[str, bool]]:
@@ -228,8 +241,8 @@ def _json_lines(file: Path) -> Iterator[tuple[str, bool]]:
 def _field(line: str, where: str) -> str:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InputError(f'{where} is not JSON: {error.msg}. A line holds one document, as {{"text": "..."}}') from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f'{where} is not JSON: {error}. A line holds one document, as {{"text": "..."}}') from None
     return _text_of(row, where)
 
 

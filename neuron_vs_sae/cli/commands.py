@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +13,7 @@ import typer
 from neuron_vs_sae.cli import console, graphs as cli_graphs, results as cli_results
 from neuron_vs_sae.cli.options import Given, study_command
 from neuron_vs_sae.core.errors import InputError
+from neuron_vs_sae.studies.given import check_text
 from neuron_vs_sae.studies.intervening import HeadsStudy, PatchStudy, SelectivityStudy, SteerStudy
 from neuron_vs_sae.studies.study import Study
 from neuron_vs_sae.studies.text import FidelityStudy, LensStudy, ProbeStudy, UnitsStudy
@@ -26,8 +29,14 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Entry point: exit status 0 done, 2 a usage or input error, 1 a failure; one message, no traceback."""
+    """Entry point: exit status 0 done, 2 a usage or input error, 1 a failure; one message, no traceback.
+
+    A request to end (SIGTERM, a scheduler's) is what Ctrl-C is: what is finished is kept.
+    """
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        for number, argument in enumerate(sys.argv[1:], 1):
+            check_text(f"argument {number} of the command line", argument)
         app()
     except InputError as error:
         console.fail(str(error), 2)
@@ -35,14 +44,16 @@ def main() -> None:
         if os.environ.get("NVS_TRACEBACK"):
             raise
         console.fail(f"{type(error).__name__}: {error}\n(set NVS_TRACEBACK=1 for the traceback)", 1)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def run_study(given: Given[Any], what: str) -> Any:
     """The result of the study of a command, run into its folder; `what` says beforehand what will be run."""
     console.say(f"{what}, into {given.out}", given.quiet or given.json)
-    from neuron_vs_sae.running import runner
-
     try:
+        from neuron_vs_sae.running import runner
+
         return runner.run(given.study, given.out, machine=given.machine, overwrite=given.overwrite)
     except KeyboardInterrupt:
         console.fail("interrupted; what is finished is kept, and the same command goes on from there", 1)
@@ -234,7 +245,7 @@ def list_(
 @app.command("report")
 def report(folder: Annotated[Path, typer.Argument(help="results of `nvs compare`")]) -> None:
     """Write the tables and figures of a finished study again, from its per-prompt values."""
-    from neuron_vs_sae.running.runner import report as rewrite
+    from neuron_vs_sae.running.finishing import report as rewrite
 
     result = rewrite(folder)
     if isinstance(result.study, Study):

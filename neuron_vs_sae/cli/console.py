@@ -10,19 +10,27 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from neuron_vs_sae.report.escaping import in_terminal
 from neuron_vs_sae.report.labels import labels
 from neuron_vs_sae.studies.study import Study
 
-# What is printed holds paths and names: none of it is markup.
-OUT = Console(markup=False, emoji=False, highlight=False)
-ERR = Console(markup=False, emoji=False, highlight=False, stderr=True)
+
+class _Plain(Console):
+    """What is printed holds paths and names: none of it is markup, and none of it commands the terminal."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(in_terminal(each) if isinstance(each, str) else each for each in objects), **options)
+
+
+OUT = _Plain(markup=False, emoji=False, highlight=False)
+ERR = _Plain(markup=False, emoji=False, highlight=False, stderr=True)
 
 _SECONDS_BETWEEN_LINES = 15
 
 
 def fail(message: str, status: int) -> NoReturn:
     """End with that status and one message."""
-    ERR.print(Text.assemble(("nvs: ", "bold red"), message), soft_wrap=True)
+    ERR.print(Text.assemble(("nvs: ", "bold red"), in_terminal(message)), soft_wrap=True)
     sys.exit(status)
 
 
@@ -50,10 +58,15 @@ class _Lines(logging.Handler):
 
         now = time.monotonic()
         if record.levelno > logging.DEBUG:
-            tqdm.write(record.getMessage(), file=sys.stderr)
+            tqdm.write(in_terminal(record.getMessage()), file=sys.stderr)
         elif now - self.said >= _SECONDS_BETWEEN_LINES:
             self.said = now
             tqdm.write(f"{record.getMessage()}, {now - self.started:.0f} s", file=sys.stderr)
+
+
+def show_text(text: str) -> None:
+    """Text as it is where a program reads it, and with nothing that would command a terminal where a person does."""
+    sys.stdout.write(in_terminal(text) if sys.stdout.isatty() else text)
 
 
 def show_names(rows: list[tuple[str, str]]) -> None:
@@ -89,7 +102,7 @@ def show_table(rows: Any, columns: tuple[str, ...], quiet: bool, as_json: bool, 
         for column in columns:
             table.add_column(column, overflow="fold")
         for row in rows.head(most).to_dict("records"):
-            table.add_row(*(f"{row[c]:.3g}" if isinstance(row[c], float) else str(row[c]) for c in columns))
+            table.add_row(*(f"{row[c]:.3g}" if isinstance(row[c], float) else in_terminal(row[c]) for c in columns))
         OUT.print(table)
         if len(rows) > most:
             OUT.print(f"... and {len(rows) - most} rows more, in the folder's files")
@@ -106,11 +119,12 @@ def show_circuits(result: Any) -> None:
     from neuron_vs_sae.studies.per_curve import per_curve
 
     shown = console_table(result, per_curve(result), robust_tables(result.folder))
-    table = Table(box=None, padding=(0, 2, 0, 0), title=shown.title, title_justify="left", title_style="bold")
+    title = in_terminal(shown.title)
+    table = Table(box=None, padding=(0, 2, 0, 0), title=title, title_justify="left", title_style="bold")
     for place, header in enumerate(shown.headers):
-        table.add_column(header, overflow="fold", justify="left" if place == 0 else "right")
+        table.add_column(in_terminal(header), overflow="fold", justify="left" if place == 0 else "right")
     for row in shown.rows:
-        table.add_row(*row)
+        table.add_row(*map(in_terminal, row))
     OUT.print(table)
     OUT.print(shown.note)
     for sentence in shown.sentences:

@@ -9,8 +9,6 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, get_args, get_orig
 
 import typer
 
-from neuron_vs_sae.core.conventions import Engine
-from neuron_vs_sae.core.errors import check_choice
 from neuron_vs_sae.running.machine import Machine
 from neuron_vs_sae.studies.spec import CommonSpec, load_config, make_spec, quick
 from neuron_vs_sae.studies.study import with_defaults
@@ -56,7 +54,6 @@ def study_command(kind: type[S]) -> Callable[[Callable[[Given[S]], None]], Calla
             settings = _taken(options, list(kind.model_fields))
             machine = _taken(options, [field.name for field in dataclasses.fields(Machine)])
             study = _study(kind, settings, options.pop("config"))
-            check_choice("engine", machine.get("engine", "fast"), Engine)
             first_look, out = options.pop("quick"), options.pop("out")
             study = quick(study) if first_look else study
             options["out"] = out or Path(f"{RESULTS}-quick" if first_look else RESULTS)
@@ -102,7 +99,13 @@ def _of_machine() -> list[inspect.Parameter]:
             _value_type(field.name, types[field.name]),
             f"{field.metadata['description']}{_shown(field.default)}",
         )
-        option = typer.Option(_flag(field.name), help=text, min=field.metadata.get("min"), show_default=False)
+        option = typer.Option(
+            _flag(field.name),
+            help=text,
+            min=field.metadata.get("min"),
+            max=field.metadata.get("max"),
+            show_default=False,
+        )
         parameters.append(_keyword(field.name, Annotated[value, option], None))
     return parameters
 
@@ -130,7 +133,7 @@ def _value_type(name: str, annotation: Any) -> Any:
     """The type that the command line reads: a number, a switch or text, or a list of these; sizes and places are comma-separated text."""
     if name in ("sizes", "baseline_sizes", "k", "index"):
         return str | None
-    kinds = [kind for kind in _leaves(annotation) if kind in (bool, int, float)]
+    kinds = [kind for kind in _leaves(annotation) if kind in (bool, int, float, Path)]
     kind = kinds[0] if kinds else str
     return (list[kind] if get_origin(annotation) is tuple else kind) | None
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from neuron_vs_sae.cli.console import show_text
 from neuron_vs_sae.core.errors import InputError
 
 Folder = Annotated[Path, typer.Argument(help="results of `nvs compare`")]
@@ -25,9 +26,11 @@ def table(
 ) -> None:
     """Print a table: columns chosen by name, as Markdown, LaTeX (booktabs, siunitx) or CSV."""
     from neuron_vs_sae.report import tables
+    from neuron_vs_sae.running.finishing import mend
     from neuron_vs_sae.studies.evidence import evidence
     from neuron_vs_sae.studies.result import load
 
+    mend(folder)
     given = {"task": task, "method": method, "ablation": ablation, "errors": errors}
     text = tables.table_of(
         load(folder),
@@ -37,7 +40,7 @@ def table(
         verdicts=evidence(folder).verdicts,
         **{name: values for name, values in given.items() if values},
     )
-    typer.echo(text, nl=False)
+    show_text(text)
 
 
 def figures(
@@ -48,10 +51,12 @@ def figures(
     """Write the figures for a paper, at column width: curves by task, and sizes."""
     from neuron_vs_sae.report import paper_figures
     from neuron_vs_sae.report.cases import cases
+    from neuron_vs_sae.running.finishing import mend
     from neuron_vs_sae.studies.result import load
 
     if form not in ("pdf", "png", "svg"):
         raise InputError(f"no figure format {form!r}; there are: pdf, png, svg")
+    mend(folder)
     result = load(folder)
     drawn = {
         f"curves-{i}": paper_figures.curves(result, task=task, ablation=ablation, errors=errors)
@@ -59,7 +64,7 @@ def figures(
     }
     for name, figure in {**drawn, "sizes": paper_figures.sizes(result)}.items():
         paper_figures.save(figure, out / f"{name}.{form}")
-        typer.echo(out / f"{name}.{form}")
+        show_text(f"{out / name}.{form}\n")
 
 
 def export(
@@ -69,12 +74,14 @@ def export(
 ) -> None:
     """Write a result in another tool's schema: SAEBench's, a JSON file per basis of SAEs."""
     from neuron_vs_sae.report import saebench
+    from neuron_vs_sae.running.finishing import mend
     from neuron_vs_sae.studies.result import load
 
     if form != "saebench":
         raise InputError(f"no export format {form!r}; there is: saebench")
+    mend(folder)
     for file in saebench.export(load(folder), folder if out is None else out):
-        typer.echo(file)
+        show_text(f"{file}\n")
 
 
 def cite(folder: Folder) -> None:
@@ -82,16 +89,19 @@ def cite(folder: Folder) -> None:
     from neuron_vs_sae.report import citation
     from neuron_vs_sae.studies.result import load
 
-    typer.echo(citation.bibtex(load(folder)), nl=False)
+    show_text(citation.bibtex(load(folder)))
 
 
 def compare_results(a: Folder, b: Annotated[Path, typer.Argument(help="other results")]) -> None:
     """Say what differs between two results: settings, what made them, numbers, sizes, verdicts. Exit status 1 where anything does."""
+    from neuron_vs_sae.running.finishing import mend
     from neuron_vs_sae.studies import differences
     from neuron_vs_sae.studies.result import load
 
+    for folder in (a, b):
+        mend(folder)
     compared = differences.differences(load(a), load(b))
-    typer.echo(differences.told(compared))
+    show_text(f"{differences.told(compared)}\n")
     if not compared.alike:
         raise typer.Exit(1)
 

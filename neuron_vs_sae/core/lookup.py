@@ -14,13 +14,14 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
 from neuron_vs_sae.core.errors import InputError
 
 _CATALOG = "neuron_vs_sae.catalog"
+_LARGEST = 2**53  # a seed times a thousand still has 64 bits
 
 
 class Folder(ModuleType):
@@ -197,6 +198,27 @@ def bound(folder: str, text: str, **given: Any) -> Callable[..., Any]:
     return lambda *args, **kwargs: function(*args, **{**arguments, **kwargs})
 
 
+def paths(folder: str, text: str) -> list[str]:
+    """The values of the text's options that name files or folders: those whose parameter may be a `Path`.
+
+    A task's or a site's name is none of them, whatever folder happens to bear it.
+    """
+    spec = parse(folder, text)
+    known_options = _options(folder, find(folder, spec.name))
+    values = []
+    for key, value in spec.options.items():
+        option = known_options.get("path" if key == "source" and "path" in known_options else key)
+        if option is not None and Path in _leaves(option.type) and value:
+            values.append(value)
+    return values
+
+
+def _leaves(kind: Any) -> list[Any]:
+    """The types that an annotation is made of."""
+    parts = get_args(kind)
+    return [kind] if not parts else [leaf for part in parts for leaf in _leaves(part)]
+
+
 def _is_leading(folder: str, parameter: inspect.Parameter) -> bool:
     """Whether it is an argument that the caller of the bound function passes by position: `model`, `basis`, `pairs`."""
     return parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD and parameter.name in _opened(folder).COMMON
@@ -204,6 +226,9 @@ def _is_leading(folder: str, parameter: inspect.Parameter) -> bool:
 
 def _converted(kind: Any, name: str, value: str, text: str) -> Any:
     try:
-        return TypeAdapter(kind, config={"arbitrary_types_allowed": True}).validate_python(value)
+        converted = TypeAdapter(kind, config={"arbitrary_types_allowed": True}).validate_python(value)
     except ValidationError as error:
         raise InputError(f"{text!r}: {name}={value!r} is wrong: {error.errors()[0]['msg']}") from None
+    if isinstance(converted, (int, float)) and not abs(converted) <= _LARGEST:
+        raise InputError(f"{text!r}: {name}={value!r} is wrong: it should be a number of at most 2 ** 53")
+    return converted

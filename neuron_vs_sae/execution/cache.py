@@ -10,6 +10,8 @@ for another model, and for a model with hooks on it, every read runs the model.
 
 import hashlib
 import os
+import stat
+import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -108,7 +110,7 @@ _CURRENT: ContextVar[Cache | None] = ContextVar("cache", default=None)
 def sharing(model: Any, folder: Path | None = None, limit: float = 10.0) -> Iterator[Cache]:
     """Keep and reuse what this model computes until the end of the `with`; also on disk in `folder` (at most `limit` GiB), if given.
 
-    Several runs may use one folder at once. Raises `FolderError` where it cannot be written.
+    Several runs may use one folder at once. What it holds is trusted: its checksums find damage, not a forger. Raises `FolderError` where it cannot be written.
     """
     cache = Cache(model, folder, limit)
     before = _CURRENT.set(cache)
@@ -177,18 +179,27 @@ def _fingerprint(model: Any) -> str:
     return digest.hexdigest()
 
 
+_ABANDONED = 3600.0
+"""Seconds after which a half-written file is a killed run's: none takes as long to write."""
+
+
 def _trim(folder: Path, limit: int) -> None:
-    """Remove the least recently used until the folder's tensors take no more than `limit` bytes."""
+    """Remove the least recently used until all that lies in the folder takes no more than `limit` bytes.
+
+    Only this cache's own files are removed; others count.
+    """
     with FileLock(folder / ".lock"):
         files = []
-        for file in folder.glob("*.safetensors"):
+        for file in folder.rglob("*"):
             try:
-                files.append((file.stat().st_mtime, file.stat().st_size, file))
+                known = file.lstat()
             except FileNotFoundError:
                 continue
+            if stat.S_ISREG(known.st_mode):
+                files.append((known.st_mtime, known.st_size, file))
         total = sum(size for _, size, _ in files)
-        for _, size, file in sorted(files):
-            if total <= limit:
-                break
-            file.unlink(missing_ok=True)
-            total -= size
+        for modified, size, file in sorted(files):
+            abandoned = file.suffix == ".partial" and modified < time.time() - _ABANDONED
+            if abandoned or (total > limit and file.suffix == ".safetensors" and file.parent == folder):
+                file.unlink(missing_ok=True)
+                total -= size

@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from neuron_vs_sae.core.errors import InputError
+from neuron_vs_sae.core.reading import read_bytes
 
 
 def checked_folder(folder: Path) -> Path:
     """The folder. Raises `InputError` where it lacks what a checkpoint holds."""
     if not (folder / "config.json").exists():
         raise InputError(f"{folder} is not a model folder: it has no config.json (a Hugging Face checkpoint has one)")
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{folder}/config.json is damaged: {error}") from error
+    config = _json(folder / "config.json")
     if not isinstance(config, dict) or not config.get("architectures"):
         raise InputError(f"{folder}/config.json names no 'architectures', so it does not say which kind of model it is")
     if not list(folder.glob("*.safetensors")):
@@ -25,7 +23,29 @@ def checked_folder(folder: Path) -> Path:
         )
     if not list(folder.glob("tokenizer*")):
         raise InputError(f"{folder} has no tokenizer: save it with tokenizer.save_pretrained(folder)")
+    for index in folder.glob("*.index.json"):
+        _check_index(index)
     return folder
+
+
+def _json(file: Path) -> Any:
+    try:
+        return json.loads(read_bytes(file).decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{file} is damaged: {error}") from error
+
+
+def _check_index(index: Path) -> None:
+    """Raises `InputError` where a list of a checkpoint's files names one outside its folder."""
+    listed = _json(index)
+    weights = listed.get("weight_map") if isinstance(listed, dict) else None
+    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights.values()):
+        raise InputError(f"{index} is damaged: it has no 'weight_map' from weights to files")
+    for name in sorted(set(weights.values())):
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise InputError(f"{index} names {name!r}, which is not in the model's folder: no file outside it is read")
 
 
 def called(folder: Path) -> str:

@@ -9,8 +9,10 @@ import torch
 
 from neuron_vs_sae.core.conventions import Backend
 from neuron_vs_sae.core.errors import InputError, check_choice
+from neuron_vs_sae.core.reading import exists
 from neuron_vs_sae.models.agreement import check_agreement, log_probabilities
 from neuron_vs_sae.models.folders import called, check_weights_fit, checked_folder
+from neuron_vs_sae.models.hub import check_cached, why
 from neuron_vs_sae.models.names import UNPICKLED, official_name
 from neuron_vs_sae.models.patches import configured_by, correct_norms, nothing_installed, quiet
 from neuron_vs_sae.models.presets import hub_name, located
@@ -56,15 +58,14 @@ def load_model(
     options = {"dtype": DTYPES[dtype], "device": device, "trust_remote_code": trust_remote_code}
     name = hub_name(str(name))
     folder = located(name)
-    if folder.is_dir():
+    local = exists(folder) and folder.is_dir()
+    if local:
         if revision is not None:
             raise InputError(f"{folder} is a folder, which has no revision {revision!r}: only models of the hub have")
         build = partial(_through_transformers, checked_folder(folder.resolve()), None)
     else:
-        official = official_name(name, trust_remote_code, backend)
-        build = partial(
-            _published_otherwise if official.startswith(UNPICKLED) else _through_transformers, official, revision
-        )
+        name = official_name(name, trust_remote_code, backend)
+        build = partial(_published_otherwise if name.startswith(UNPICKLED) else _through_transformers, name, revision)
     try:
         with quiet():
             model = build(backend, process_weights, n_devices, options)
@@ -73,7 +74,11 @@ def load_model(
     except (
         Exception
     ) as error:  # transformers and transformer-lens raise errors of many types on files that they cannot read
-        raise InputError(f"model {name!s} cannot be loaded: {error}") from error
+        if not local:
+            check_cached(name, revision)
+        raise InputError(f"model {name!s} cannot be loaded: {error if local else why(error)}") from error
+    if not local:
+        check_cached(name, revision)
     return prepare(model)
 
 

@@ -1,10 +1,12 @@
 """How to run a study again: its settings as a config file, and the command."""
 
 import json
+import re
 import shlex
 import unicodedata
 from typing import Any
 
+from neuron_vs_sae.report.escaping import visible
 from neuron_vs_sae.studies.result import Result
 from neuron_vs_sae.studies.study import Study
 
@@ -20,16 +22,18 @@ def commands(result: Result) -> str:
     provenance = result.record["provenance"]
     version = provenance["versions"]["neuron_vs_sae"]
     code = provenance.get("code")
+    code = (
+        code if code and re.fullmatch(r"[0-9a-f]{7,64}[+]?", code) else None
+    )  # whoever wrote the record, it is a commit
     clean = code and not code.endswith("+")
-    lines = [
-        f"# neuron_vs_sae {version}"
-        + (f", commit {code}" if clean else f", commit {code[:-1]} with changes" if code else "")
-    ]
-    if clean:
+    made_by = f"# neuron_vs_sae {version}"
+    made_by += f", commit {code}" if clean else f", commit {code[:-1]} with changes" if code else ""
+    lines = [visible(made_by)]  # on one line, or what follows a line break would be a command
+    if code and clean:
         lines.append(f"git checkout {shlex.quote(code)}")
     lines += [
         "pip install -c constraints.txt -e .",
-        f"nvs compare --config study.toml --device {shlex.quote(provenance['device'])} --batch-size {provenance['batch_size']} --out results",
+        f"nvs compare --config study.toml --device {shlex.quote(visible(provenance['device']))} --batch-size {shlex.quote(visible(provenance['batch_size']))} --out results",
     ]
     return "\n".join(lines)
 

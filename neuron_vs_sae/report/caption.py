@@ -62,7 +62,24 @@ def conventions(result: Result, rows: pd.DataFrame, verdicts: pd.DataFrame | Non
         f"others for these numbers per task{clusters}.",
         f"Intervals: {study.confidence:.0%} paired BCa bootstrap over prompts, {study.resamples} resamples.",
         f"Seed {seeds}; study {study.key}.",
+        *accepted(result),
     ]
+
+
+def accepted(result: Result) -> list[str]:
+    """What must be said where the study was told to run SAEs whatever they explain of their sites; nothing where it was not."""
+    if not result.study.accept_poor_sae:
+        return []
+    names = basis_names(result.study.basis)
+    least = {
+        names[text]: min(value for value in facts["explained_variance"] if value is not None)
+        for text, facts in result.bases.items()
+        if facts.get("saes") and any(value is not None for value in facts.get("explained_variance", ()))
+    }
+    worst = "; ".join(
+        f"{name} explain {value:.2f} of the variance at their worst site" for name, value in least.items()
+    )
+    return [f"SAEs were accepted whatever they explain (accept_poor_sae){f': {worst}' if worst else ''}."]
 
 
 def _metrics(names: tuple[str, ...]) -> str:

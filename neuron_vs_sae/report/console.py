@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from neuron_vs_sae.report.caption import accepted
 from neuron_vs_sae.report.names import basis_names, heading, level_name, task_names, with_role
 from neuron_vs_sae.report.robust_tables import RobustTables, confirmatory, of_pair, usual_levels
 from neuron_vs_sae.report.words import answers, why_no_answer
@@ -54,7 +55,7 @@ def console_table(result: Result, curves: pd.DataFrame, tables: RobustTables | N
         headers=("task", *(names[basis] for basis in bases), *verdicts),
         rows=tuple(cells),
         note="In brackets: how many of them are error nodes, which stand for what a dictionary does not reconstruct.",
-        sentences=tuple(sentences) or (why_no_answer(result),),
+        sentences=(*(sentences or (why_no_answer(result),)), *accepted(result)),
     )
 
 

@@ -28,6 +28,13 @@ def visible(text: Any) -> str:
     )
 
 
+def in_terminal(text: Any) -> str:
+    """For a terminal, line by line: no sequence that moves the cursor, colours, or turns the reading direction."""
+    return "".join(
+        _escape(c) if unicodedata.category(c) in {"Cc", "Cf", "Cs"} and c not in "\n\t" else c for c in str(text)
+    )
+
+
 def in_html(text: Any) -> str:
     """For HTML, between tags and in quoted attributes."""
     return html.escape(visible(text))

@@ -7,7 +7,7 @@ import pandas as pd
 
 from neuron_vs_sae.core import files
 from neuron_vs_sae.core.errors import InputError, check_choice
-from neuron_vs_sae.report.caption import conventions
+from neuron_vs_sae.report.caption import accepted, conventions
 from neuron_vs_sae.report.columns import (
     USUAL,
     USUAL_OF_SIZES,
@@ -154,6 +154,7 @@ def markdown(table: pd.DataFrame, result: Result, verdicts: pd.DataFrame | None 
         f"{first['n_discovery']} pairs for discovery, {first['n_eval']} for evaluation; metric {', '.join(study.metric)}; positions "
         f"{study.positions}; ranked by {study.rank_by} score; {study.pairing} attribution of {first['attribution_metric']}"
         f"{source}; {study.dtype}; {_seeds(study.seed)}; study {study.key}.",
+        *(in_markdown(sentence) for sentence in accepted(result)),
         "",
         "Sizes count units and error nodes. *nodes for 80 %*: the size at which faithfulness first reaches 0.8, linear in log size "
         "between two that were run, how many of its nodes are error nodes, and its bits (log2 of the number of circuits of that size). *stays*: the smallest size from "

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from neuron_vs_sae.core.errors import InputError
+
 if TYPE_CHECKING:
     from neuron_vs_sae.studies.analysis import Analysis
 
@@ -40,7 +42,9 @@ ANALYSES = {
 
 
 def analysis_called(name: str) -> "Analysis[Any]":
-    """The analysis of that name."""
+    """The analysis of that name. Raises `InputError`, listing what there is, for no such name."""
+    if name not in ANALYSES:
+        raise InputError(f"there is no analysis {name!r}; there are: {', '.join(ANALYSES)}")
     return _imported(ANALYSES[name].analysis)
 
 

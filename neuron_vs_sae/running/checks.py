@@ -65,7 +65,10 @@ def check(study: CommonSpec, machine: Machine | None = None, out: Path | str | N
             "dtype": str(model.cfg.dtype).removeprefix("torch."),
         },
         tasks=[describe_task(model, task, study) for task in loaded.tasks if task.seed == study.seed[0]],
-        bases=[describe_basis(model, task, text, basis) for (task, text), basis in of_first_seed.items()],
+        bases=[
+            describe_basis(model, task, text, basis, strict=not study.accept_poor_sae)
+            for (task, text), basis in of_first_seed.items()
+        ],
         limits=list(analysis.limits(loaded)),
         folder="" if out is None else state_of(Path(out), study),
         seconds=analysis.seconds(loaded, analysis.cells(study)),
@@ -128,10 +131,10 @@ def margins(model: Any, pairs: PromptPairs) -> tuple[Float[Tensor, " batch"], Fl
     return torch.cat(clean), torch.cat(corrupt)
 
 
-def describe_basis(model: Any, task: Task | None, text: str, basis: Basis) -> dict[str, Any]:
+def describe_basis(model: Any, task: Task | None, text: str, basis: Basis, *, strict: bool = True) -> dict[str, Any]:
     """Sites, widths, and on the task's own prompts (where there are some) the active units and the explained variance of
     every site."""
-    seen = None if task is None else reconstruction(model, basis, task.discovery)
+    seen = None if task is None else reconstruction(model, basis, task.discovery, strict=strict)
     return {
         "task": "" if task is None else task.name,
         "basis": text,

@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from neuron_vs_sae.catalog.dictionaries.streaming import Shelf
 from neuron_vs_sae.core.basis import Basis
 from neuron_vs_sae.core.building import check_bos
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.core.lookup import bound, takes
+from neuron_vs_sae.execution.memory import free_memory
 from neuron_vs_sae.models.loading import load_model, prepare
 from neuron_vs_sae.models.presets import same_model
 from neuron_vs_sae.running.machine import Machine
@@ -106,4 +109,22 @@ def _check_prompts(spec: CommonSpec, task: Task, model: Any) -> None:
                 f"task '{task.name}' has a prompt of {pairs.positions} tokens, and the model is loaded for at most {model.cfg.n_ctx}: "
                 f"leave it out ({longest[:60]!r}...)"
             )
+        largest = max(int(x.max()) for x in (pairs.clean, pairs.corrupt, pairs.answer, pairs.foil))
+        if largest >= model.cfg.d_vocab:
+            raise InputError(
+                f"task '{task.name}' has a token of number {largest} ({model.tokenizer.convert_ids_to_tokens(largest)!r}), and the model's "
+                f"vocabulary ends at {model.cfg.d_vocab - 1}: its tokenizer has tokens that the model was not given. Leave out what holds it"
+            )
     clusters_of(task.evaluation.tags, spec.cluster_by, spec.stratify_by, task.name)
+    _check_room(spec, len(task.evaluation))
+
+
+def _check_room(spec: CommonSpec, prompts: int) -> None:
+    """Raises `InputError` for more resamples or sign flips than memory holds: some three numbers of each per prompt, and one per size."""
+    for name, drawn in (("resamples", spec.resamples), ("sign_flips", spec.sign_flips)):
+        needed, free = 8 * drawn * (3 * prompts + 100), free_memory(torch.device("cpu"))
+        if needed > free:
+            raise InputError(
+                f"{drawn:,} {name.replace('_', ' ')} (--{name.replace('_', '-')}) of {prompts} prompts take about {needed / 2**30:,.0f} GiB, "
+                f"and {free / 2**30:.0f} are free: ask for {max(1000, int(free / 16 / (3 * prompts + 100))):,} or fewer"
+            )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Sequence
@@ -12,8 +13,10 @@ from typing import Any
 
 import torch
 
+from neuron_vs_sae.catalog.dictionaries.sources import SAE_FILES
 from neuron_vs_sae.core.errors import FolderError, InputError
-from neuron_vs_sae.core.lookup import parse
+from neuron_vs_sae.core.lookup import paths
+from neuron_vs_sae.core.reading import check_regular, exists
 from neuron_vs_sae.models.names import model_commit
 from neuron_vs_sae.models.presets import located
 from neuron_vs_sae.running.machine import Machine
@@ -26,20 +29,56 @@ _NUMBERS_COME_FROM = ("neuron_vs_sae", "torch", "transformer-lens", "sae-lens")
 def identify(spec: CommonSpec) -> dict[str, str]:
     """What the study reads: a hash of every local input, by the name it was given, and the versions of the code behind the numbers.
 
-    Raises `InputError` for a task's file that is not there.
+    Only what names a source is looked for on the disk: a folder that bears a task's or a site's name is none of it. Of a model's
+    folder the files that lie in it count, of a folder of SAEs their configurations and weights: results may lie below either.
+    Raises `InputError` for a task's file that is not there, and for one that cannot be read.
     """
-    files = [text for text in (*spec.task, *spec.eval_task) if looks_like_file(text)]
-    for file in files:
-        if not Path(file).is_file():
-            raise InputError(f"{file} cannot be read: there is no such file")
-    named = [parse("tasks", text) for text in (*spec.task, *spec.eval_task) if text not in files]
-    options = [
-        value for part in (*named, *(parse("bases", text) for text in spec.basis)) for value in part.options.values()
-    ]
     versions = {package: version(package) for package in _NUMBERS_COME_FROM}
-    named_here = [part for text in options for part in dict.fromkeys((text, *text.split("+")))]  # sources joined by +
-    places = {text: located(text) for text in (spec.model, *files, *named_here)}
-    return versions | {text: _digest(place) for text, place in places.items() if place.exists()}
+    return versions | {name: _digest(name, files) for name, files in inputs_of(spec).items()}
+
+
+def inputs_of(spec: CommonSpec) -> dict[str, list[Path]]:
+    """The files that the study reads, by the name of the file or folder that it is given. Raises `InputError` as `identify` does."""
+    files = {text: [Path(text)] for text in (*spec.task, *spec.eval_task) if looks_like_file(text)}
+    for file in files:
+        if not exists(Path(file)):
+            raise InputError(f"{file} cannot be read: there is no such file")
+    files |= {str(path): [path] for path in spec.read if exists(path) and not path.is_dir()}
+    folder = located(spec.model)
+    if exists(folder) and folder.is_dir():
+        files[spec.model] = [path for path in folder.iterdir() if not path.is_dir()]
+    for text in spec.basis:
+        for place, below in _places(paths("bases", text)).items():
+            both = [path.with_name(name) for path in below for name in SAE_FILES]  # where one of them is named
+            files[place] = [path for path in dict.fromkeys(both) if exists(path)]
+    for text in (*spec.task, *spec.eval_task):
+        if not looks_like_file(text):
+            files |= _places(paths("tasks", text))
+    return files
+
+
+def _places(given: Sequence[str]) -> dict[str, list[Path]]:
+    """The files of every file or folder among these, by its name; sources may be joined by `+`."""
+    named = [part for text in given for part in dict.fromkeys((text, *text.split("+"))) if part]
+    there = {text: located(text) for text in named if exists(located(text))}
+    return {
+        text: [f for f in place.rglob("*") if not f.is_dir()] if place.is_dir() else [place]
+        for text, place in there.items()
+    }
+
+
+def check_out(spec: CommonSpec, folder: Path) -> None:
+    """Raises `InputError` where results would lie among the files that the study reads, and so make it another study."""
+    out, model = folder.resolve(), located(spec.model)
+    sources = [
+        path for text in (*spec.task, *spec.eval_task) if not looks_like_file(text) for path in paths("tasks", text)
+    ]
+    within = [source for source in sources if out.is_relative_to(Path(source).resolve())]
+    if within or out == model.resolve():
+        raise InputError(
+            f"results in {folder} (--out) would lie among the files of {[*within, spec.model][0]}, which the study reads: choose "
+            "another folder"
+        )
 
 
 def identity(spec: CommonSpec, inputs: dict[str, str]) -> str:
@@ -48,11 +87,13 @@ def identity(spec: CommonSpec, inputs: dict[str, str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _digest(path: Path) -> str:
+def _digest(name: str, files: Sequence[Path]) -> str:
+    """The SHA-256 of the files' names, within the folder of that name, and contents."""
     digest = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
-    for file in files:
-        digest.update(str(file.relative_to(path)).encode())
+    place = located(name)
+    for file in sorted(files):
+        check_regular(file)
+        digest.update(os.fsencode(file.relative_to(place) if file.is_relative_to(place) else file.name))
         with file.open("rb") as stream:
             while chunk := stream.read(1 << 22):
                 digest.update(chunk)

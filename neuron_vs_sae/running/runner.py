@@ -1,7 +1,6 @@
 """Runs a study of any analysis into a folder: checked before anything long, computed cell by cell, resumed where it stopped."""
 
 import logging
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,17 +10,34 @@ from tqdm.auto import tqdm
 
 from neuron_vs_sae.core import files
 from neuron_vs_sae.execution.cache import sharing
-from neuron_vs_sae.running.analyses import analysis_called, glimpse_of, report_of
+from neuron_vs_sae.running.analyses import analysis_called, glimpse_of
 from neuron_vs_sae.running.describing import describe_bases
+from neuron_vs_sae.running.finishing import assembled, finish
 from neuron_vs_sae.running.machine import Machine
 from neuron_vs_sae.running.planning import load_study
-from neuron_vs_sae.running.provenance import check_the_same_commits, identify, identity, provenance, resumable
+from neuron_vs_sae.running.provenance import (
+    check_out,
+    check_the_same_commits,
+    identify,
+    identity,
+    provenance,
+    resumable,
+)
 from neuron_vs_sae.studies.analysis import Analysis
 from neuron_vs_sae.studies.cells import Cell, CellFiles, Step, cell_named
 from neuron_vs_sae.studies.loaded import Loaded
-from neuron_vs_sae.studies.record import LAYOUT, RECORD, UNFINISHED, analysis_in, clear
+from neuron_vs_sae.studies.record import (
+    LAYOUT,
+    RECORD,
+    UNFINISHED,
+    check_no_links,
+    clear,
+    discard_unfinished,
+    unsound,
+)
 from neuron_vs_sae.studies.spec import CommonSpec
 
+_LOG = logging.getLogger(__name__)
 PROGRESS = logging.getLogger("neuron_vs_sae.progress")
 """A debug line per step that was computed, and an info line per cell that says something already."""
 
@@ -32,15 +48,20 @@ def run(
     """Run the study into the folder `out` and return its result, of the type that its analysis loads.
 
     A finished study is loaded, not run again; an interrupted one goes on from what it has and ends with the same
-    numbers. `model` is an already loaded model to use instead of loading the study's.
+    numbers. A file of values that is missing or damaged is computed again, with all others. `model` is an already loaded
+    model to use instead of loading the study's.
     Raises `FolderError` when the folder holds another study (unless `overwrite`), is in use, or cannot be written;
     `InputError` for input that is wrong, before anything long starts.
     """
     folder, machine, inputs = Path(out), machine or Machine(), identify(spec)
     analysis = analysis_called(spec.analysis)
+    check_out(spec, folder)
     with files.locked(folder):
         begun = None if overwrite else resumable(folder, spec, inputs, analysis.files)
-        if begun is None or not begun["finished"]:
+        lost = [] if begun is None else unsound(folder, begun["primary"])
+        for name in lost:
+            _LOG.warning("%s is missing or damaged: it is computed again", folder / name)
+        if begun is None or not begun["primary"] or lost:
             started = time.time()
             loaded = load_study(analysis, spec, machine, model=model)
             record = _record(analysis, loaded, machine, inputs)
@@ -48,22 +69,14 @@ def run(
                 check_the_same_commits(folder, begun, record)
             elif overwrite:
                 clear(folder, analysis.files)
+            check_no_links(folder)
             files.write_json(folder / RECORD, record)
             places = cell_files(spec, folder, inputs)
             compute_cells(analysis, loaded, places, machine)
-            analysis.assemble(loaded, places, folder)
-            files.write_json(folder / RECORD, record | {"finished": True, "seconds": round(time.time() - started, 1)})
-        shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
-        return _load_and_report(spec.analysis, folder)
-
-
-def report(folder: Path | str) -> Any:
-    """The result in a folder, after writing again everything that is derived from its values. Raises `FolderError` as `run` does."""
-    folder = Path(folder)
-    name = analysis_in(folder)
-    analysis_called(name).load(folder)  # before a lock makes the folder
-    with files.locked(folder):
-        return _load_and_report(name, folder)
+            primary = assembled(analysis, loaded, places, folder)
+            files.write_json(folder / RECORD, record | {"primary": primary, "seconds": round(time.time() - started, 1)})
+        discard_unfinished(folder)
+        return finish(spec.analysis, folder)
 
 
 def compute(
@@ -79,6 +92,7 @@ def compute(
     machine, analysis = machine or Machine(), analysis_called(spec.analysis)
     everything = analysis.cells(spec)
     chosen = cell_named(everything, cell) if isinstance(cell, str) else cell_named(everything, cell.id)
+    check_out(spec, Path(out))
     place = cell_files(spec, Path(out), identify(spec))[chosen]
     loaded = load_study(analysis, spec, machine, cells=[chosen], model=model)
     compute_cells(analysis, loaded, {chosen: place}, machine)
@@ -129,14 +143,8 @@ def _record(analysis: Analysis[Any], loaded: Loaded[Any], machine: Machine, inpu
         "key": spec.key,
         "inputs": inputs,
         "finished": False,
+        "primary": {},
+        "derived": {},
         "provenance": provenance(spec, loaded.model, machine),
         "bases": describe_bases(analysis, loaded),
     }
-
-
-def _load_and_report(name: str, folder: Path) -> Any:
-    analysis = analysis_called(name)
-    result = analysis.load(folder)
-    analysis.summarise(result)
-    report_of(name)(result)
-    return result

@@ -62,13 +62,20 @@ class Outcome:
 
 @dataclass(frozen=True)
 class CellFiles:
-    """The files of one cell, in a folder of its own. A step counts as done once its list of files, which is written last, exists."""
+    """The files of one cell, in a folder of its own. A step counts as done once its list of files, which is written last, exists,
+    and each of them has the contents that the list says."""
 
     folder: Path
 
     def has(self, step: str) -> bool:
-        """Whether the step has been computed and written in full."""
-        return self._listed(step).exists()
+        """Whether the step has been computed and written in full, and nothing of it was damaged since."""
+        from neuron_vs_sae.core.files import digest
+
+        try:
+            digests = json.loads(self._listed(step).read_text(encoding="utf-8"))["files"]
+            return all(digest(self.folder / name) == expected for name, expected in digests.items())
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return False
 
     def write(self, step: str, outcome: Outcome) -> None:
         """Write what the step computed. Raises `FolderError` where the disk is full or the folder not writable."""
@@ -78,7 +85,11 @@ class CellFiles:
             files.write_table(self._table(step, name), table)
         if outcome.tensors:
             files.write_tensors(self._tensors(step), dict(outcome.tensors), {})
-        files.write_json(self._listed(step), {"tables": list(outcome.tables), "tensors": list(outcome.tensors)})
+        written = [self._table(step, name) for name in outcome.tables]
+        written += [self._tensors(step)] if outcome.tensors else []
+        digests = {file.name: files.digest(file) for file in written}
+        listed = {"tables": list(outcome.tables), "tensors": list(outcome.tensors), "files": digests}
+        files.write_json(self._listed(step), listed)
 
     def table(self, step: str, name: str) -> "pd.DataFrame":
         """A table of a step that has been written."""

@@ -34,7 +34,10 @@ def per_curve(result: Result, level: float = 0.8) -> pd.DataFrame:
         key = content(part)
         if key not in known:
             known[key] = _numbers(to_curve(part), drawn(to_clusters(part)), level, result.study.confidence)
-        rows.append({**names, "site": part["site"].iloc[0], **known[key], "n_clusters": part["n_clusters"].iloc[0]})
+        poor = {"accept_poor_sae": True} if result.study.accept_poor_sae else {}
+        rows.append(
+            {**names, "site": part["site"].iloc[0], **poor, **known[key], "n_clusters": part["n_clusters"].iloc[0]}
+        )
     table = pd.DataFrame(rows)
     floats = [column for column in table.columns if "at_level" in column or column.startswith(("area_", "size_"))]
     return table.astype(dict.fromkeys([*floats, "cpr", "cmd", "faithfulness_all_nodes"], "float64"))

@@ -1,22 +1,24 @@
-"""`study.json`: what a folder holds, what made it, and whether it is finished."""
+"""`study.json`: what a folder holds, what made it, which files hold its values, and whether all of it stands."""
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from neuron_vs_sae.core.errors import FolderError
+from neuron_vs_sae.core.errors import FolderError, InputError
+from neuron_vs_sae.core.files import digest, remove
+from neuron_vs_sae.core.reading import check_regular, read_bytes
+from neuron_vs_sae.studies.schema import check_record
 from neuron_vs_sae.studies.spec import CommonSpec, S, make_spec
 
-LAYOUT = 2
+LAYOUT = 3
 """Counts the changes of what a folder holds and how: folders of another layout are refused."""
 
 RECORD = "study.json"
 UNFINISHED = ".unfinished"
-_LACKING = ("inputs", "finished", "provenance", "bases")
 
 
 def read_record(folder: Path, kind: type[CommonSpec]) -> dict[str, Any] | None:
@@ -33,19 +35,39 @@ def read_record(folder: Path, kind: type[CommonSpec]) -> dict[str, Any] | None:
             "--overwrite to replace what is there"
         )
     try:
-        if make_spec(kind, record["study"], "it").key != record["key"] or not set(_LACKING) <= record.keys():
-            raise ValueError("its settings are not those of its key, or it is incomplete")
-    except (ValueError, TypeError, KeyError) as error:
+        check_record(record)
+        if make_spec(kind, record["study"], "it").key != record["key"]:
+            raise ValueError("its settings are not those of its key")
+    except (ValueError, TypeError) as error:
         raise _damaged(folder, error) from error
     return record
 
 
 def finished_record(folder: Path, kind: type[S]) -> tuple[dict[str, Any], S]:
-    """The record and the settings of a finished study. Raises `FolderError` where the folder holds none."""
+    """The record and the settings of a study whose values are all there, each file of them as it was written.
+
+    Raises `FolderError` where the folder holds none, and where a file of values is missing or damaged.
+    """
     record = read_record(folder, kind)
-    if record is None or not record["finished"]:
+    if record is None or not record["primary"]:
         raise FolderError(_not_finished(folder, record is None, kind.command))
+    lost = unsound(folder, record["primary"])
+    if lost:
+        raise FolderError(
+            f"{folder / lost[0]} is missing or damaged: its contents are not those that {RECORD} lists. The study's own `nvs "
+            f"{kind.command}` into this folder computes it again"
+        )
     return record, make_spec(kind, record["study"])
+
+
+def unsound(folder: Path, digests: Mapping[str, str]) -> list[str]:
+    """The names of the files that are not there, or whose SHA-256 is another than the one given."""
+    return [name for name, expected in digests.items() if not _is_sound(folder / name, expected)]
+
+
+def digests_of(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """The SHA-256 of those of the files that are there, by name."""
+    return {name: digest(folder / name) for name in names if (folder / name).is_file()}
 
 
 def analysis_in(folder: Path) -> str:
@@ -59,6 +81,7 @@ def analysis_in(folder: Path) -> str:
 def read_table(file: Path) -> pd.DataFrame:
     """A table of a finished folder. Raises `FolderError` where it is missing or damaged."""
     try:
+        check_regular(file)
         return pd.read_parquet(file)
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
         raise FolderError(f"{file} is missing or damaged ({error}): run the study again with --overwrite") from error
@@ -67,23 +90,47 @@ def read_table(file: Path) -> pd.DataFrame:
 def clear(folder: Path, files: Sequence[str]) -> None:
     """Remove what a study with these files has left in the folder, finished or not, and nothing else."""
     for name in (RECORD, *files):
-        (folder / name).unlink(missing_ok=True)
+        remove(folder / name)
+    discard_unfinished(folder)
+
+
+def discard_unfinished(folder: Path) -> None:
+    """Remove the cells of a study. Raises `FolderError` as `check_no_links` does."""
+    check_no_links(folder)
     if (folder / UNFINISHED).exists():
         shutil.rmtree(folder / UNFINISHED)
 
 
+def check_no_links(folder: Path) -> None:
+    """Raises `FolderError` where the folder of unfinished cells is a link or holds one: what is written there would land elsewhere."""
+    unfinished = folder / UNFINISHED
+    links = [path for path in (unfinished, *unfinished.rglob("*")) if path.is_symlink()]
+    if links:
+        raise FolderError(
+            f"{links[0]} is a link, which no run makes: what is written there would land elsewhere. Remove it, or choose another "
+            "folder (--out)"
+        )
+
+
+def _is_sound(file: Path, expected: str) -> bool:
+    try:
+        return file.is_file() and digest(file) == expected
+    except OSError:
+        return False
+
+
 def _read(folder: Path) -> dict[str, Any] | None:
     file = folder / RECORD
+    if not file.exists():
+        return None
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = json.loads(read_bytes(file).decode("utf-8"))
         if "layout" not in record and {"study", "key"} <= record.keys():
             record["layout"] = 1
         layout = int(record["layout"])
         if layout == LAYOUT and not isinstance(record["analysis"], str):
             raise TypeError("its analysis has no name")
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (InputError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise _damaged(folder, error) from error
     if layout != LAYOUT:
         raise FolderError(

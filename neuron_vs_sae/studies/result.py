@@ -12,6 +12,7 @@ from neuron_vs_sae.core.curve import Curve
 from neuron_vs_sae.core.nodes import NodeIndex, NodeScores
 from neuron_vs_sae.studies.record import finished_record, read_table
 from neuron_vs_sae.studies.rows import CURVE, each_curve, rows_with, to_curve
+from neuron_vs_sae.studies.schema import check_curves
 from neuron_vs_sae.studies.study import Study
 from neuron_vs_sae.studies.summary import summarise
 
@@ -108,4 +109,5 @@ def load(folder: Path | str) -> Result:
     folder = Path(folder)
     record, study = finished_record(folder, Study)
     curves = read_table(folder / "curves.parquet")
+    check_curves(folder / "curves.parquet", curves, study)
     return Result(folder, record, curves, summarise(curves, study))

@@ -12,7 +12,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from neuron_vs_sae.core.conventions import Backend, Dtype
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.core.lookup import check, known, parse
+from neuron_vs_sae.core.reading import read_bytes
 from neuron_vs_sae.models.presets import presets
+from neuron_vs_sae.studies.given import LARGEST, check_given
 
 
 def as_list(value: Any) -> Any:
@@ -39,7 +41,7 @@ def _task(text: str) -> str:
 Several = BeforeValidator(as_list)
 Tasks = Annotated[tuple[Annotated[str, AfterValidator(_task)], ...], Several]
 Bases = Annotated[tuple[Annotated[str, spelled("bases")], ...], Several]
-Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Several]
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0, le=LARGEST)], ...], Several]
 MetricName = Annotated[str, AfterValidator(partial(check, "metrics"))]
 
 
@@ -83,6 +85,10 @@ class CommonSpec(BaseModel):
         description="draws discovery prompts, random scores and the donors of ablation resample; the first also draws the evaluation "
         "prompts (the same for all seeds) and the bootstrap; several allowed",
     )
+    accept_poor_sae: bool = Field(
+        False,
+        description="run SAEs that explain next to nothing of their sites, which are refused otherwise; every table says so",
+    )
     confidence: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
     resamples: int = Field(10_000, ge=100, description="bootstrap resamples per interval")
     cluster_by: str = Field(
@@ -93,13 +99,24 @@ class CommonSpec(BaseModel):
         "", description="tag (such as case) whose values the bootstrap draws as often as they occur [none]"
     )
     margin: float = Field(
-        0.05, gt=0, description="bases whose areas differ by less are equivalent (1 is the model's faithfulness)"
+        0.05,
+        gt=0,
+        allow_inf_nan=False,
+        description="bases whose areas differ by less are equivalent (1 is the model's faithfulness)",
     )
     sign_flips: int = Field(
         20_000,
         ge=1000,
         description="sign patterns per test between bases where not all can be tried; smaller p come from a fitted tail",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _can_be_held(cls, given: Any) -> Any:
+        for name, value in given.items() if isinstance(given, dict) else ():
+            if name in cls.model_fields:
+                check_given(name, cls.model_fields[name].annotation, value)
+        return given
 
     @model_validator(mode="before")
     @classmethod
@@ -123,6 +140,11 @@ class CommonSpec(BaseModel):
             if twice:
                 raise InputError(f"{field} {twice[0]!r} is given twice")
         return self
+
+    @property
+    def read(self) -> tuple[Path, ...]:
+        """Files that it reads beside its model, tasks and bases, where they are there: what is in them is part of its identity."""
+        return ()
 
     @property
     def key(self) -> str:
@@ -157,11 +179,13 @@ def make_spec(kind: type[S], settings: dict[str, Any], origin: str = "the study"
 
 def load_config(path: Path) -> dict[str, Any]:
     """The settings of a TOML file. Raises `InputError` where it cannot be read or parsed."""
+    text = read_bytes(path, "config file")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"config file {path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(text.decode("utf-8"))
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # TOML's own errors, bytes that are not UTF-8, numbers of thousands of digits
         raise InputError(f"config file {path} is not TOML: {error}") from error
 
 

@@ -9,6 +9,7 @@ from neuron_vs_sae import default
 from neuron_vs_sae.core.conventions import ErrorPolicy, MeanSource, Pairing, Positions, RankBy
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.core.lookup import check
+from neuron_vs_sae.studies.given import LARGEST
 from neuron_vs_sae.studies.spec import CommonSpec, MetricName, Several, as_list, load_config, make_spec, spelled
 
 
@@ -20,8 +21,8 @@ def _size(part: Any) -> Any:
     text = str(part).strip()
     if text in {"all", "log", "mib"}:
         return text
-    if not text.isdecimal():
-        raise InputError(f"size {text!r} is neither a number of nodes nor one of 'all', 'log', 'mib'")
+    if not text.isdecimal() or int(text[:20]) > LARGEST:
+        raise InputError(f"size {text[:40]!r} is neither a number of nodes nor one of 'all', 'log', 'mib'")
     return int(text)
 
 

@@ -1,5 +1,6 @@
 """Settings of the studies that read text. Light to import."""
 
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
@@ -11,7 +12,7 @@ from neuron_vs_sae.studies.spec import Bases, CommonSpec, Several, Tasks
 def numbers(value: Any) -> Any:
     """Whole numbers, separated by commas in text. Raises `InputError` for anything else."""
     parts = value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
-    if wrong := [part for part in parts if not str(part).strip().isdecimal()]:
+    if wrong := [part for part in parts if not str(part).strip().isdecimal() or len(str(part)) > 15]:
         raise InputError(f"{wrong[0]!r} is not a number of units: give whole numbers, separated by commas")
     return [int(part) for part in parts]
 
@@ -29,6 +30,10 @@ class CorpusSpec(CommonSpec):
     )
     contexts: int = Field(1000, ge=1, description="how many contexts to read")
     context_length: int = Field(64, ge=2, description="tokens of a context, BOS included")
+
+    @property
+    def read(self) -> tuple[Path, ...]:
+        return () if self.corpus == "world" else (Path(self.corpus),)
 
 
 class UnitsStudy(CorpusSpec):
@@ -49,6 +54,10 @@ class UnitsStudy(CorpusSpec):
     )
     window: int = Field(10, ge=0, description="tokens shown to either side")
     lens: int = Field(10, ge=1, le=20, description="promoted and suppressed tokens per unit")
+
+    @property
+    def read(self) -> tuple[Path, ...]:
+        return (*super().read, *([Path(self.circuit) / "circuits.csv"] if self.circuit else []))
 
 
 class LensStudy(CommonSpec):

@@ -140,7 +140,14 @@ def write_verdicts(result: Result) -> None:
         joined(specified),
         judged(robust, study),
     )
-    files.write(result.folder / "verdicts.csv", lambda file: table.to_csv(file, index=False))
-    files.write(result.folder / "verdicts_across_tasks.csv", lambda file: over_tasks.to_csv(file, index=False))
-    files.write_table(result.folder / "specifications.parquet", specifications)
-    files.write(result.folder / "robustness.csv", lambda file: survives.to_csv(file, index=False))
+    files.write(result.folder / "verdicts.csv", lambda file: _marked(table, study).to_csv(file, index=False))
+    files.write(
+        result.folder / "verdicts_across_tasks.csv", lambda file: _marked(over_tasks, study).to_csv(file, index=False)
+    )
+    files.write_table(result.folder / "specifications.parquet", _marked(specifications, study))
+    files.write(result.folder / "robustness.csv", lambda file: _marked(survives, study).to_csv(file, index=False))
+
+
+def _marked(table: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """The table, with a mark in every row where SAEs were accepted that explain next to nothing of their sites."""
+    return table.assign(accept_poor_sae=True) if study.accept_poor_sae else table

@@ -106,7 +106,7 @@ def test_a_file_that_is_not_parquet_is_refused(reader: Any, tmp_path: Path) -> N
     file = tmp_path / "pairs.parquet"
     file.write_bytes(b"not parquet at all")
     assert "cannot be read as Parquet" in refused(reader, file)
-    with pytest.raises(InputError, match=r"none.parquet cannot be read as Parquet"):
+    with pytest.raises(InputError, match=r"none.parquet cannot be read: No such file"):
         from_file(reader, path=tmp_path / "none.parquet")
     assert "row 2: 'answer' must be text, this is None" in refused(
         reader, columns(file, [ROWS[0], {**ROWS[1], "answer": None}])
@@ -127,12 +127,12 @@ class Counting:
         return self.tokenizer(*args, **kwargs)
 
 
-def test_a_hundred_thousand_rows_are_one_call_of_the_tokenizer(tokenizer: Any, tmp_path: Path) -> None:
+def test_a_hundred_thousand_rows_are_a_hundred_calls_of_the_tokenizer(tokenizer: Any, tmp_path: Path) -> None:
     counting = Counting(tokenizer)
     model = SimpleNamespace(tokenizer=counting, parameters=lambda: iter([torch.zeros(1)]))
     file = lines(tmp_path / "many.jsonl", [*ROWS * 50_000, {**ROWS[0], "foil": " he saw"}])
     assert "row 100001 of task 'many': the answer ' he saw' is not one token" in refused(model, file)
-    assert counting.calls == 1
+    assert counting.calls == 98  # a thousand rows each: all at once would take gigabytes
 
 
 # Dropping, which a file's author asks for.

@@ -127,7 +127,7 @@ def test_an_unfinished_study_does_not_go_on_with_another_commit(
     in_hub_cache(cache, "gpt2", checkpoint(tmp_path / "model", "gpt2"))
     in_hub_cache(cache, REPO, saes(tmp_path / "new"))
     study = nvs.Study(
-        model="gpt2", task=(write_pairs(tmp_path / "pairs.jsonl"),), examples=8, eval_examples=4, sizes=(0, 5), resamples=100,
+        model="gpt2", task=(write_pairs(tmp_path / "pairs.jsonl"),), examples=8, eval_examples=4, sizes=(0, 5), resamples=100, accept_poor_sae=True,
         basis=(f"sae:{RELEASE}/blocks.[01].hook_mlp_out",),
     )  # fmt: skip
     monkeypatch.setattr(runner, "compute_cells", stopped)
@@ -192,7 +192,7 @@ def test_a_whole_study_by_names_of_the_hub_runs_offline(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "neuron_vs_sae", "compare", "--model", "gpt2-small", "--task", "pairs.jsonl",
          "--basis", "mlp_neurons", "--basis", f"sae:{RELEASE}/blocks.[01].hook_mlp_out", "--examples", "8",
-         "--eval-examples", "4", "--sizes", "0,5,all", "--resamples", "100", "--out", "results"],
+         "--eval-examples", "4", "--sizes", "0,5,all", "--resamples", "100", "--accept-poor-sae", "--out", "results"],
         env={**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"},
         cwd=tmp_path, capture_output=True, text=True, timeout=300,
     )  # fmt: skip

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pandas as pd
@@ -23,12 +24,12 @@ from neuron_vs_sae.core import files
 from neuron_vs_sae.core.errors import FolderError, InputError
 from neuron_vs_sae.execution.splice import read
 from neuron_vs_sae.models.loading import load_model
-from neuron_vs_sae.running import analyses, runner
+from neuron_vs_sae.running import analyses, finishing, runner
 from neuron_vs_sae.running.checks import check
 from neuron_vs_sae.studies.analysis import Analysis
 from neuron_vs_sae.studies.cells import Cell, CellFiles, Outcome, Step
 from neuron_vs_sae.studies.loaded import Loaded
-from neuron_vs_sae.studies.record import finished_record, read_table
+from neuron_vs_sae.studies.record import finished_record, read_record, read_table
 from neuron_vs_sae.studies.spec import CommonSpec, make_spec
 
 # The folder in `analyses/`: a function of a model, a basis and pairs.
@@ -172,7 +173,7 @@ def test_a_finished_one_is_loaded_another_refused_and_a_report_written_again(
         nvs.load(out)
     text = (out / "active.md").read_bytes()
     (out / "active.md").unlink()
-    assert isinstance(runner.report(out), Active)
+    assert isinstance(finishing.report(out), Active)
     assert (out / "active.md").read_bytes() == text
     monkeypatch.setattr(runner, "compute_step", None)
     pd.testing.assert_frame_equal(runner.run(study, out).values, found.values)
@@ -291,11 +292,13 @@ def test_a_study_without_tasks_has_bases_all_the_same(settings: dict[str, Any], 
     whole = Analysis(
         spec=Untasked, files=("active.parquet",), cells=lambda _: (Cell.of(part="all"),), steps=count, summarise=lambda _: None,
         assemble=lambda loaded, finished, folder: [files.write_table(folder / "active.parquet", f.table("count", "active")) for f in finished.values()],
-        load=lambda folder: read_table(folder / "active.parquet"), seconds=lambda *_: 0.0,
+        load=lambda folder: SimpleNamespace(
+            record=read_record(folder, Untasked), table=read_table(folder / "active.parquet")
+        ), seconds=lambda *_: 0.0,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(vars(sys.modules[__name__]), "ACTIVE", whole)
         patch.setitem(vars(sys.modules[__name__]), "write_report", lambda _: None)
-        assert runner.run(study, tmp_path / "out", model=tiny)["value"].tolist() == [48, 40]
+        assert runner.run(study, tmp_path / "out", model=tiny).table["value"].tolist() == [48, 40]
     record = json.loads((tmp_path / "out" / "study.json").read_text())
     assert list(record["bases"]) == [""]

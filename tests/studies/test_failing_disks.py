@@ -15,7 +15,7 @@ from small_study import curves_of, left_over
 import neuron_vs_sae as nvs
 from neuron_vs_sae.core import files
 from neuron_vs_sae.core.errors import FolderError
-from neuron_vs_sae.running import runner
+from neuron_vs_sae.running import finishing
 from neuron_vs_sae.running.comparison import compare
 from neuron_vs_sae.studies import result
 from neuron_vs_sae.studies.record import UNFINISHED
@@ -118,19 +118,8 @@ def test_a_damaged_record_is_refused_and_can_be_replaced(
     assert curves_of(out) == curves_of(small.folder)
 
 
-def test_lost_and_damaged_curves_are_named(a_small_study: Any, tiny: Any, tmp_path: Path) -> None:
-    study = a_small_study()
-    compare(study, tmp_path / "out", model=tiny)
-    (tmp_path / "out" / "curves.parquet").write_bytes(b"not a table")
-    with pytest.raises(FolderError, match=r"curves.parquet is missing or damaged .*--overwrite"):
-        nvs.load(tmp_path / "out")
-    (tmp_path / "out" / "curves.parquet").unlink()
-    with pytest.raises(FolderError, match=r"curves.parquet is missing or damaged"):
-        compare(study, tmp_path / "out", model=tiny)
-
-
 def test_a_folder_without_a_study_says_how_to_make_one(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(FolderError, match=rf"{folder} holds no study: run the study's `nvs compare`"):
-            runner.report(folder)
+            finishing.report(folder)
     assert not list(tmp_path.iterdir())

@@ -8,7 +8,7 @@ import pytest
 
 import neuron_vs_sae as nvs
 from neuron_vs_sae.core.errors import FolderError
-from neuron_vs_sae.running import runner
+from neuron_vs_sae.running import finishing
 from neuron_vs_sae.studies.record import LAYOUT
 from neuron_vs_sae.studies.study import Study, make_study
 
@@ -32,7 +32,7 @@ def earlier(study: Study, finished: bool) -> dict[str, Any]:
 def test_a_study_of_an_earlier_layout_is_refused_finished_or_not(study: Study, finished: bool, tmp_path: Path) -> None:
     text = json.dumps(earlier(study, finished))
     (tmp_path / "study.json").write_text(text)
-    for use in (lambda: nvs.load(tmp_path), lambda: runner.report(tmp_path), lambda: nvs.compare(study, tmp_path)):
+    for use in (lambda: nvs.load(tmp_path), lambda: finishing.report(tmp_path), lambda: nvs.compare(study, tmp_path)):
         with pytest.raises(
             FolderError,
             match=rf"study.json was written by an earlier version of neuron_vs_sae \(layout 1 of .* layout {LAYOUT}\)",

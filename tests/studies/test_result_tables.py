@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 import neuron_vs_sae as nvs
 from neuron_vs_sae.core import files
 from neuron_vs_sae.report.circuits import write_report
-from neuron_vs_sae.running import runner
+from neuron_vs_sae.running import finishing
 from neuron_vs_sae.running.comparison import compare
 from neuron_vs_sae.studies.circuits.analysis import CIRCUITS
 
@@ -24,7 +24,7 @@ def test_a_report_writes_the_same_bytes_again(fresh: nvs.Result) -> None:
     before = {name: (fresh.folder / name).read_bytes() for name in derived}
     for name in derived:
         (fresh.folder / name).unlink()
-    runner.report(fresh.folder)
+    finishing.report(fresh.folder)
     assert {name: (fresh.folder / name).read_bytes() for name in derived} == before
 
 
@@ -77,7 +77,8 @@ def test_names_are_text_in_tables_and_figures_whatever_they_hold(fresh: nvs.Resu
     tables = [table[table["site"] == "hook_mlp_out"] for table in tables]
     record = {**fresh.record, "study": {**fresh.record["study"], "basis": [basis]}}
     found = replace(fresh, folder=tmp_path, record=record, curves=tables[0], summary=tables[1])
-    shutil.copy(fresh.folder / "scores.safetensors", tmp_path)
+    for name in ("scores.safetensors", "stability.parquet"):
+        shutil.copy(fresh.folder / name, tmp_path)
     _relabel(tmp_path / "scores.safetensors", HOSTILE, basis)
     CIRCUITS.summarise(found)
     write_report(found)

@@ -16,7 +16,7 @@ from small_study import curves_of, interrupt, left_over
 import neuron_vs_sae as nvs
 from neuron_vs_sae.core import files
 from neuron_vs_sae.core.errors import FolderError, InputError
-from neuron_vs_sae.running import planning, provenance, runner
+from neuron_vs_sae.running import finishing, planning, provenance
 from neuron_vs_sae.running.comparison import compare
 from neuron_vs_sae.studies import result
 
@@ -194,7 +194,7 @@ def test_two_runs_at_once_are_one_too_many(fresh: nvs.Result, a_study: Any) -> N
         compare(a_study(), fresh.folder)
     compare(a_study(), fresh.folder)  # the lock is gone with its holder
     with files.locked(fresh.folder), pytest.raises(FolderError, match="another run is writing"):
-        runner.report(fresh.folder)
+        finishing.report(fresh.folder)
 
 
 def test_files_of_unknown_origin_are_not_written_over(a_study: Any, tiny: Any, tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_what_is_missing_is_named_and_described() -> None:
 def test_a_config_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"config file .*none.toml cannot be read: No such file"):
         load_config(tmp_path / "none.toml")
-    with pytest.raises(InputError, match=r"config file .* cannot be read: Is a directory"):
+    with pytest.raises(InputError, match=r"config file .* cannot be read: it is a folder"):
         load_config(tmp_path)
     broken = tmp_path / "broken.toml"
     broken.write_text("seed = = 1")

@@ -93,9 +93,9 @@ def test_nothing_to_explain_is_said_of_the_curve_that_has_nothing(a_study: Any, 
     for block in mute.blocks:
         block.mlp.W_out.zero_()
     with pytest.raises(InputError, match=r"saw/mlp_neurons/relp/0: every score is 0, so nothing can be ranked"):
-        compare(a_study(), tmp_path / "relp", model=mute)
+        compare(a_study(basis="mlp_neurons"), tmp_path / "relp", model=mute)
     with pytest.raises(
         NothingToExplainError,
         match=r"saw/mlp_neurons/random/0, ablation mean, errors nodes, metric logit_difference: ablating",
     ):
-        compare(a_study(method="random"), tmp_path / "random", model=mute)
+        compare(a_study(basis="mlp_neurons", method="random"), tmp_path / "random", model=mute)

@@ -1,7 +1,7 @@
 """Attribution methods by name, most in a file of their own: `(model, basis, pairs, metric, **options) -> NodeScores`.
 
 Every method takes `metric`, `pairing` ("paired": against the corrupt prompt; "unpaired": against zero units and zero
-error), `positions` ("separate" or "pooled") and `batch_size` (pairs per pass; it changes no number).
+error), `positions` ("separate" or "pooled") and `batch_size` (pairs per pass; numbers differ by rounding).
 """
 
 from typing import TYPE_CHECKING

@@ -18,6 +18,9 @@ from neuron_vs_sae.core.pairs import PromptPairs
 from neuron_vs_sae.core.unit_wise import UnitWise
 from neuron_vs_sae.execution.splice import precision, read
 
+_TOKENS = 2**14
+"""Tokens that a control is calibrated on: its one threshold and one scale per site need no more, and memory holds their pre-activations."""
+
 
 def random_sae(
     model: Any,
@@ -33,7 +36,7 @@ def random_sae(
 
     A unit is `d . (x - mean)` where that exceeds a threshold, else 0 (JumpReLU); one threshold per site gives the trained
     SAE's mean L0 on the clean and corrupt `prompts` (BOS apart), and one scale per site makes the reconstruction as good there as its
-    directions allow (least squares). Claims about trained SAEs must beat it (arXiv 2501.17727, 2602.14111).
+    directions allow (least squares); of long prompts or many, on some of them, evenly spaced, with some 16,000 tokens. Claims about trained SAEs must beat it (arXiv 2501.17727, 2602.14111).
     """
     shelf = Shelf() if shelf is None else shelf
     trained = sae(model, source, select=select, shelf=shelf)
@@ -53,7 +56,9 @@ def random_sae(
 
 
 def _read_by(model: Any, basis: Basis, prompts: PromptPairs, batch_size: int) -> dict[str, list[Float[Tensor, "n d"]]]:
-    """Per site, what is read there at the real tokens (BOS excepted) of clean and corrupt prompts."""
+    """Per site, what is read there at the real tokens (BOS excepted) of clean and corrupt prompts: of all, or of every n-th."""
+    every = -(-2 * len(prompts) * prompts.positions // _TOKENS)
+    prompts = prompts.take(range(0, len(prompts), every)) if every > 1 else prompts
     samples: dict[str, list[Tensor]] = {site.name: [] for site in basis.sites}
     for batch in prompts.batches(batch_size):
         real = batch.real

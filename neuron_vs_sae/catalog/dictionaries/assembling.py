@@ -95,7 +95,23 @@ def _load(candidate: Candidate, site: Site, model: Any, shelf: Shelf) -> tuple[D
     def read() -> tuple[Dictionary, dict[str, Any]]:
         sae, came_from = candidate.load()
         check_weights(sae, candidate.name)
-        return _before_norm(dictionary(sae, model), site, candidate.cfg, model), came_from
+        try:
+            read_by = dictionary(sae, model)
+            read_by.encode(torch.zeros(1, 1, candidate.cfg.d_in, dtype=precision(model), device=read_by.decoder.device))
+        except InputError:
+            raise
+        except (
+            AttributeError,
+            TypeError,
+            ValueError,
+            IndexError,
+            RuntimeError,
+        ) as error:  # a k of -1, a threshold of text, ...
+            raise InputError(
+                f"the SAE {candidate.name} cannot be run: {type(error).__name__}: {error}. Its cfg.json asks for what its weights do "
+                "not hold, or sae-lens does not know"
+            ) from error
+        return _before_norm(read_by, site, candidate.cfg, model), came_from
 
     values = candidate.cfg.d_sae * (candidate.cfg.d_in + getattr(candidate.cfg, "d_out", candidate.cfg.d_in))
     size = values * torch.empty(0, dtype=precision(model)).element_size()

@@ -1,7 +1,7 @@
 """Why an SAE does not explain the activations of its site: it is tried at every other place where it might belong."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,8 @@ from neuron_vs_sae.execution.splice import read
 # SAEs explain .6 to 1 of the variance of what they were trained on; one layer or site away they were measured to explain
 # -9 to .55. So below `_SUSPICIOUS` other places are tried, and a place where `_BETTER` more is explained is named.
 _SUSPICIOUS, _BETTER, _NOTHING = 0.6, 0.25, 0.2
+# Tokens that an SAE is looked at on, and that it is then tried on at every other place: a share of long prompts is enough.
+_SEEN, _SEARCHED = 2048, 512
 
 
 def explained_on(x: Float[Tensor, "batch pos d"], error: Float[Tensor, "batch pos d"], pairs: PromptPairs) -> float:
@@ -39,23 +41,30 @@ class Reconstruction:
 
 
 def reconstruction(model: Any, basis: Basis, pairs: PromptPairs, *, strict: bool = True) -> Reconstruction:
-    """How well each site is reconstructed on the clean prompts of `pairs` (the first 32 of them).
+    """How well each site is reconstructed on the clean prompts of `pairs`: the first 32 of them, of long ones as many as hold
+    2048 tokens. Other places are tried on 512 tokens.
 
-    Raises `InputError`, naming the likely fault, for a trained SAE that explains next to nothing of its site; controls are not
-    held to that. If not `strict`, it raises only where the fault is located (another layer, another site, a lost
-    normalisation): an SAE that explains nothing anywhere may simply be poor.
+    Raises `InputError`, naming the likely fault, for a trained SAE that explains next to nothing of its site; controls, SAEs with
+    a frozen decoder among them, are not held to that. If not `strict`, it raises only where the fault is located (another layer,
+    another site, a lost normalisation): an SAE that explains nothing anywhere may simply be poor.
     """
-    pairs = pairs.take(range(min(32, len(pairs))))
+    pairs = _first(pairs, min(32, len(pairs)), _SEEN)
     values = read(model, pairs.clean, pairs.length, basis.hooks)
+    frozen = [bool(sae.get("frozen_decoder")) for sae in basis.provenance.get("saes", ())] or [False] * len(basis.sites)
     active, explained = [], []
-    for site, dictionary in zip(basis.sites, basis.dictionaries, strict=True):
+    for site, dictionary, is_control in zip(basis.sites, basis.dictionaries, frozen, strict=True):
         x = site.view(values[site.writes])
         units, error = split(dictionary, site.view(values[site.reads]), x)
         active.append(float((units != 0).sum(-1).double().mean()))
         explained.append(explained_on(x, error, pairs))
-        if basis.trained:
-            _refuse(model, basis.name, site, dictionary, pairs, explained[-1], strict)
+        if basis.trained and not is_control:
+            _refuse(model, basis.name, site, dictionary, _first(pairs, len(pairs), _SEARCHED), explained[-1], strict)
     return Reconstruction(tuple(active), tuple(explained))
+
+
+def _first(pairs: PromptPairs, most: int, tokens: int) -> PromptPairs:
+    """The first pairs: at most so many, with at most so many tokens in their clean prompts, and at least one."""
+    return pairs.take(range(max(1, min(most, tokens // pairs.positions))))
 
 
 def _refuse(
@@ -72,7 +81,7 @@ def _refuse(
     if fault is not None:
         raise InputError(
             f"the {basis} at {site.name} explains {explained:.2f} of the variance there on the task's prompts (1 is all, 0 "
-            f"none): {fault}"
+            f"none): {fault}. Other places were tried on the {int(pairs.real.sum())} tokens of the first {len(pairs)} of the prompts"
         )
 
 
@@ -85,8 +94,8 @@ def _fault(
     scaled, how = max(_normalised(model, site, dictionary, pairs), key=lambda tried: tried[0])
     if max(moved, scaled) < max(explained + _BETTER, _SUSPICIOUS):
         return (
-            "it is an SAE of another model, or of other weights of this one. At no site of this model does it explain much, "
-            "nor of normalised activations"
+            "it is an SAE of another model, or of other weights of this one, or a poor one. At no site of this model does it explain "
+            "much, nor of normalised activations. --accept-poor-sae runs it all the same, and every table says so"
             if strict and explained < _NOTHING
             else None
         )
@@ -100,18 +109,22 @@ def _fault(
 
 
 def _elsewhere(model: Any, site: Site, dictionary: Dictionary, pairs: PromptPairs) -> Iterator[tuple[float, Site]]:
-    """(explained variance, site) at the same kind of site of every other layer, and at every other kind of its width."""
+    """(explained variance, site) at the same kind of site of every other layer, and at every other kind of its width.
+
+    A pass over the prompts per layer."""
     kinds = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_attn_out", "hook_mlp_out", "attn.hook_z")
     known = model.hook_dict
     for layer in range(model.cfg.n_layers):
-        moved = [_moved(site, layer)]
+        others = [_moved(site, layer)]
         if site.reads == site.writes and site.head is None:
-            moved += [Site(layer, f"blocks.{layer}.{kind}", f"blocks.{layer}.{kind}") for kind in kinds]
-        for other in moved:
-            if other != site and other.reads in known and other.writes in known:
-                moved_to = _explained(model, other, dictionary, pairs, lambda x: x)
-                if moved_to is not None:
-                    yield moved_to, other
+            others += [Site(layer, f"blocks.{layer}.{kind}", f"blocks.{layer}.{kind}") for kind in kinds]
+        others = [other for other in others if other != site and {other.reads, other.writes} <= known.keys()]
+        hooks = tuple(dict.fromkeys(hook for other in others for hook in (other.reads, other.writes)))
+        values = read(model, pairs.clean, pairs.length, hooks) if hooks else {}
+        for other in others:
+            explained = _explained(values, other, dictionary, pairs, lambda x: x)
+            if explained is not None:
+                yield explained, other
 
 
 def _moved(site: Site, layer: int) -> Site:
@@ -121,22 +134,25 @@ def _moved(site: Site, layer: int) -> Site:
 
 def _normalised(model: Any, site: Site, dictionary: Dictionary, pairs: PromptPairs) -> Iterator[tuple[float, str]]:
     """(explained variance, description) of activations normalised as SAE trainers normalise them."""
-    d = dictionary.d
+    d, values = dictionary.d, read(model, pairs.clean, pairs.length, (site.reads, site.writes))
     for what, normalise in {
         "scaled to a mean norm of sqrt(d)": lambda x: x * d**0.5 / x[:, 1:].norm(dim=-1).mean(),
         "scaled to a mean square of 1": lambda x: x / x[:, 1:].pow(2).sum(-1).mean().sqrt(),
         "scaled to a norm of sqrt(d) per token": lambda x: x * d**0.5 / x.norm(dim=-1, keepdim=True),
         "centred and scaled per token (layer_norm)": lambda x: (x - x.mean(-1, keepdim=True)) / x.std(-1, keepdim=True),
     }.items():
-        explained = _explained(model, site, dictionary, pairs, normalise)
+        explained = _explained(values, site, dictionary, pairs, normalise)
         yield (-torch.inf if explained is None else explained), what
 
 
 def _explained(
-    model: Any, site: Site, dictionary: Dictionary, pairs: PromptPairs, change: Callable[[Tensor], Tensor]
+    values: Mapping[str, Tensor],
+    site: Site,
+    dictionary: Dictionary,
+    pairs: PromptPairs,
+    change: Callable[[Tensor], Tensor],
 ) -> float | None:
     """The explained variance at a site of activations changed by `change`; None where the width differs."""
-    values = read(model, pairs.clean, pairs.length, (site.reads, site.writes))
     y, x = change(site.view(values[site.reads])), change(site.view(values[site.writes]))
     try:
         _, error = split(dictionary, y, x)

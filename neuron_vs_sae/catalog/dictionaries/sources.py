@@ -8,21 +8,24 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
+from types import NoneType
 from typing import Any
 from unittest.mock import patch
 
 import torch
 
 from neuron_vs_sae.core.errors import InputError
+from neuron_vs_sae.core.reading import check_regular, exists
 from neuron_vs_sae.default import MODELS
-from neuron_vs_sae.models.hub import commit
+from neuron_vs_sae.models.hub import check_cached, commit, why
 from neuron_vs_sae.models.presets import located, preset_of, same_model
 
 Source = str | Path | torch.nn.Module | Sequence[Any]
 """A folder, `RELEASE`, `RELEASE/ID`, an SAE, several of these joined by `+`, or a list of them."""
 
 
-_FILES = ("cfg.json", "sae_weights.safetensors")
+SAE_FILES = ("cfg.json", "sae_weights.safetensors")
+"""What a folder of an SAE holds, in sae-lens' form."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ def candidates(source: Source, revision: str | None = None) -> list[Candidate]:
     `revision` is a branch, tag or commit of the hub, for releases of the registry alone.
     """
     if isinstance(source, (str, Path)):
-        parts = [source] if Path(source).exists() else str(source).split("+")
+        parts = [source] if exists(Path(source)) else str(source).split("+")
         return [candidate for part in parts for candidate in _named(part, revision)]
     if isinstance(source, torch.nn.Module):
         return [_given(source)]
@@ -53,7 +56,7 @@ def candidates(source: Source, revision: str | None = None) -> list[Candidate]:
 
 def _named(text: str | Path, revision: str | None) -> list[Candidate]:
     folder = located(text)
-    if not folder.exists():
+    if not exists(folder):
         return _in_registry(str(text), revision)
     if revision is not None:
         raise InputError(
@@ -77,11 +80,11 @@ def _given(sae: Any) -> Candidate:
 def _folders(path: Path) -> list[Path]:
     """Every sae-lens folder below a folder, or the one that a file of an SAE lies in."""
     if path.exists() and not path.is_dir():
-        if path.name not in _FILES:
-            raise InputError(f"{path} is not a file of an SAE: name its folder, or its {' or '.join(_FILES)}")
-        below = [path.parent] if all((path.parent / file).exists() for file in _FILES) else []
+        if path.name not in SAE_FILES:
+            raise InputError(f"{path} is not a file of an SAE: name its folder, or its {' or '.join(SAE_FILES)}")
+        below = [path.parent] if all((path.parent / file).exists() for file in SAE_FILES) else []
     else:
-        below = sorted(file.parent for file in path.rglob(_FILES[0]) if (file.parent / _FILES[1]).exists())
+        below = sorted(file.parent for file in path.rglob(SAE_FILES[0]) if (file.parent / SAE_FILES[1]).exists())
     if not below:
         raise InputError(
             f"no SAE in {path}: a sae-lens folder holds cfg.json and sae_weights.safetensors, and there is none below it"
@@ -97,15 +100,17 @@ def _in_folder(folder: Path) -> Candidate:
         with _readable(folder):
             loaded = SAE.load_from_disk(folder)
         digest = hashlib.sha256()
-        for file in _FILES:
+        for file in SAE_FILES:
             with (folder / file).open("rb") as stream:
                 hashlib.file_digest(stream, lambda: digest)
         packaged = folder.is_relative_to(MODELS)
         path = f"this package's {folder.relative_to(MODELS)}" if packaged else str(folder)
         return loaded, {"name": folder.name, "path": path, "sha256": digest.hexdigest(), **_described(loaded)}
 
+    for file in SAE_FILES:
+        check_regular(folder / file)
     with _readable(folder):
-        files = [(folder / file).stat() for file in _FILES]
+        files = [(folder / file).stat() for file in SAE_FILES]
         key = (folder.resolve(), *((file.st_mtime_ns, file.st_size) for file in files))
         return Candidate(
             folder.name, _config(handle_config_defaulting(get_sae_lens_config_from_disk(folder))), load, key
@@ -119,7 +124,9 @@ def _readable(folder: Path) -> Iterator[None]:
     try:
         with quiet():
             yield
-    except (OSError, AttributeError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+    except (
+        OSError, AttributeError, KeyError, IndexError, TypeError, ValueError, AssertionError, RuntimeError, SafetensorError
+    ) as error:  # fmt: skip
         raise InputError(
             f"the SAE in {folder} cannot be loaded by sae-lens: {type(error).__name__}: {error}. Its files are damaged, or "
             "not of sae-lens"
@@ -146,6 +153,7 @@ def _registered(release: str, sae_id: str, revision: str | None) -> Candidate:
     def load() -> tuple[Any, dict[str, Any]]:
         with _reachable(release, sae_id, revision):
             loaded = SAE.from_pretrained(release, sae_id)
+        check_cached(repo, revision)
         where = {"name": f"{release}/{sae_id}", "release": release, "id": sae_id, "repo": repo}
         return loaded, {**where, "commit": commit(repo, revision), **_described(loaded)}
 
@@ -160,10 +168,7 @@ def _reachable(release: str, sae_id: str, revision: str | None) -> Iterator[None
         with quiet(), _read_from(revision):
             yield
     except Exception as error:  # the hub's client and sae-lens' loaders raise errors of many types
-        raise InputError(
-            f"SAE {release}/{sae_id} cannot be loaded: {str(error).splitlines()[0]}. It must be in the local cache, or the hub "
-            "in reach"
-        ) from error
+        raise InputError(f"SAE {release}/{sae_id} cannot be loaded: {why(error)}") from error
 
 
 @contextlib.contextmanager
@@ -197,7 +202,25 @@ def _config(completed: dict[str, Any]) -> Any:
     """sae-lens' own type of a configuration that it has read and completed (`handle_config_defaulting`)."""
     from sae_lens import SAE
 
-    return SAE.get_sae_config_class_for_architecture(completed["architecture"]).from_dict(completed)
+    cfg = SAE.get_sae_config_class_for_architecture(completed["architecture"]).from_dict(completed)
+    _check_types(cfg)
+    return cfg
+
+
+def _check_types(cfg: Any) -> None:
+    """Raises `TypeError` for a configuration that sae-lens has taken, of which something that is read here is of no sensible type."""
+    of_cfg = {"d_in": int, "d_sae": int, "normalize_activations": str}
+    of_metadata = {
+        "hook_name": (str, NoneType), "hook_name_out": (str, NoneType), "model_name": (str, NoneType),
+        "hook_head_index": (int, NoneType), "model_from_pretrained_kwargs": (dict, NoneType),
+    }  # fmt: skip
+    for holder, kinds in ((cfg, of_cfg), (cfg.metadata, of_metadata)):
+        for name, kind in kinds.items():
+            value = getattr(holder, name)
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise TypeError(f"its {name} is {value!r}")
+    if not (0 < cfg.d_in < 2**31 and 0 < cfg.d_sae < 2**31):
+        raise TypeError(f"it would have {cfg.d_sae} units of {cfg.d_in} dimensions")
 
 
 def _described(sae: Any) -> dict[str, Any]:

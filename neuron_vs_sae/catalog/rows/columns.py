@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 from neuron_vs_sae.core.building import NEEDED
@@ -33,7 +34,7 @@ class Columns:
     """Put a space before answer and foil, which are written as they follow the prompt."""
     counterfactual: str | None = None
     """What to corrupt MIB's prompts with."""
-    ids_from: str | None = None
+    ids_from: str | Path | None = None
     """The tokenizer of EAP-IG's token ids, by name or folder; `model` for the model's own."""
 
     def __post_init__(self) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from neuron_vs_sae.catalog.rows.columns import Columns
@@ -21,12 +22,14 @@ _FEATURE_CIRCUITS = {
 _MIB_DEFAULTS = ("s2_io_flip_counterfactual", "symbol_counterfactual", "random_counterfactual")
 
 
-def to_rows(source: str, records: Iterable[tuple[str, Any]], columns: Columns, tokenizer: Any) -> list[Row]:
-    """A row `{clean, corrupt, answer, foil, **tags}` for each record; records come with labels (`row 7`).
+def to_rows(
+    source: str, records: Iterable[tuple[str, Any]], columns: Columns, tokenizer: Any
+) -> tuple[list[str], list[Row]]:
+    """The labels of the records (`row 7`), which come with them, and a row `{clean, corrupt, answer, foil, **tags}` for each.
 
     Raises `InputError` naming the source and the record's label.
     """
-    rows = []
+    labels, rows = [], []
     for label, record in records:
         try:
             if not isinstance(record, dict):
@@ -41,9 +44,10 @@ def to_rows(source: str, records: Iterable[tuple[str, Any]], columns: Columns, t
             if format_ == "mib":  # one counterfactual for all
                 columns = replace(columns, counterfactual=row["counterfactual"])
             rows.append(_checked(row, columns))
+            labels.append(label)
         except InputError as error:
             raise InputError(f"{source}, {label}: {error}") from error.__cause__
-    return rows
+    return labels, rows
 
 
 def _format_of(record: Record, columns: Columns) -> str:
@@ -140,14 +144,14 @@ def _eap_ig(record: Record, columns: Columns, tokenizer: Any) -> Row:
     return texts | followed | {str(k): v for k, v in record.items() if k not in taken and v is not None}
 
 
-def _theirs(ids_from: str | None, tokenizer: Any) -> Any:
+def _theirs(ids_from: str | Path | None, tokenizer: Any) -> Any:
     if ids_from is None:
         raise InputError(
             "this format's answers are token ids, which mean nothing without their tokenizer: pass "
             "ids_from=NAME or ids_from=FOLDER of the tokenizer that made them (as ids_from=gpt2), or ids_from=model "
             "where it is this model's"
         )
-    return tokenizer if ids_from == "model" else _tokenizer(ids_from)
+    return tokenizer if ids_from == "model" else _tokenizer(str(ids_from))
 
 
 @cache

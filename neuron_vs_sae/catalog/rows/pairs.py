@@ -1,6 +1,6 @@
 """From records of a file or a dataset to pairs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from neuron_vs_sae.catalog.rows.columns import Columns
@@ -14,18 +14,23 @@ def to_pairs(
     model: Any,
     name: str,
     source: str,
-    records: Sequence[tuple[str, Any]],
+    records: Iterable[tuple[str, Any]],
     columns: Columns,
     *,
     drop: bool,
     one_length: bool,
     prepend_bos: bool,
 ) -> PromptPairs:
-    """The pairs of labelled records, on the model's device. Raises `InputError` naming the source and the row."""
-    rows = to_rows(source, records, columns, model.tokenizer)
+    """The pairs of labelled records, on the model's device.
+
+    Raises `InputError` naming the source and the row, and where there is none.
+    """
+    labels, rows = to_rows(source, records, columns, model.tokenizer)
+    if not rows:
+        raise InputError(f"{source} has no rows: each is a pair, with clean, corrupt, answer, foil")
     try:
         pairs = build(
-            name, model.tokenizer, rows, prepend_bos=prepend_bos, labels=[label for label, _ in records], drop=drop,
+            name, model.tokenizer, rows, prepend_bos=prepend_bos, labels=labels, drop=drop,
             one_length=one_length,
         )  # fmt: skip
     except InputError as error:

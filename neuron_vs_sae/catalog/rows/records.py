@@ -9,6 +9,10 @@ from typing import Any
 
 from neuron_vs_sae.catalog.rows.columns import Format
 from neuron_vs_sae.core.errors import InputError
+from neuron_vs_sae.core.reading import check_regular, read_bytes
+
+LONGEST_ROW = 2**20
+"""Bytes that a line of a file may have: a pair of prompts has some hundreds."""
 
 
 def records(file: Path, format_: Format) -> Iterator[tuple[str, Any]]:
@@ -16,49 +20,54 @@ def records(file: Path, format_: Format) -> Iterator[tuple[str, Any]]:
     ending = file.suffix.lower()
     if ending in (".tsv", ".gz", ".zip", ".xlsx"):
         raise InputError(f"{file}: files of pairs are .jsonl, .json, .csv or .parquet; save it as one of these")
+    check_regular(file)
     if ending == ".parquet":
         return _parquet(file)
-    text = _text(file)
     if ending == ".csv":
-        return _csv(file, text)
+        return _csv(file, _decoded(file, read_bytes(file)))
     if format_ == "auto-circuit" or (format_ == "auto" and ending == ".json"):
-        prompts = _document(file, text, required=format_ == "auto-circuit")
+        prompts = _document(file, _decoded(file, read_bytes(file)), required=format_ == "auto-circuit")
         if prompts is not None:
             return ((f"row {i}", prompt) for i, prompt in enumerate(prompts, 1))
-    return _lines(file, text)
+    return _lines(file)
 
 
-def _text(file: Path) -> str:
+def _decoded(file: Path, data: bytes, first_row: int = 1) -> str:
     try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}") from error
-    try:
-        return data.decode("utf-8-sig")  # some editors begin a file with a byte-order mark
+        return data.decode(
+            "utf-8-sig" if first_row == 1 else "utf-8"
+        )  # some editors begin a file with a byte-order mark
     except UnicodeDecodeError as error:
-        row = error.object.count(b"\n", 0, error.start) + 1
+        row = first_row + error.object.count(b"\n", 0, error.start)
         raise InputError(
             f"{file}, row {row}: this is not UTF-8 text: {error.reason}; save the file as UTF-8"
         ) from error
 
 
-def _lines(file: Path, text: str) -> Iterator[tuple[str, Any]]:
-    # Not `splitlines`, which also breaks at characters that JSON strings may hold.
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                yield f"row {number}", json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
+def _lines(file: Path) -> Iterator[tuple[str, Any]]:
+    with file.open("rb") as stream:  # whose lines end at line feeds alone: JSON strings may hold what else breaks text
+        number = 0
+        while line := stream.readline(LONGEST_ROW + 1):
+            number += 1
+            if len(line) > LONGEST_ROW:
                 raise InputError(
-                    f"{file}, row {number}: not JSON ({error}); one object per line is expected"
-                ) from error
+                    f"{file}, row {number}: it is longer than {LONGEST_ROW:,} bytes; one object per line is expected, of one pair"
+                )
+            text = _decoded(file, line, number)
+            if text.strip():
+                try:
+                    yield f"row {number}", json.loads(text)
+                except (ValueError, RecursionError) as error:  # ValueError: a number of thousands of digits, too
+                    raise InputError(
+                        f"{file}, row {number}: not JSON ({error}); one object per line is expected"
+                    ) from error
 
 
 def _document(file: Path, text: str, *, required: bool) -> list[Any] | None:
     """The prompts of auto-circuit's single document; None for another file, unless such a document is `required`."""
     try:
         document = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         if required:
             raise InputError(
                 f"{file} is not JSON ({error}); one document with a list of 'prompts' is expected"

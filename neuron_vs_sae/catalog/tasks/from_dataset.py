@@ -11,7 +11,7 @@ from neuron_vs_sae.core.pairs import PromptPairs
 
 def from_dataset(
     model: Any,
-    source: str,
+    source: str | Path,
     *,
     split: str = "train",
     config: str | None = None,
@@ -27,6 +27,7 @@ def from_dataset(
     `split`, `config` and `revision` choose among what it has. `columns`, `drop` and `one_length` are as for `from_file`.
     Raises `InputError` for a dataset or split that is not available, and as `from_file` does, naming the row, counted from 1.
     """
+    source = str(source)
     labelled = [(f"row {i}", record) for i, record in enumerate(_load(source, split, config, revision).to_list(), 1)]
     if not labelled:
         raise InputError(f"split '{split}' of dataset {source} has no rows")

@@ -6,7 +6,6 @@ from typing import Any
 from neuron_vs_sae.catalog.rows.columns import Columns
 from neuron_vs_sae.catalog.rows.pairs import to_pairs
 from neuron_vs_sae.catalog.rows.records import records
-from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.core.pairs import PromptPairs
 
 
@@ -27,9 +26,7 @@ def from_file(
     Raises `InputError` naming file and row: the line, or in Parquet and auto-circuit's form the number of the row.
     """
     file = Path(path)
-    labelled = list(records(file, columns.format))
-    if not labelled:
-        raise InputError(f"{file} has no rows: each is a pair, with clean, corrupt, answer, foil")
+    labelled = records(file, columns.format)
     return to_pairs(
         model, file.stem, str(file), labelled, columns, drop=drop, one_length=one_length, prepend_bos=prepend_bos
     )

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from neuron_vs_sae.core import files
 from neuron_vs_sae.report.again import commands, config
-from neuron_vs_sae.report.caption import conventions, dictionaries
+from neuron_vs_sae.report.caption import accepted, conventions, dictionaries
 from neuron_vs_sae.report.citation import bibtex
 from neuron_vs_sae.report.escaping import visible
 from neuron_vs_sae.report.names import basis_names, listed
@@ -46,6 +46,7 @@ def page(result: Result, evidence: Evidence, curves: pd.DataFrame, compared: Rob
         other_answers=[answer.sentences for answer in all_answers[1:]],
         warning=first_screen.warning(result, compared),
         varied=first_screen.conventions_varied(result),
+        accepted=accepted(result),
         chips=first_screen.chips(result, compared),
         figures={name: _drawn(figure) for name, figure in figures(result, compared).items()},
         task_names=json.dumps(first_screen.tasks(result), ensure_ascii=False),

@@ -62,8 +62,10 @@ def what_can_be_decided(loaded: Loaded[Study]) -> list[str]:
 
 
 def summarise(result: Result) -> None:
-    """Write `summary.csv`, `verdicts.csv` and `verdicts_across_tasks.csv`."""
+    """Write `summary.csv`, `stability.csv`, and what `write_verdicts` writes."""
     files.write(result.folder / "summary.csv", lambda file: result.summary.to_csv(file, index=False))
+    stability = result.stability
+    files.write(result.folder / "stability.csv", lambda file: stability.to_csv(file, index=False))
     write_verdicts(result)
 
 

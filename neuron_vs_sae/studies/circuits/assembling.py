@@ -72,7 +72,7 @@ def _discoveries(loaded: Loaded[Study], finished: Mapping[Cell, CellFiles]) -> l
 def _assemble_stability(
     loaded: Loaded[Study], discoveries: list[Discovery], finished: Mapping[Cell, CellFiles], folder: Path
 ) -> None:
-    """`stability.parquet` and `.csv`: what was found within each discovery, and between seeds and methods; `circuits.csv`:
+    """`stability.parquet`: what was found within each discovery, and between seeds and methods; `circuits.csv`:
     the nodes of their circuits."""
     within = _rows_of(discoveries, finished, "stability")
     between = stability.typed(list(_between(loaded, discoveries))).drop(columns="key")
@@ -80,7 +80,6 @@ def _assemble_stability(
     table = table.loc[:, stability.COLUMNS]
     nodes = one_below_the_other(_rows_of(discoveries, finished, "circuits"))
     files.write_table(folder / "stability.parquet", table)
-    files.write(folder / "stability.csv", lambda file: table.to_csv(file, index=False))
     files.write(folder / "circuits.csv", lambda file: nodes.to_csv(file, index=False, float_format="%.6g"))
 
 

@@ -1,15 +1,19 @@
 """What circuits require of a study's pairs and settings, checked before anything long runs."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
 from neuron_vs_sae.core.building import check_positions, layouts
 from neuron_vs_sae.core.errors import InputError
-from neuron_vs_sae.core.lookup import bound
+from neuron_vs_sae.core.lookup import bound, parse
 from neuron_vs_sae.studies.circuits.sizes import choice_of, index_of
 from neuron_vs_sae.studies.loaded import Loaded, Task
 from neuron_vs_sae.studies.study import Study
+
+NODE_BY_NODE = ("activation_patching",)
+"""Methods that run the model once per node, without gradients: too dear to try out, and there is no metric that they cannot explain."""
 
 
 def check_tasks(study: Study, model: Any, tasks: Sequence[Task]) -> None:
@@ -37,7 +41,8 @@ def check_layouts(study: Study, model: Any, tasks: Sequence[Task]) -> None:
 
 
 def check(loaded: Loaded[Study]) -> None:
-    """Raises `InputError` for a size beyond a basis, or a method with an option that it does not have."""
+    """Raises `InputError` for a size beyond a basis, a method with an option that it does not have, or a metric that the method
+    cannot explain."""
     study = loaded.spec
     for task in loaded.tasks:
         for text in study.basis:
@@ -47,7 +52,21 @@ def check(loaded: Loaded[Study]) -> None:
             for errors in study.errors:
                 choice_of(study, text, basis, index_of(study, basis, task.evaluation), errors)
         for method in study.method:
-            bound("attribution", method, seed=task.seed)
+            _check_method(loaded, task, method)
+
+
+def _check_method(loaded: Loaded[Study], task: Task, method: str) -> None:
+    """Have the method score one pair at one site, which costs a pass or two, so that what it refuses is refused now."""
+    study = loaded.spec
+    attribute = bound("attribution", method, seed=task.seed)
+    if parse("attribution", method).name in NODE_BY_NODE:
+        return
+    basis = next(basis for (of_task, _), basis in loaded.bases.items() if of_task is task)
+    one_site = replace(basis, sites=basis.sites[-1:], dictionaries=basis.dictionaries[-1:])
+    attribute(
+        loaded.model, one_site, task.discovery.take([0]), study.explained_metric, pairing=study.pairing, positions=study.positions,
+        batch_size=loaded.batch_size,
+    )  # fmt: skip
 
 
 def _check_lengths(study: Study, task: Task) -> None:

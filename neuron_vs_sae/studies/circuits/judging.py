@@ -127,5 +127,6 @@ def curve_labels(
         "cluster_by": study.cluster_by,
         "stratify_by": study.stratify_by,
         "n_overlap": task.evaluation.overlap(task.discovery),
+        "accept_poor_sae": study.accept_poor_sae,
         "key": study.key,
     }

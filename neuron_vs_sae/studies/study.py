@@ -99,9 +99,12 @@ def with_defaults(settings: dict[str, Any], kind: type[CommonSpec] = Study) -> d
 
 
 def _is_common(name: str, kind: type[CommonSpec]) -> bool:
-    """Whether that kind has the field with the default that all studies share: a default of its own is kept."""
+    """Whether a setting of the default study is one of that kind: a field of all studies that the kind has with the same default,
+    or of circuits' own."""
+    if issubclass(kind, Study):
+        return True
     common = CommonSpec.model_fields.get(name)
-    return name in kind.model_fields and (common is None or kind.model_fields[name].default == common.default)
+    return common is not None and kind.model_fields[name].default == common.default
 
 
 def make_study(settings: dict[str, Any], origin: str = "the study") -> Study:

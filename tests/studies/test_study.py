@@ -10,7 +10,9 @@ from settings import BASE, OTHER
 
 from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.core.lookup import bound, check, find, known, parse, summary, takes
-from neuron_vs_sae.studies.study import Study, load_config, make_study
+from neuron_vs_sae.running.analyses import ANALYSES, analysis_called
+from neuron_vs_sae.studies.spec import make_spec
+from neuron_vs_sae.studies.study import Study, load_config, make_study, with_defaults
 
 
 def refused(settings: dict[str, Any], origin: str = "study.toml") -> str:
@@ -228,3 +230,13 @@ def test_what_a_function_needs_is_asked_for() -> None:
 def test_fitted_bases_are_known_by_the_prompts_they_take() -> None:
     assert takes("bases", "random_sae:DIR", "prompts")
     assert not takes("bases", "sae:DIR", "prompts")
+
+
+@pytest.mark.parametrize("analysis", ANALYSES)
+def test_the_default_study_gives_every_analysis_settings_that_it_takes(analysis: str) -> None:
+    """Its tasks, bases and prompts where these are common to all; its methods and ablations are of circuits alone."""
+    kind = analysis_called(analysis).spec
+    settings = with_defaults({}, kind)
+    spec = make_spec(kind, settings)
+    assert spec.model == "default"
+    assert settings.keys() <= {"model", "task", "basis", "examples", "eval_examples"} or kind is Study

@@ -1,6 +1,5 @@
 """Settings of the studies that intervene on units: patching, steering, successor heads, selectivity. Light to import."""
 
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -69,6 +68,7 @@ class SteerStudy(CommonSpec):
 
     analysis: ClassVar[str] = "steering"
     command: ClassVar[str] = "steer"
+    reads: ClassVar[tuple[str, ...]] = ("guard_corpus", "from_circuit")
     distinct: ClassVar[tuple[str, ...]] = ("task", "basis", "seed", "dose", "unit", "direction", "guard_task")
 
     task: Tasks = Field(
@@ -129,11 +129,6 @@ class SteerStudy(CommonSpec):
         if self.guard_corpus in ("", "none"):
             return "world" if not self.guard_corpus and self.model in default.NAMES else None
         return self.guard_corpus
-
-    @property
-    def read(self) -> tuple[Path, ...]:
-        text = [] if self.text in (None, "world") else [Path(self.guard_corpus)]
-        return (*text, *([Path(self.from_circuit) / "circuits.csv"] if self.from_circuit else []))
 
 
 class HeadsStudy(CommonSpec):

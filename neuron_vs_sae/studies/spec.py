@@ -58,6 +58,8 @@ class CommonSpec(BaseModel):
     """The name of its line in the table of analyses (`running/analyses.py`)."""
     command: ClassVar[str]
     """The command of `nvs` that runs it."""
+    reads: ClassVar[tuple[str, ...]] = ()
+    """Fields that name a text file, or the folder of a finished study whose circuits are taken."""
     distinct: ClassVar[tuple[str, ...]] = ("task", "basis", "seed")
     """Fields whose values may each be given once only: the study is a product over them."""
 
@@ -144,7 +146,9 @@ class CommonSpec(BaseModel):
     @property
     def read(self) -> tuple[Path, ...]:
         """Files that it reads beside its model, tasks and bases, where they are there: what is in them is part of its identity."""
-        return ()
+        given = (str(getattr(self, name)) for name in self.reads)
+        places = (Path(text) for text in given if text not in ("", "none", "world"))
+        return tuple(place / "circuits.csv" if place.is_dir() else place for place in places)
 
     @property
     def key(self) -> str:

@@ -1,6 +1,5 @@
 """Settings of the studies that read text. Light to import."""
 
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
@@ -20,6 +19,8 @@ def numbers(value: Any) -> Any:
 class CorpusSpec(CommonSpec):
     """A study of bases on running text. Tasks are needed only by bases that are fitted to prompts."""
 
+    reads: ClassVar[tuple[str, ...]] = ("corpus",)
+
     task: Tasks = Field((), description="tasks whose prompts bases such as pca are fitted to [none]")
     basis: Bases = Field(
         ("mlp_neurons", "sae"), min_length=1, description="NAME[:SOURCE][@SITE][,option=value]; several allowed"
@@ -31,16 +32,13 @@ class CorpusSpec(CommonSpec):
     contexts: int = Field(1000, ge=1, description="how many contexts to read")
     context_length: int = Field(64, ge=2, description="tokens of a context, BOS included")
 
-    @property
-    def read(self) -> tuple[Path, ...]:
-        return () if self.corpus == "world" else (Path(self.corpus),)
-
 
 class UnitsStudy(CorpusSpec):
     """Which units to examine: units by name, those of a finished study's circuits, or some of each basis drawn at random."""
 
     analysis: ClassVar[str] = "units"
     command: ClassVar[str] = "units"
+    reads: ClassVar[tuple[str, ...]] = ("corpus", "circuit")
 
     examples: int = Field(20, ge=1, description="strongest windows kept per unit and sign")
     unit: tuple[str, ...] = Field(
@@ -54,10 +52,6 @@ class UnitsStudy(CorpusSpec):
     )
     window: int = Field(10, ge=0, description="tokens shown to either side")
     lens: int = Field(10, ge=1, le=20, description="promoted and suppressed tokens per unit")
-
-    @property
-    def read(self) -> tuple[Path, ...]:
-        return (*super().read, *([Path(self.circuit) / "circuits.csv"] if self.circuit else []))
 
 
 class LensStudy(CommonSpec):

@@ -1,7 +1,6 @@
 """Settings of a study of graphs: which prompts are traced, in which bases, and how graphs are judged. Light to import."""
 
 import re
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -35,6 +34,7 @@ class TraceStudy(CommonSpec):
 
     analysis: ClassVar[str] = "graphs"
     command: ClassVar[str] = "trace"
+    reads: ClassVar[tuple[str, ...]] = ("corpus",)
     distinct: ClassVar[tuple[str, ...]] = ("task", "basis", "seed", "prompt")
 
     task: Tasks = Field((), description="task whose evaluation pairs are traced; several allowed [none]")
@@ -88,7 +88,3 @@ class TraceStudy(CommonSpec):
     corpus: str = Field("", description="text in which the units shown are looked up, as for nvs units [none]")
     contexts: int = Field(200, ge=1, description="contexts that are read of it")
     context_length: int = Field(64, ge=2, description="tokens of a context, BOS included")
-
-    @property
-    def read(self) -> tuple[Path, ...]:
-        return () if self.corpus in ("", "world") else (Path(self.corpus),)

@@ -198,7 +198,7 @@ def test_what_comes_next_comes_next(kind: str, clean: str, answer: str) -> None:
 
 def test_the_lists_of_successors_are_as_long_as_they_should_be() -> None:
     module = inspect.getmodule(find("tasks", "successor"))
-    lists = module._LISTS  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
+    lists = module.LISTS  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
     sizes = {"numbers": 200, "number_words": 20, "ordinals": 20, "days": 7, "short_days": 7, "months": 12,
              "short_months": 12, "letters": 26, "roman": 20}  # fmt: skip
     assert {kind: len(items) for kind, items in lists.items()} == sizes

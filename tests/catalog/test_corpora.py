@@ -19,12 +19,14 @@ from neuron_vs_sae.default.tokenizer import tokenizer as world_tokenizer
 @pytest.fixture(scope="module")
 def reader(tokenizer: Any) -> Any:
     """All that a corpus asks of a model."""
-    return SimpleNamespace(tokenizer=tokenizer, cfg=SimpleNamespace(n_ctx=64, model_name="tiny"))
+    return SimpleNamespace(tokenizer=tokenizer, cfg=SimpleNamespace(n_ctx=64, d_vocab=10_000, model_name="tiny"))
 
 
 @pytest.fixture(scope="module")
 def resident() -> Any:
-    return SimpleNamespace(tokenizer=world_tokenizer(), cfg=SimpleNamespace(n_ctx=64, model_name=default.NAMES[0]))
+    return SimpleNamespace(
+        tokenizer=world_tokenizer(), cfg=SimpleNamespace(n_ctx=64, d_vocab=10_000, model_name=default.NAMES[0])
+    )
 
 
 TEXT = "ann saw a cat he met max\nand eve saw leo a dog she met bob " * 40

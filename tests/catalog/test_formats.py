@@ -132,7 +132,7 @@ def test_eap_ig_tables_name_the_tokenizer_of_their_ids(
     hard = from_file(
         spaced_reader, path=file, columns=nvs.Columns(ids_from="model", corrupt="corrupted_hard"), drop=True
     )
-    assert hard.corrupt_text == ("ann met a cat", "max met a hen")
+    assert hard.corrupt_text == ("ann met a cat",)  # the other row's clean and corrupt prompts are the same then
     # Another tokenizer's ids are that tokenizer's words.
     monkeypatch.setattr("neuron_vs_sae.catalog.rows.formats._tokenizer", lambda name: _Two())
     rows = [{**row, "correct_idx": 1 - i, "incorrect_idx": f"[{i}]"} for i, row in enumerate(eap_rows(tokenizer))]
@@ -217,7 +217,8 @@ def test_eap_igs_greater_than_takes_years_on_either_side() -> None:
 
     def row(label: Any) -> Any:
         record = {"clean": "from 1745 to 17", "corrupted": "from 1701 to 17", "label": label}
-        return to_rows("gt.csv", [("row 2", record)], nvs.Columns(), None)[0]
+        _, [only] = to_rows("gt.csv", [("row 2", record)], nvs.Columns(), None)
+        return only
 
     assert (row("45")["answer"], row("45")["foil"]) == ("55", "35")
     assert (row(95)["answer"], row(5)["foil"]) == ("99", "02")

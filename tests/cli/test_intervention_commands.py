@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from conftest import Run
 
-from neuron_vs_sae.running import runner
+from neuron_vs_sae.running import finishing
 
 VERDICTS = {
     "question", "task", "method", "basis_a", "basis_b", "score", "size_measure", "a", "b", "difference", "low", "high", "p", "p_holm",
@@ -92,7 +92,7 @@ def test_patches_are_tables_with_controls_and_verdicts(
     assert len(values.loc[(values["control"] == "random") & (values["basis"] == "mlp_neurons")]) == 5 * 2 * 2
     before = Path("out/patching.csv").read_bytes()
     Path("out/patching.csv").unlink()
-    runner.report("out")
+    finishing.report("out")
     assert Path("out/patching.csv").read_bytes() == before
 
 

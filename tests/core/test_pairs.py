@@ -153,7 +153,7 @@ def test_a_file_that_is_not_pairs_is_refused_with_its_row(
 def test_a_file_that_cannot_be_read_is_named(reader: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none.jsonl cannot be read: No such file"):
         from_file(reader, path=tmp_path / "none.jsonl")
-    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+    with pytest.raises(InputError, match="cannot be read: it is a folder, and a file is expected"):
         from_file(reader, path=tmp_path)
 
 

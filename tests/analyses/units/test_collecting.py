@@ -17,6 +17,8 @@ from neuron_vs_sae.analyses.units.queues import equal, lottery
 from neuron_vs_sae.analyses.units.selection import Units, drawn, named
 from neuron_vs_sae.catalog.corpora import Corpus, from_tokens
 
+pytestmark = pytest.mark.checked
+
 KEEPING = Keeping(top=4, per_quantile=2, negatives=3, window=2, silent=0.2, sink=2.5, batch_size=3, seed=5)
 BASES = [
     case

@@ -9,6 +9,8 @@ import toys
 import neuron_vs_sae as nvs
 from neuron_vs_sae.analyses.units.logit_lens import lens
 
+pytestmark = pytest.mark.checked
+
 TOKENS = torch.tensor([0, 3, 5, 9, 2, 16, 4])
 
 

@@ -19,6 +19,8 @@ from neuron_vs_sae.analyses.units.selection import drawn, named
 from neuron_vs_sae.analyses.units.vocabulary import causal_lens, direct_lens, hooks_of
 from neuron_vs_sae.catalog.corpora import from_tokens
 
+pytestmark = pytest.mark.checked
+
 
 @pytest.fixture(scope="module")
 def linear() -> HookedTransformer:

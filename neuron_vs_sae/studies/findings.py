@@ -1,9 +1,9 @@
 """What each comparison of a study shows, specification by specification: computed once, for verdicts, specifications and robustness."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from neuron_vs_sae.core.errors import InputError
 from neuron_vs_sae.statistics.bootstrap import Estimate, interval, minimum_detectable, tail
 from neuron_vs_sae.statistics.permutation import sign_flip
 from neuron_vs_sae.statistics.resampling import Clusters
-from neuron_vs_sae.studies.comparing import Comparison, Control, by_task, compare, pairs
+from neuron_vs_sae.studies.comparing import Comparison, Control, TaskCurves, by_task, compare, pairs
 from neuron_vs_sae.studies.families import controls_of, neurons
 from neuron_vs_sae.studies.result import Result
 from neuron_vs_sae.studies.study import Study
@@ -21,7 +21,7 @@ from neuron_vs_sae.studies.study import Study
 MORE_IS_BETTER = {"faithfulness": 1.0, "completeness": -1.0}
 """Per score 1 where more of it is better, -1 where less is."""
 _AT_ONCE = 2
-"""Pairs of bases compared side by side."""
+"""Tasks on which a pair of bases is compared side by side."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,19 +48,15 @@ def findings(result: Result, against: str | None = None) -> Iterator[list[Findin
     controls = {task.task: controls_of(study, result.record, task.task) for task in tasks}
     wanted = [(a, b) for a, b in pairs(study.basis, [against] if against else neurons(study)) if against in (None, a)]
 
-    def of_pair(a: str, b: str) -> list[Finding]:
-        comparisons = [compare(task, a, b, controls[task.task]) for task in tasks]
-        return [finding(comparison, study) for comparison in comparisons if comparison is not None]
+    def of_task(task: TaskCurves, a: str, b: str) -> Finding | None:
+        comparison = compare(task, a, b, controls[task.task])
+        return None if comparison is None else finding(comparison, study)
 
-    # Resampling is numpy's work, which threads share; what waits is bounded, as a pair holds all its resamples.
+    # Resampling is numpy's work, which threads share; a pair holds all its resamples, so pairs come one after the other.
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        waiting: deque[Future[list[Finding]]] = deque()
         for a, b in wanted:
-            waiting.append(pool.submit(of_pair, a, b))
-            if len(waiting) > _AT_ONCE:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            of_tasks = pool.map(partial(of_task, a=a, b=b), tasks)
+            yield [of_one for of_one in of_tasks if of_one is not None]
 
 
 def finding(comparison: Comparison, study: Study) -> Finding:
